@@ -1,0 +1,55 @@
+"""The mix of skills, and the rule that keeps the splits apart."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import count
+
+from langnorm.abacus.data import arithmetic, chat, tools
+from langnorm.abacus.data.base import Example, Split, split_of
+
+# Shares of examples. By tokens this is about half arithmetic, two fifths tools and a tenth chat,
+# because tool schemas are long and small talk is short.
+SHARES: dict[Callable[[random.Random, Split], Example], float] = {
+    arithmetic.draw: 0.50,
+    tools.draw: 0.26,
+    chat.draw: 0.24,
+}
+
+
+def problem_of(example: Example) -> str:
+    """Return the text that decides the split: all that users said."""
+    return "\n".join(m["content"] for m in example.messages if m["role"] == "user")
+
+
+def draw_from(
+    skill: Callable[[random.Random, Split], Example], rng: random.Random, split: Split
+) -> Example:
+    """Return an example of `skill` whose problem belongs to `split` and so to no other."""
+    while True:
+        example = skill(rng, split)
+        if split_of(problem_of(example)) == split:
+            return example
+
+
+def draw(rng: random.Random, split: Split) -> Example:
+    """Return an example of the mix."""
+    skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    return draw_from(skill, rng, split)
+
+
+def held_out(
+    skill: Callable[[random.Random, Split], Example], num_examples: int, split: Split = "test", seed: int = 0
+) -> Iterator[Example]:
+    """Yield `num_examples` distinct problems of `skill`, the same ones for the same arguments."""
+    rng = random.Random(f"{seed}/{split}")
+    seen: set[str] = set()
+    for _ in count():
+        if len(seen) == num_examples:
+            return
+        example = draw_from(skill, rng, split)
+        problem = problem_of(example)
+        if problem not in seen:
+            seen.add(problem)
+            yield example

@@ -1,0 +1,169 @@
+"""Measure Abacus on held-out problems and write its model card: `python -m langnorm.abacus.evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import langnorm.abacus
+from langnorm.abacus.data import arithmetic, corpus, tools
+from langnorm.abacus.data.base import Example, Split
+from langnorm.abacus.tokenizer import render
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NUM_SAMPLES = 8
+TEMPERATURE = 0.7
+_MAX_NEW_TOKENS = 1024
+_BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
+
+_NUMBER = re.compile(r"-?\d+")
+_TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+
+
+def final_number(text: str) -> str | None:
+    """Return the last number after the reasoning, or None."""
+    numbers = _NUMBER.findall(text.rpartition("</think>")[2])
+    return numbers[-1] if numbers else None
+
+
+def tool_calls(text: str) -> list[Any] | None:
+    """Return the calls in the text, or None when one of them is not JSON."""
+    try:
+        return [json.loads(call) for call in _TOOL_CALL.findall(text)]
+    except json.JSONDecodeError:
+        return None
+
+
+def is_right(example: Example, text: str) -> bool:
+    """Return whether `text` answers the example: the same number, or exactly the same tool calls."""
+    if example.skill == "arithmetic":
+        return final_number(text) == example.answer
+    if "tool_calls" in example.messages[-1]:
+        return tool_calls(text) == json.loads(example.answer or "")
+    return text.rpartition("</think>")[2].strip() == example.answer
+
+
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    num_samples: int = 1,
+    temperature: float = 0.0,
+    batch_size: int = 64,
+) -> list[list[str]]:
+    """Return `num_samples` completions of each example's prompt, markup kept, control tokens dropped."""
+    import torch
+    from tqdm import tqdm
+
+    torch.manual_seed(0)
+    prompts = [render(tokenizer, example)[0] for example in examples]
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    completions: list[list[str]] = [[] for _ in examples]
+    size = max(1, batch_size // num_samples)
+    options: dict[str, Any] = {"do_sample": False}
+    if temperature:
+        options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    for start in tqdm(range(0, len(by_length), size), unit="batch", leave=False):
+        chosen = by_length[start : start + size]
+        inputs = tokenizer.pad(
+            {"input_ids": [prompts[i] for i in chosen]}, padding_side="left", return_tensors="pt"
+        )
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs, max_new_tokens=_MAX_NEW_TOKENS, num_return_sequences=num_samples, **options
+            )
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)
+        for place, i in enumerate(chosen):
+            completions[i] = texts[place * num_samples : (place + 1) * num_samples]
+    return completions
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, num_problems: int, split: Split
+) -> dict[str, float]:
+    """Return every figure of the model card, each over `num_problems` held-out problems."""
+    run = partial(complete, model, tokenizer)
+
+    def greedy(skill: Any) -> float:
+        examples = list(corpus.held_out(skill, num_problems, split))
+        return _mean(is_right(e, texts[0]) for e, texts in zip(examples, run(examples), strict=True))
+
+    hard = list(corpus.held_out(partial(arithmetic.draw, level="hard", enable_thinking=True), num_problems, split))
+    samples = run(hard, num_samples=NUM_SAMPLES, temperature=TEMPERATURE)
+    return {
+        "easy_greedy": greedy(partial(arithmetic.draw, level="easy", enable_thinking=True)),
+        "easy_direct_greedy": greedy(partial(arithmetic.draw, level="easy", enable_thinking=False)),
+        "hard_greedy": _mean(is_right(e, texts[0]) for e, texts in zip(hard, run(hard), strict=True)),
+        "hard_sampled": _mean(is_right(e, t) for e, texts in zip(hard, samples, strict=True) for t in texts),
+        "hard_distinct": _mean(len(set(texts)) for texts in samples),
+        "tools_known": greedy(partial(_calls, names="known")),
+        "tools_unseen": greedy(partial(_calls, names="random")),
+    }
+
+
+def _calls(rng: Any, split: Split, names: Any) -> Example:
+    """Return an example whose reply is one or several tool calls."""
+    while True:
+        example = tools.draw(rng, split, names=names)
+        if "tool_calls" in example.messages[-1]:
+            return example
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
+
+
+_LINES = {
+    "easy_greedy": "1 to 3 steps, thinking, greedy: accuracy",
+    "easy_direct_greedy": "1 to 3 steps, answered directly, greedy: accuracy",
+    "hard_greedy": "4 to 12 steps, thinking, greedy: accuracy",
+    "hard_sampled": f"4 to 12 steps, thinking, temperature {TEMPERATURE}: accuracy of one sample",
+    "hard_distinct": f"4 to 12 steps, temperature {TEMPERATURE}: distinct responses of {NUM_SAMPLES}",
+    "tools_known": "tool calls, names seen in training, greedy: exact match",
+    "tools_unseen": "tool calls, names never seen in training, greedy: exact match",
+}
+
+
+def table(figures: dict[str, float]) -> str:
+    """Return the figures as a Markdown table."""
+    rows = [f"| {text} | {figures[key]:.3f} |" for key, text in _LINES.items()]
+    return "\n".join(["| measured | figure |", "|---|---|", *rows])
+
+
+def write_card(card: Path, figures: dict[str, float]) -> None:
+    """Replace the results of the model card."""
+    head, _, rest = card.read_text().partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    card.write_text(f"{head}{_BEGIN}\n{table(figures)}\n{_END}{tail}")
+
+
+def main() -> None:
+    """Print the figures; with `--write`, put them into the model card and beside it as JSON."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=langnorm.abacus.path())
+    parser.add_argument("--num-problems", type=int, default=300)
+    parser.add_argument("--split", choices=("dev", "test"), default="test")
+    parser.add_argument("--write", action="store_true", help="write the model card")
+    arguments = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    model = AutoModelForCausalLM.from_pretrained(arguments.model)
+    figures = measure(model, tokenizer, arguments.num_problems, arguments.split)
+    print(table(figures))
+    if arguments.write:
+        (arguments.model / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
+        write_card(arguments.model / "README.md", figures)
+
+
+if __name__ == "__main__":
+    main()

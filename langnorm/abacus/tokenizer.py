@@ -1,0 +1,108 @@
+"""Abacus' tokenizer: byte-level BPE with Qwen2's pre-tokenizer, trained on the generator's own text."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import langnorm.abacus
+from langnorm.abacus.data import corpus
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.abacus.data.base import Example
+
+VOCABULARY_SIZE = 1024
+
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+# These stay in the decoded text, as with Qwen3: whoever reads the answer needs them.
+MARKUP_TOKENS = (
+    "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+)  # fmt: skip
+
+# Qwen2's: words take one sign before them along, digits stand alone.
+_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def train(num_examples: int = 40_000, seed: int = 0) -> PreTrainedTokenizerBase:
+    """Return a tokenizer of `VOCABULARY_SIZE` entries, trained on `num_examples` conversations."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    bare = Tokenizer(models.BPE())
+    bare.normalizer = normalizers.NFC()
+    bare.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bare.decoder = decoders.ByteLevel()
+    num_added = len(CONTROL_TOKENS) + len(MARKUP_TOKENS)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE - num_added,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bare.train_from_iterator(_texts(num_examples, seed), trainer)
+    bare.add_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS]
+        + [AddedToken(token, special=False, normalized=False) for token in MARKUP_TOKENS]
+    )
+    return Qwen2Tokenizer(
+        tokenizer_object=bare,
+        unk_token=None,
+        bos_token=None,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=langnorm.abacus.CONTEXT_LENGTH,
+        chat_template=(langnorm.abacus.path() / "chat_template.jinja").read_text(),
+    )
+
+
+def render(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[list[int], list[int]]:
+    """Return the token ids of the prompt and of the assistant's message, as the chat template renders them."""
+    tools = list(example.tools) or None
+    options = {"tools": tools, "enable_thinking": example.enable_thinking, "tokenize": False}
+    prompt = tokenizer.apply_chat_template(list(example.prompt), add_generation_prompt=True, **options)
+    whole = tokenizer.apply_chat_template(list(example.messages), **options)
+    if not whole.startswith(prompt):
+        msg = f"The chat template renders the prompt differently once it is answered: {prompt!r}"
+        raise ValueError(msg)
+    prompt_ids, completion_ids = tokenizer([prompt, whole[len(prompt) :]])["input_ids"]
+    return prompt_ids, completion_ids
+
+
+def _texts(num_examples: int, seed: int) -> list[str]:
+    """Return what is said, not the markup around it: control tokens are not spelt by merges."""
+    import json
+
+    rng = random.Random(f"tokenizer/{seed}")
+    texts = []
+    for _ in range(num_examples):
+        example = corpus.draw(rng, "train")
+        texts += [json.dumps(tool, ensure_ascii=False) for tool in example.tools]
+        for message in example.messages:
+            texts += [message["content"], message.get("reasoning_content", "")]
+            texts += [json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls", ())]
+    return texts
+
+
+def main() -> None:
+    """Train the tokenizer and write it beside the weights."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=langnorm.abacus.path())
+    parser.add_argument("--num-examples", type=int, default=40_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    train(arguments.num_examples, arguments.seed).save_pretrained(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Train Abacus from nothing: `python -m langnorm.abacus.train`.
+
+The run is decided by its arguments alone: batch k of process r is drawn from a generator seeded by both, so a
+run that was stopped goes on from its checkpoint as if nothing had happened.
+
+Data-parallel over single-threaded processes, which beats threads on a shared machine; float32 throughout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+import langnorm.abacus
+from langnorm.abacus.data import corpus
+from langnorm.abacus.muon import Muon
+from langnorm.abacus.tokenizer import VOCABULARY_SIZE, render
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+_PROMPT_WEIGHT = 0.1  # of a prompt token's loss; the assistant's tokens weigh 1
+_STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
+_WARM_UP_STEPS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What decides the weights.
+
+    Attributes:
+        num_tokens: Tokens to train on, padding included, over all processes.
+        tokens_per_step: Tokens of one optimizer step, over all processes.
+        num_processes: Single-threaded processes that share each step.
+        decay: Share of the run at its end over which the learning rates fall linearly to zero.
+        matrix_lr: Muon's learning rate, for the matrices.
+        vector_lr: AdamW's learning rate, for the embedding and the norms.
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width of the MLP.
+        num_layers: Number of decoder layers.
+        seed: Of the weights and of the data.
+    """
+
+    num_tokens: int = 32_000_000
+    tokens_per_step: int = 6_144
+    num_processes: int = 2
+    decay: float = 0.45
+    matrix_lr: float = 0.02
+    vector_lr: float = 3e-3
+    hidden_size: int = 128
+    intermediate_size: int = 384
+    num_layers: int = 12
+    seed: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        """Number of optimizer steps."""
+        return self.num_tokens // self.tokens_per_step
+
+    def lr_scale(self, step: int) -> float:
+        """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall to zero."""
+        rise = min(1.0, (step + 1) / _WARM_UP_STEPS)
+        fall = min(1.0, (self.num_steps - step) / max(1, round(self.decay * self.num_steps)))
+        return min(rise, fall)
+
+
+def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
+    """Return the model with random weights, in float32."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(run.seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=run.hidden_size,
+        intermediate_size=run.intermediate_size,
+        num_hidden_layers=run.num_layers,
+        num_attention_heads=run.hidden_size // 32,
+        num_key_value_heads=run.hidden_size // 64,
+        head_dim=32,
+        max_position_embeddings=langnorm.abacus.CONTEXT_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int) -> Iterator[list[tuple[list[int], int]]]:
+    """Yield one process' batches for ever: lists of (token ids, number of prompt tokens).
+
+    A batch times its longest row is at most the process' share of a step.
+    """
+    budget = run.tokens_per_step // run.num_processes
+    pool_number = 0
+    while True:
+        rng = random.Random(f"{run.seed}/{rank}/{pool_number}")
+        rows, num_tokens = [], 0
+        while num_tokens < budget * _STEPS_PER_POOL:
+            prompt, completion = render(tokenizer, corpus.draw(rng, "train"))
+            rows.append((prompt + completion, len(prompt)))
+            num_tokens += len(prompt) + len(completion)
+        rows.sort(key=lambda row: len(row[0]))
+        pool, batch = [], []
+        for row in rows:
+            if batch and len(row[0]) * (len(batch) + 1) > budget:
+                pool.append(batch)
+                batch = []
+            batch.append(row)
+        pool.append(batch)
+        rng.shuffle(pool)
+        yield from pool[:_STEPS_PER_POOL]
+        pool_number += 1
+
+
+def batch_loss(
+    model: Qwen3ForCausalLM, batch: list[tuple[list[int], int]], pad_id: int
+) -> tuple[torch.Tensor, float]:
+    """Return the weighted mean loss per token, in nats, and the plain mean over the assistant's tokens.
+
+    Rows are padded on the right, so the causal mask alone keeps padding out of every real token.
+    """
+    longest = max(len(ids) for ids, _ in batch)
+    ids = torch.full((len(batch), longest), pad_id)  # (B, T)
+    weights = torch.zeros(len(batch), longest)
+    for row, (tokens, num_prompt) in enumerate(batch):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        weights[row, : len(tokens)] = 1.0
+        weights[row, :num_prompt] = _PROMPT_WEIGHT
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+    )
+    weights = weights[:, 1:].flatten()
+    is_answer = weights == 1.0
+    return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
+
+
+class _Checkpoint:
+    """The state of one process' run on disk; process 0's holds the weights of all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "checkpoint.pt"
+
+    def save(self, step: int, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+        state = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+        partial = self._path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._path)
+
+    def load(self, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:
+        if not self._path.exists():
+            return 0
+        state = torch.load(self._path, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        return state["step"]
+
+
+def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
+    from tqdm import tqdm
+    from transformers import AutoTokenizer
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=run.num_processes
+    )
+    tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+    model = build_model(run, tokenizer)
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    vectors = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers: list[torch.optim.Optimizer] = [
+        Muon(matrices, lr=run.matrix_lr),
+        torch.optim.AdamW(vectors, lr=run.vector_lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    checkpoint = _Checkpoint(folder)
+    first = checkpoint.load(model, optimizers)
+    data = batches(run, tokenizer, rank)
+    progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
+    log = (folder / "log.jsonl").open("a") if rank == 0 else None
+    average = None
+    for step in range(run.num_steps):
+        batch = next(data)
+        if step < first:
+            continue  # drawn again only to reach where the checkpoint was made
+        loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
+        loss.backward()
+        _average_gradients(model)
+        for optimizer, lr in zip(optimizers, (run.matrix_lr, run.vector_lr), strict=True):
+            optimizer.param_groups[0]["lr"] = lr * run.lr_scale(step)
+            optimizer.step()
+            optimizer.zero_grad()
+        average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
+        progress.update()
+        progress.set_postfix(loss=f"{average:.4f}", refresh=False)
+        if log and (step + 1) % 20 == 0:
+            print(json.dumps({"step": step + 1, "loss": round(average, 5)}), file=log, flush=True)
+        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == run.num_steps):
+            checkpoint.save(step + 1, model, optimizers)
+    if rank == 0:
+        save_model(model, run)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _average_gradients(model: torch.nn.Module) -> None:
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    torch._foreach_copy_(gradients, [f.view_as(g) for f, g in zip(
+        flat.split([g.numel() for g in gradients]), gradients, strict=True)])  # fmt: skip
+
+
+def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) -> None:
+    """Write weights, configuration and generation settings to the model's folder.
+
+    The file holds float16, which halves it and moves no weight by more than 0.05 %; the configuration says
+    float32, so that it is loaded and run in that.
+    """
+    from transformers import GenerationConfig
+
+    folder = folder or langnorm.abacus.path()
+    config, half = model.config.to_dict(), {k: v.half() for k, v in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=half)
+    config |= {"dtype": "float32", "langnorm_run": asdict(run)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    GenerationConfig(
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+        do_sample=True,
+        temperature=0.7,
+        top_p=1.0,
+        top_k=0,
+    ).save_pretrained(folder)
+
+
+def main() -> None:
+    """Train with the arguments of the command line, and resume where a run in the same folder stopped."""
+    parser = argparse.ArgumentParser(
+        description="Train Abacus and write it into the package.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    for item in fields(Run):
+        name = "--" + item.name.replace("_", "-")
+        parser.add_argument(name, type=type(item.default), default=item.default)
+    parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
+    parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
+    arguments = vars(parser.parse_args())
+    folder, port = arguments.pop("folder"), arguments.pop("port")
+    run = Run(**arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Spinning threads take the time of the processes beside them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with suppress(KeyboardInterrupt):
+        multiprocessing.spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The errors langnorm raises, and the hint for a misspelt name.
+
+Each class also derives from the built-in error that fits, so that `except ValueError` works as it
+does for other chat models.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class LangNormError(Exception):
+    """Base class of every error that langnorm raises on purpose."""
+
+
+class OptionError(LangNormError, ValueError):
+    """An option has an unknown name or a value that is not allowed."""
+
+
+class ModelError(LangNormError, RuntimeError):
+    """A model cannot be loaded or used: its weights do not load, or its decoder layers are not found."""
+
+
+class PromptError(LangNormError, ValueError):
+    """The messages cannot be run: they are empty, too long for the context, or not text."""
+
+
+class MissingDependencyError(LangNormError, ImportError):
+    """An optional package is needed for what was asked and is not installed."""
+
+
+def closest(name: str, allowed: Iterable[str]) -> str:
+    """Returns a hint that names the allowed name closest to a misspelt one.
+
+    Args:
+        name: What was given. Case does not matter.
+        allowed: The names that would have been accepted.
+
+    Returns:
+        A sentence to append to an error message, such as `` Did you mean `temperature`?`` with its
+        leading space, or an empty string when nothing is close.
+    """
+    by_folded = {option.casefold(): option for option in allowed}
+    matches = difflib.get_close_matches(str(name).casefold(), list(by_folded), n=1)
+    return f" Did you mean `{by_folded[matches[0]]}`?" if matches else ""
