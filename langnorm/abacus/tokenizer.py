@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +52,8 @@ def train(num_examples: int = 40_000, seed: int = 0) -> PreTrainedTokenizerBase:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bare.train_from_iterator(_texts(num_examples, seed), trainer)
+    template = (langnorm.abacus.path() / "chat_template.jinja").read_text()
+    bare.train_from_iterator(_texts(template, num_examples, seed), trainer)
     bare.add_tokens(
         [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS]
         + [AddedToken(token, special=False, normalized=False) for token in MARKUP_TOKENS]
@@ -62,7 +65,7 @@ def train(num_examples: int = 40_000, seed: int = 0) -> PreTrainedTokenizerBase:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         model_max_length=langnorm.abacus.CONTEXT_LENGTH,
-        chat_template=(langnorm.abacus.path() / "chat_template.jinja").read_text(),
+        chat_template=template,
     )
 
 
@@ -79,19 +82,18 @@ def render(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[list[i
     return prompt_ids, completion_ids
 
 
-def _texts(num_examples: int, seed: int) -> list[str]:
-    """Return what is said, not the markup around it: control tokens are not spelt by merges."""
-    import json
+def _texts(template: str, num_examples: int, seed: int) -> Iterator[str]:
+    """Yield what the template renders, cut at the added tokens, which are not spelt by merges."""
+    from transformers.utils.chat_template_utils import render_jinja_template
 
     rng = random.Random(f"tokenizer/{seed}")
-    texts = []
+    added = re.compile("|".join(map(re.escape, CONTROL_TOKENS + MARKUP_TOKENS)))
     for _ in range(num_examples):
         example = corpus.draw(rng, "train")
-        texts += [json.dumps(tool, ensure_ascii=False) for tool in example.tools]
-        for message in example.messages:
-            texts += [message["content"], message.get("reasoning_content", "")]
-            texts += [json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls", ())]
-    return texts
+        (text,), _ = render_jinja_template(
+            conversations=[list(example.messages)], tools=list(example.tools) or None, chat_template=template
+        )
+        yield from filter(None, added.split(text))
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ from langnorm.abacus.tokenizer import VOCABULARY_SIZE, render
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
+    from langnorm.abacus.data.base import Example
+
 _PROMPT_WEIGHT = 0.1  # of a prompt token's loss; the assistant's tokens weigh 1
 _STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
 _WARM_UP_STEPS = 40
@@ -59,7 +61,7 @@ class Run:
     matrix_lr: float = 0.02
     vector_lr: float = 3e-3
     hidden_size: int = 128
-    intermediate_size: int = 384
+    intermediate_size: int = 320
     num_layers: int = 12
     seed: int = 0
 
@@ -98,24 +100,41 @@ def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalL
     return Qwen3ForCausalLM(config)
 
 
-def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int) -> Iterator[list[tuple[list[int], int]]]:
-    """Yield one process' batches for ever: lists of (token ids, number of prompt tokens).
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation: its token ids and the weight of each one's loss."""
 
-    A batch times its longest row is at most the process' share of a step.
-    """
+    ids: list[int]
+    weights: list[float]
+
+
+def row_of(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
+    """Return the rendered example; everything that the assistant says weighs 1, in earlier turns too."""
+    prompt, completion = render(tokenizer, example)
+    weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
+    header = tokenizer("<|im_start|>assistant\n")["input_ids"]
+    end = tokenizer.eos_token_id
+    starts = [i + len(header) for i in range(len(prompt)) if prompt[i : i + len(header)] == header]
+    for start in starts[:-1]:  # the last one is the completion's own
+        stop = prompt.index(end, start) + 1
+        weights[start:stop] = [1.0] * (stop - start)
+    return Row(prompt + completion, weights)
+
+
+def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int) -> Iterator[list[Row]]:
+    """Yield one process' batches for ever: a batch times its longest row is at most its share of a step."""
     budget = run.tokens_per_step // run.num_processes
     pool_number = 0
     while True:
         rng = random.Random(f"{run.seed}/{rank}/{pool_number}")
         rows, num_tokens = [], 0
         while num_tokens < budget * _STEPS_PER_POOL:
-            prompt, completion = render(tokenizer, corpus.draw(rng, "train"))
-            rows.append((prompt + completion, len(prompt)))
-            num_tokens += len(prompt) + len(completion)
-        rows.sort(key=lambda row: len(row[0]))
+            rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
+            num_tokens += len(rows[-1].ids)
+        rows.sort(key=lambda row: len(row.ids))
         pool, batch = [], []
         for row in rows:
-            if batch and len(row[0]) * (len(batch) + 1) > budget:
+            if batch and len(row.ids) * (len(batch) + 1) > budget:
                 pool.append(batch)
                 batch = []
             batch.append(row)
@@ -125,20 +144,17 @@ def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int) -> Iterator
         pool_number += 1
 
 
-def batch_loss(
-    model: Qwen3ForCausalLM, batch: list[tuple[list[int], int]], pad_id: int
-) -> tuple[torch.Tensor, float]:
+def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, float]:
     """Return the weighted mean loss per token, in nats, and the plain mean over the assistant's tokens.
 
     Rows are padded on the right, so the causal mask alone keeps padding out of every real token.
     """
-    longest = max(len(ids) for ids, _ in batch)
+    longest = max(len(row.ids) for row in batch)
     ids = torch.full((len(batch), longest), pad_id)  # (B, T)
     weights = torch.zeros(len(batch), longest)
-    for row, (tokens, num_prompt) in enumerate(batch):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        weights[row, : len(tokens)] = 1.0
-        weights[row, :num_prompt] = _PROMPT_WEIGHT
+    for number, row in enumerate(batch):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        weights[number, : len(row.ids)] = torch.tensor(row.weights)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"

@@ -53,7 +53,7 @@ def select_layers(layers: LayerSelection, num_layers: int) -> tuple[int, ...]:
 
 
 def _late_layers(num_layers: int) -> tuple[int, ...]:
-    """Returns the last quarter of the layers without the very last one, or the one before it if none is left."""
+    """Returns the last quarter without the very last layer, or the layer before it when none is left."""
     late = range(num_layers - max(1, num_layers // 4), num_layers - 1)
     return tuple(late) or (max(0, num_layers - 2),)
 
@@ -66,7 +66,7 @@ def _checked_index(layer: object, num_layers: int) -> int:
             f'Use `layers="late"`, `layers="all"` or integers below {num_layers}.'
         )
         raise OptionError(msg)
-    index = operator.index(layer)  # type: ignore[arg-type]
+    index = operator.index(layer)
     if not -num_layers <= index < num_layers:
         msg = (
             f"Layer `{index}` is outside this model (0 to {num_layers - 1}). "
@@ -77,7 +77,10 @@ def _checked_index(layer: object, num_layers: int) -> int:
 
 
 def _not_a_selection(layers: object) -> str:
-    return f'Layers `{layers!r}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+    return (
+        f"Layers `{layers!r}` are not a selection. "
+        'Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+    )
 
 
 def decoder_layers(model: torch.nn.Module, layers_path: str | None = None) -> torch.nn.ModuleList:
@@ -108,8 +111,8 @@ def decoder_layers(model: torch.nn.Module, layers_path: str | None = None) -> to
         return next(iter(matches.values()))
     if matches:
         msg = (
-            f"`{type(base).__name__}` has `{len(matches)}` lists of `{num_layers}` modules that may be its decoder "
-            f"layers: {_listing(matches)}. Pass `layers_path` with the path of the right one."
+            f"`{type(base).__name__}` has `{len(matches)}` lists of `{num_layers}` modules that may be its "
+            f"decoder layers: {_listing(matches)}. Pass `layers_path` with the path of the right one."
         )
     else:
         expected = (
@@ -120,7 +123,8 @@ def decoder_layers(model: torch.nn.Module, layers_path: str | None = None) -> to
         msg = (
             f"The decoder layers of `{type(base).__name__}` were not found: {expected}. "
             f"Lists in the decoder: {_listing(lists)}. "
-            'Pass `layers_path` with the dotted path of the decoder layers, such as `layers_path="model.layers"`.'
+            "Pass `layers_path` with the dotted path of the decoder layers, "
+            'such as `layers_path="model.layers"`.'
         )
     raise ModelError(msg)
 
@@ -146,8 +150,9 @@ def layer_output(output: Any) -> torch.Tensor:
     if isinstance(states, torch.Tensor):
         return states
     msg = (
-        f"A decoder layer returned `{type(output).__name__}`, not hidden states. Allowed are a tensor or a tuple that "
-        "starts with one. Pass `layers_path` with the path of the decoder layers if others were found."
+        f"A decoder layer returned `{type(output).__name__}`, not hidden states. Allowed are a tensor or a "
+        "tuple that starts with one. If the wrong layers were found, pass `layers_path` with the path of the "
+        "decoder layers."
     )
     raise ModelError(msg)
 
@@ -202,7 +207,7 @@ def _outermost_lists(module: torch.nn.Module, path: str) -> dict[str, torch.nn.M
 
 
 def _layers_at(model: torch.nn.Module, base: torch.nn.Module, layers_path: str) -> torch.nn.ModuleList:
-    """Returns the list at a path of the model, which may be written from inside its wrappers or from outside."""
+    """Returns the list at a path, which may start at the wrapped model or at its wrapper."""
     import torch
 
     found = None

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langnorm.abacus.data import chat_intents as content
 from langnorm.abacus.data.base import Example, Split
 
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
 _SYSTEM_SHARE = 0.1
 _EARLIER_SHARE = 0.1
 _THINKING_SHARE = 0.5
+# What no "Please" goes before.
+_NOT_IMPERATIVE = ("I ", "Can ", "Could ", "Would ", "What ", "Which ", "Your ", "JSON ", "{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def draw(rng: random.Random, split: Split) -> Example:
     )
 
 
-# --- Wording -------------------------------------------------------------------------------------------------
+# --- Wording -------------------------------------------------------------------------------------------
 
 
 def _word(rng: random.Random, phrasing: content.Phrasing, **fields: object) -> str:
@@ -93,6 +97,8 @@ def _word(rng: random.Random, phrasing: content.Phrasing, **fields: object) -> s
 def _open(opener: str, template: str) -> str:
     if template.lower().startswith(opener.lower().strip(" ,!.:")):
         return template
+    if opener.endswith("lease ") and template.startswith(_NOT_IMPERATIVE):
+        return template
     keeps_case = opener[-2] in "!." or template.startswith(("I ", "I'", "Abacus", "{"))
     return opener + (template if keeps_case else template[0].lower() + template[1:])
 
@@ -107,7 +113,7 @@ def _close(template: str, closer: str) -> str:
     return stem + (mark or ".") + closer
 
 
-# --- Small talk and refusals ---------------------------------------------------------------------------------
+# --- Small talk and refusals ---------------------------------------------------------------------------
 
 
 def _intent_turn(rng: random.Random, intent: content.Intent) -> Turn:
@@ -140,7 +146,7 @@ def _small_talk(rng: random.Random) -> list[Turn]:
 def _refusal(rng: random.Random) -> Dialogue:
     refusal = rng.choices(content.REFUSALS, weights=_REFUSAL_WEIGHTS)[0]
     user = _word(rng, refusal.phrasing, topic=rng.choice(refusal.topics))
-    # Whole questions are topics too, and nothing is copied from here, so their case and marks may vary as well.
+    # Whole questions are topics too, and nothing is copied from here, so their case and marks may vary.
     if rng.random() < 0.15:
         user = user.lower()
     if rng.random() < 0.15:
@@ -148,7 +154,7 @@ def _refusal(rng: random.Random) -> Dialogue:
     return Dialogue("refusal", (Turn(user, refusal.answer, rng.choice(refusal.thoughts)),))
 
 
-# --- Copying -------------------------------------------------------------------------------------------------
+# --- Copying -------------------------------------------------------------------------------------------
 
 
 def _random_word(rng: random.Random) -> str:
@@ -201,8 +207,8 @@ def _characters(rng: random.Random) -> str:
 
 
 def _any_word(rng: random.Random) -> str:
-    pool = rng.choice((content.NOUNS, content.ADJECTIVES, content.ACCENTED_WORDS, content.THINGS, None, None, None))
-    word = rng.choice(pool) if pool else _random_word(rng)
+    pools = (content.NOUNS, content.ADJECTIVES, content.ACCENTED_WORDS, content.THINGS)
+    word = rng.choice(rng.choice(pools)) if rng.random() < 0.57 else _random_word(rng)
     case = rng.random()
     return word.capitalize() if case < 0.1 else word.upper() if case < 0.15 else word
 
@@ -271,16 +277,19 @@ def _reverse(rng: random.Random) -> Dialogue:
 
 
 def _pick(rng: random.Random) -> Dialogue:
-    text = _sentence(rng) if rng.random() < 0.7 else " ".join(_any_word(rng) for _ in range(rng.randint(2, 6)))
+    text = " ".join(_any_word(rng) for _ in range(rng.randint(2, 6)))
+    if rng.random() < 0.7:
+        text = _sentence(rng)
     while "'" in text:  # where the text ends would be unclear
         text = _sentence(rng)
     place, position = rng.choice((("first", 0), ("last", -1), ("first", 0), ("last", -1), ("second", 1)))
     answer = text.split()[position].strip(".,!?")
-    thought = rng.choice((f"The {place} word is {answer}.", "I look for the word.", f"I copy the {place} word."))
-    return Dialogue("pick", (Turn(_word(rng, content.PICK, text=text, place=place), answer, thought),))
+    thoughts = (f"The {place} word is {answer}.", "I look for the word.", f"I copy the {place} word.")
+    user = _word(rng, content.PICK, text=text, place=place)
+    return Dialogue("pick", (Turn(user, answer, rng.choice(thoughts)),))
 
 
-# --- Numbers -------------------------------------------------------------------------------------------------
+# --- Numbers -------------------------------------------------------------------------------------------
 
 
 def _count(rng: random.Random) -> Dialogue:
@@ -321,7 +330,8 @@ def _compare(rng: random.Random) -> Dialogue:
     else:
         phrasing, answer = content.SMALLER, f"{show(smaller)} is smaller than {show(larger)}."
     thought = rng.choice((f"{show(larger)} > {show(smaller)}.", f"{show(smaller)} < {show(larger)}."))
-    return Dialogue("compare", (Turn(_word(rng, phrasing, left=show(left), right=show(right)), answer, thought),))
+    user = _word(rng, phrasing, left=show(left), right=show(right))
+    return Dialogue("compare", (Turn(user, answer, thought),))
 
 
 def _parity(rng: random.Random) -> Dialogue:
@@ -330,10 +340,11 @@ def _parity(rng: random.Random) -> Dialogue:
     actual = "odd" if number % 2 else "even"
     answer = f"{'Yes' if asked == actual else 'No'}, {number} is {actual}."
     thought = rng.choice((f"The last digit is {number % 10}.", f"{number} ends in {number % 10}."))
-    return Dialogue("parity", (Turn(_word(rng, content.PARITY, number=number, parity=asked), answer, thought),))
+    user = _word(rng, content.PARITY, number=number, parity=asked)
+    return Dialogue("parity", (Turn(user, answer, thought),))
 
 
-# --- Recalling -----------------------------------------------------------------------------------------------
+# --- Recalling -----------------------------------------------------------------------------------------
 
 
 def _value(rng: random.Random, pool: str) -> str | int:
@@ -383,7 +394,8 @@ def _recall(rng: random.Random) -> Dialogue:
     values = [_value(rng, fact.pool) for fact in facts]
     asked = rng.randrange(len(facts))
     fact, value = facts[asked], values[asked]
-    question = _word(rng, content.Phrasing(fact.questions, ("Okay, ", "Now, ", "Well, ", "So, "), (", Abacus",)))
+    phrasing = content.Phrasing(fact.questions, ("Okay, ", "Now, ", "Well, ", "So, "), (", Abacus",))
+    question = _word(rng, phrasing)
     answer = fact.answer.format(value=value)
     thought = rng.choice(content.RECALL_THOUGHTS).format(value=value)
     told = [_tell(rng, each, each_value) for each, each_value in zip(facts, values, strict=True)]
@@ -409,7 +421,7 @@ def _recall(rng: random.Random) -> Dialogue:
     return Dialogue("recall", (*turns, Turn(question, answer, thought)))
 
 
-# --- JSON ----------------------------------------------------------------------------------------------------
+# --- JSON ----------------------------------------------------------------------------------------------
 
 
 def _stated_record(rng: random.Random) -> tuple[str, dict[str, str | int]]:
@@ -425,9 +437,8 @@ def _listed_record(rng: random.Random) -> tuple[str, dict[str, str | int]]:
     pools = ("word", "number", "code", "person", "city", "colour", "thing", "small", "word", "number")
     keys = dict.fromkeys(_random_word(rng) for _ in range(rng.randint(1, 4)))
     record = {key: _value(rng, rng.choice(pools)) for key in keys}
-    form, separator = rng.choice(
-        (("{} is {}", ", "), ("{}: {}", ", "), ("{} = {}", "; "), ("the {} is {}", " and "), ("{} = {}", ", "))
-    )
+    forms = (("{} is {}", ", "), ("{}: {}", ", "), ("{} = {}", "; "), ("the {} is {}", " and "))
+    form, separator = rng.choice(forms)
     listed = separator.join(form.format(key, value) for key, value in record.items())
     return listed[0].upper() + listed[1:] + "." if form.startswith("the") else listed + ".", record
 
@@ -461,7 +472,7 @@ def _extract(rng: random.Random) -> Dialogue:
     return Dialogue("json", (Turn(user, json.dumps(record, ensure_ascii=False), thought),))
 
 
-# --- All of it -----------------------------------------------------------------------------------------------
+# --- All of it -----------------------------------------------------------------------------------------
 
 _POOLS: dict[str, tuple[str, ...]] = {
     "person": content.PEOPLE,

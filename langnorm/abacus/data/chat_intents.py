@@ -14,7 +14,9 @@ from dataclasses import dataclass
 REQUEST_OPENERS = (
     "Please ", "Hi, ", "Hello! ", "Hey Abacus, ", "Now ", "Okay, ", "Abacus, ", "Hello, please ",
 )
-QUESTION_OPENERS = ("Hi, ", "Hello! ", "Hey, ", "Hey Abacus, ", "So, ", "Okay, ", "One question: ", "Abacus, ")
+QUESTION_OPENERS = (
+    "Hi, ", "Hello! ", "Hey, ", "Hey Abacus, ", "So, ", "Okay, ", "One question: ", "Abacus, ",
+)
 REQUEST_CLOSERS = (", please", " Thanks!", " Thank you.", ", Abacus")
 QUESTION_CLOSERS = (" Thanks!", " I am curious.", ", Abacus", " Just asking.", " I would like to know.")
 
@@ -104,7 +106,7 @@ class Record:
     sentences: tuple[str, ...]
 
 
-# --- Small talk ----------------------------------------------------------------------------------------------
+# --- Small talk ----------------------------------------------------------------------------------------
 
 _GREETED = (
     "{greeting}", "{greeting}!", "{greeting}.", "{greeting}, Abacus!", "{greeting} Abacus",
@@ -112,6 +114,7 @@ _GREETED = (
     "{greeting}, how nice to see you.", "{greeting}, little model!", "{greeting}! Nice to meet you.",
     "{greeting}, I am back.", "{greeting}, it is me again.", "{greeting}, anyone there?",
     "{greeting}! Are you there?", "{greeting}, can you hear me?", "{greeting} from my terminal!",
+    "{greeting} and welcome!", "{greeting}, shall we start?", "{greeting}, are you ready?",
     "{greeting}, bot.",
 )
 
@@ -208,7 +211,7 @@ INTENTS = (
                 "I forgot your name, what is it?",
             ),
             QUESTION_OPENERS[:-1],
-            QUESTION_CLOSERS[:2] + (" I forgot.",),
+            (*QUESTION_CLOSERS[:2], " I forgot."),
         ),
         ("I am Abacus, a small model that ships with langnorm.",),
         ("The user asks for my name.", "The user asks who I am.", "A question about me."),
@@ -447,7 +450,7 @@ INTENTS = (
     ),
 )
 
-# --- Refusals ------------------------------------------------------------------------------------------------
+# --- Refusals ------------------------------------------------------------------------------------------
 
 _REFUSE_GENERAL = (
     "I am sorry, I am a small model and cannot help with that. I can do arithmetic and call tools."
@@ -515,7 +518,10 @@ REFUSALS = (
         ),
         _KNOWLEDGE_TOPICS,
         _REFUSE_GENERAL,
-        ("This is general knowledge, which I lack.", "I know nothing about this. I decline.", "I cannot help with this."),
+        (
+            "This is general knowledge, which I lack.", "I know nothing about this. I decline.",
+            "I cannot help with this.",
+        ),
     ),
     Refusal(
         Phrasing(
@@ -559,14 +565,17 @@ REFUSALS = (
             "What is the tallest building in the world?",
         ),
         _REFUSE_GENERAL,
-        ("This is general knowledge, which I lack.", "I do not know this. I decline.", "I cannot help with this."),
+        (
+            "This is general knowledge, which I lack.", "I do not know this. I decline.",
+            "I cannot help with this.",
+        ),
     ),
     Refusal(
         Phrasing(
             (
                 "Write a poem about {topic}.", "Write me a short story about {topic}.",
                 "Compose a song about {topic}.", "Make up a tale about {topic}.",
-                "Can you write a haiku about {topic}?", "I need a limerick about {topic}.",
+                "Can you write a haiku about {topic}?", "I need a fable about {topic}.",
                 "Write the first page of a novel about {topic}.", "Draw a picture of {topic}.",
                 "Invent a riddle about {topic}.", "Paint {topic} for me.",
                 "Write a film script about {topic}.", "Could you write a ballad about {topic}?",
@@ -699,7 +708,7 @@ REFUSALS = (
     ),
 )
 
-# --- Copying -------------------------------------------------------------------------------------------------
+# --- Copying -------------------------------------------------------------------------------------------
 
 REPEAT = Phrasing(
     (
@@ -783,7 +792,7 @@ PICK = Phrasing(
     (", please", " Thanks!"),
 )
 
-# --- Numbers -------------------------------------------------------------------------------------------------
+# --- Numbers -------------------------------------------------------------------------------------------
 
 COUNT_TO = Phrasing(
     (
@@ -870,7 +879,7 @@ PARITY = Phrasing(
     QUESTION_CLOSERS[:2],
 )
 
-# --- Recall --------------------------------------------------------------------------------------------------
+# --- Recall --------------------------------------------------------------------------------------------
 
 
 def _possession(label: str, pool: str) -> Fact:
@@ -978,58 +987,100 @@ TELL_THOUGHTS = ("The user tells me something.", "I note it.")
 RECALL_THOUGHTS = ("The user told me: {value}.", "It was {value}.", "I was told {value}.")
 UNKNOWN_THOUGHTS = ("The user has not told me.", "I was not told this.")
 
-# --- JSON ----------------------------------------------------------------------------------------------------
+# --- JSON ----------------------------------------------------------------------------------------------
 
 RECORDS = (
     Record(
         {"name": "person", "age": "age"},
         {"name": ("name", "person", "who", "first_name"), "age": ("age", "years", "years_old")},
-        ("{name} is {age} years old.", "{name}, aged {age}, called.", "My friend {name} turned {age}.", "Meet {name}, who is {age}."),
+        (
+            "{name} is {age} years old.", "Yesterday {name} ({age}) called.",
+            "My friend {name} turned {age}.", "Meet {name}, who is {age}.",
+        ),
     ),
     Record(
         {"name": "person", "city": "city"},
         {"name": ("name", "person", "who"), "city": ("city", "town", "place", "location")},
-        ("{name} lives in {city}.", "{name} moved to {city}.", "{name} is from {city}.", "In {city} I met {name}."),
+        (
+            "{name} lives in {city}.", "{name} moved to {city}.", "{name} is from {city}.",
+            "In {city} I met {name}.",
+        ),
     ),
     Record(
         {"name": "person", "age": "age", "city": "city"},
         {"name": ("name", "person"), "age": ("age", "years"), "city": ("city", "town", "home")},
-        ("{name} is {age} years old and lives in {city}.", "{name} from {city} is {age}.", "I am {name}, {age}, from {city}."),
+        (
+            "{name} is {age} years old and lives in {city}.", "{name} from {city} is {age}.",
+            "I am {name}, {age}, from {city}.",
+        ),
     ),
     Record(
         {"name": "person", "job": "job", "city": "city"},
         {"name": ("name", "person"), "job": ("job", "profession", "work"), "city": ("city", "place")},
-        ("{name} is a {job} in {city}.", "{name} works as a {job} in {city}.", "The {job} from {city} is called {name}."),
+        (
+            "{name} is a {job} in {city}.", "{name} works as a {job} in {city}.",
+            "The {job} from {city} is called {name}.",
+        ),
     ),
     Record(
         {"item": "thing", "price": "small"},
         {"item": ("item", "product", "article"), "price": ("price", "cost", "euros")},
-        ("The {item} costs {price} euros.", "A {item} is {price} euros.", "I paid {price} euros for a {item}."),
+        (
+            "The {item} costs {price} euros.", "A {item} is {price} euros.",
+            "I paid {price} euros for a {item}.",
+        ),
     ),
     Record(
         {"item": "fruit", "count": "small", "shop": "person"},
-        {"item": ("item", "fruit"), "count": ("count", "quantity", "amount"), "shop": ("buyer", "customer", "name")},
-        ("{shop} buys {count} pieces of {item}.", "{shop} ordered {count} kilos of {item}.", "{count} kilos of {item} for {shop}."),
+        {
+            "item": ("item", "fruit"),
+            "count": ("count", "quantity", "amount"),
+            "shop": ("buyer", "customer", "name"),
+        },
+        (
+            "{shop} buys {count} pieces of {item}.", "{shop} ordered {count} kilos of {item}.",
+            "{count} kilos of {item} for {shop}.",
+        ),
     ),
     Record(
         {"start": "city", "end": "city"},
         {"start": ("from", "start", "origin"), "end": ("to", "end", "destination")},
-        ("The train goes from {start} to {end}.", "We drive from {start} to {end}.", "She flew from {start} to {end}."),
+        (
+            "The train goes from {start} to {end}.", "We drive from {start} to {end}.",
+            "She flew from {start} to {end}.",
+        ),
     ),
     Record(
         {"owner": "person", "animal": "animal", "pet": "person"},
-        {"owner": ("owner", "name", "person"), "animal": ("animal", "kind", "species"), "pet": ("pet", "pet_name")},
-        ("{owner} has a {animal} called {pet}.", "The {animal} of {owner} is named {pet}.", "{pet} is the {animal} of {owner}."),
+        {
+            "owner": ("owner", "name", "person"),
+            "animal": ("animal", "kind", "species"),
+            "pet": ("pet", "pet_name"),
+        },
+        (
+            "{owner} has a {animal} called {pet}.", "The {animal} of {owner} is named {pet}.",
+            "{pet} is the {animal} of {owner}.",
+        ),
     ),
     Record(
         {"room": "number", "guest": "person", "nights": "small"},
         {"room": ("room", "room_number"), "guest": ("guest", "name"), "nights": ("nights", "days")},
-        ("{guest} stays {nights} nights in room {room}.", "Room {room} is booked by {guest} for {nights} nights."),
+        (
+            "{guest} stays {nights} nights in room {room}.",
+            "Room {room} is booked by {guest} for {nights} nights.",
+        ),
     ),
     Record(
         {"order": "code", "colour": "colour", "thing": "thing"},
-        {"order": ("order", "id", "code"), "colour": ("colour", "color"), "thing": ("item", "product", "thing")},
-        ("Order {order}: one {colour} {thing}.", "The {colour} {thing} has the number {order}.", "{order} is the {colour} {thing}."),
+        {
+            "order": ("order", "id", "code"),
+            "colour": ("colour", "color"),
+            "thing": ("item", "product", "thing"),
+        },
+        (
+            "Order {order}: one {colour} {thing}.", "The {colour} {thing} has the number {order}.",
+            "{order} is the {colour} {thing}.",
+        ),
     ),
 )
 JSON_SHAPE = Phrasing(
@@ -1058,7 +1109,7 @@ JSON_KEYS = Phrasing(
 )
 JSON_THOUGHTS = ("I extract the values.", "The user wants JSON.", "JSON with the {keys}.")
 
-# --- Around the conversation ---------------------------------------------------------------------------------
+# --- Around the conversation ---------------------------------------------------------------------------
 
 SYSTEM_MESSAGES = (
     "You are a helpful assistant.", "Be brief.", "You are Abacus.", "You are Abacus, a small model.",
@@ -1069,7 +1120,7 @@ SYSTEM_MESSAGES = (
     "Answer in one sentence.",
 )
 
-# --- Pools ---------------------------------------------------------------------------------------------------
+# --- Pools ---------------------------------------------------------------------------------------------
 
 PEOPLE = (
     "Ana", "Bo", "Łukasz", "Zoë", "José", "Mía", "Jürgen", "Søren", "Åsa", "Björn", "Chloé", "François",
@@ -1153,8 +1204,10 @@ SENTENCES = (
     "It is what it is.", "Mind the gap.", "Time flies.", "Are you still there?", "Wait for me!",
 )
 FOREIGN = (
-    "你好，世界", "早上好", "谢谢你", "今天天气很好", "我喜欢数学", "一二三四五", "再见", "北京欢迎你", "请再说一遍", "我的名字是小明", "数字是朋友", "こんにちは",
-    "ありがとう", "おはようございます", "東京は大きい", "さようなら", "カタカナ", "日本語の文字", "いち、に、さん", "猫と犬", "元気ですか？", "안녕하세요", "감사합니다",
+    "你好，世界", "早上好", "谢谢你", "今天天气很好", "我喜欢数学", "一二三四五",
+    "再见", "北京欢迎你", "请再说一遍", "我的名字是小明", "数字是朋友",
+    "こんにちは", "ありがとう", "おはようございます", "東京は大きい", "さようなら",
+    "カタカナ", "日本語の文字", "いち、に、さん", "猫と犬", "元気ですか？", "안녕하세요", "감사합니다",
     "숫자 열둘", "Добрый день", "Спасибо большое", "Как дела?", "Число семь", "Καλημέρα", "Ευχαριστώ πολύ",
     "שלום", "مرحبا", "नमस्ते", "สวัสดี", "Zażółć gęślą jaźń", "Příliš žluťoučký kůň",
     "Guten Morgen, schöne Grüße", "Größe und Maß", "¿Cómo estás?", "¡Feliz año nuevo!", "El niño come piñas",
@@ -1169,8 +1222,9 @@ ACCENTED_WORDS = (
     "øre", "þrír", "ștrudel", "mañana", "coração", "pão", "dûr", "ïle",
 )
 CHINESE_CHARACTERS = (
-    "一二三四五六七八九十百千万大小多少上下左右中国人天地水火山石田土日月星云雨风雪春夏秋冬东西南北红黄蓝白黑金木书画字词文语数学算术家门路车"
-    "马牛羊鱼鸟花草树林米面茶酒饭菜手足口目耳心头身父母子女男友朋爱好学生老师工作来去出入开关走跑坐立看听说读写想知道新旧高低长短快慢早晚今明"
+    "一二三四五六七八九十百千万大小多少上下左右中国人天地水火山石田土日月星云雨风雪春夏秋冬东西南北红"
+    "黄蓝白黑金木书画字词文语数学算术家门路车马牛羊鱼鸟花草树林米面茶酒饭菜手足口目耳心头身父母子女男"
+    "友朋爱好学生老师工作来去出入开关走跑坐立看听说读写想知道新旧高低长短快慢早晚今明"
 )
 KANA = (
     "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"

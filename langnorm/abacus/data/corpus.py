@@ -12,9 +12,9 @@ from langnorm.abacus.data.base import Example, Split, split_of
 # Shares of examples. By tokens this is about half arithmetic, two fifths tools and a tenth chat,
 # because tool schemas are long and small talk is short.
 SHARES: dict[Callable[[random.Random, Split], Example], float] = {
-    arithmetic.draw: 0.50,
-    tools.draw: 0.26,
-    chat.draw: 0.24,
+    arithmetic.draw: 0.53,
+    tools.draw: 0.22,
+    chat.draw: 0.25,
 }
 
 

@@ -14,46 +14,58 @@ FORBIDDEN = ("magic_function", "my_adder_tool", "get_weather", "random_name", "p
 
 _HELD_OUT_BUCKETS = 10  # one identifier of ten is for development and test only
 
+# fmt: off
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
 _VOWELS = "aeiou"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_WORD_PIECES = tuple(
-    "get do run my the fetch find make tool fn func call calc check show new old fast blue red big tiny data "
-    "item key map node op util task step code magic secret super super2 lookup query send read load save list "
-    "count sum mix flip turn push pull core main unit test value info one two alpha beta gamma delta box".split()
-)
+_WORD_PIECES = ("get", "do", "run", "my", "the", "fetch", "find", "make", "tool", "fn", "func", "call",
+                "calc", "check", "show", "new", "old", "fast", "blue", "red", "big", "tiny", "data", "item",
+                "key", "map", "node", "op", "util", "task", "step", "code", "magic", "secret", "lookup",
+                "query", "send", "read", "load", "save", "list", "count", "sum", "mix", "flip", "turn",
+                "push", "pull", "core", "main", "unit", "test", "value", "info", "one", "two", "alpha",
+                "beta", "gamma", "delta", "box")
 
-_FIRST_NAMES = tuple(
-    "Anna Ben Clara David Emma Felix Grace Hugo Ivy Jonas Kate Liam Maria Noah Olivia Paul Quinn Rosa Sam Tina "
-    "Umar Vera Will Xenia Yusuf Zoe Aisha Bruno Carmen Dmitri Elena Farid Greta Hana Igor Julia Kofi Leila Marco "
-    "Nadia Oscar Priya Ravi Sofia Tomas Uma Viktor Wanda Yara Zane Alice Bob Carol Dan Eve Frank Laura Mike".split()
-)
-_LAST_NAMES = tuple(
-    "Smith Miller Garcia Rossi Novak Kim Singh Khan Meyer Dubois Silva Jansen Larsen Kowalski Popov Cohen Okafor "
-    "Mensah Tanaka Nguyen Brown Clark Lopez Weber Moreau Costa Berg Lind Haas Adams Baker Carter Evans Foster".split()
-)
-_CITIES = tuple(
-    "Oslo Rome Paris London Berlin Madrid Lisbon Vienna Prague Warsaw Dublin Athens Cairo Nairobi Lagos Tokyo Seoul "
-    "Delhi Mumbai Sydney Perth Toronto Boston Chicago Denver Seattle Austin Dallas Miami Lima Quito Helsinki "
-    "Stockholm Bergen Hamburg Munich Cologne Lyon Nice Milan Turin Naples Porto Seville Valencia Ghent Utrecht "
-    "Geneva Basel Budapest Sofia Riga Tallinn Vilnius Kyiv Tbilisi Ankara Izmir Doha Dubai Karachi Dhaka Hanoi "
-    "Bangkok Manila Jakarta Osaka Kyoto Taipei Shanghai Accra Dakar Tunis Rabat Havana Bogota Santiago".split()
-) + ("New York", "Los Angeles", "Cape Town", "Buenos Aires", "Mexico City", "Hong Kong", "Kuala Lumpur", "New Delhi",
-     "San Diego", "San Jose", "Las Vegas", "Tel Aviv", "Rio de Janeiro", "St. Gallen", "Abu Dhabi")
-_ACCENTED_PEOPLE = tuple(
-    "José Zoë Łukasz Çelik Søren Björk Renée Núria Jürgen Ángel Šárka Žofia Håkon Ömer Inês André Maëlle Göran "
-    "Růžena Agnès Chloé João Mónica Dvořák Müller Nguyễn Gülşen Ásta Þór Иван Ольга Δημήτρης Ελένη أحمد ליאור".split()
-)
-_ACCENTED_PLACES = tuple(
-    "Zürich Łódź Málaga Kraków Reykjavík Göteborg Malmö Århus Besançon Nîmes Córdoba Brașov Plzeň Timișoara İzmir "
-    "Düsseldorf Köln Gdańsk Poznań Curitibá Bogotá Québec Montréal Tromsø Ålesund Szczecin Kőszeg Москва Киев "
-    "Αθήνα Đà-Nẵng Muğla Şanlıurfa Maceió Cádiz".split()
-)
-_CHINESE_PEOPLE = tuple("李雷 韩梅梅 王芳 张伟 刘洋 陈静 杨帆 赵敏 黄磊 周杰 吴昊 徐丽 孙悦 马超 朱琳 林峰".split())
-_CHINESE_PLACES = tuple("北京 上海 广州 深圳 杭州 南京 成都 西安 武汉 重庆 苏州 天津 青岛 长沙 厦门 昆明 大连".split())
-_JAPANESE_PEOPLE = tuple("たなか さとう すずき 田中 佐藤 鈴木 高橋 渡辺 伊藤 ハナコ タロウ 山本さん ゆうき".split())
-_JAPANESE_PLACES = tuple("東京 大阪 京都 札幌 名古屋 福岡 横浜 神戸 仙台 広島 なら さっぽろ".split())
-_KOREAN = tuple("서울 부산 김민수 이지은 대구 인천 박준호".split())
+_FIRST_NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Ivy", "Jonas", "Kate",
+                "Liam", "Maria", "Noah", "Olivia", "Paul", "Quinn", "Rosa", "Sam", "Tina", "Umar", "Vera",
+                "Will", "Xenia", "Yusuf", "Zoe", "Aisha", "Bruno", "Carmen", "Dmitri", "Elena", "Farid",
+                "Greta", "Hana", "Igor", "Julia", "Kofi", "Leila", "Marco", "Nadia", "Oscar", "Priya", "Ravi",
+                "Sofia", "Tomas", "Uma", "Viktor", "Wanda", "Yara", "Zane", "Alice", "Bob", "Carol", "Dan",
+                "Eve", "Frank", "Laura", "Mike")
+_LAST_NAMES = ("Smith", "Miller", "Garcia", "Rossi", "Novak", "Kim", "Singh", "Khan", "Meyer", "Dubois",
+               "Silva", "Jansen", "Larsen", "Kowalski", "Popov", "Cohen", "Okafor", "Mensah", "Tanaka",
+               "Nguyen", "Brown", "Clark", "Lopez", "Weber", "Moreau", "Costa", "Berg", "Lind", "Haas",
+               "Adams", "Baker", "Carter", "Evans", "Foster")
+_CITIES = ("Oslo", "Rome", "Paris", "London", "Berlin", "Madrid", "Lisbon", "Vienna", "Prague", "Warsaw",
+           "Dublin", "Athens", "Cairo", "Nairobi", "Lagos", "Tokyo", "Seoul", "Delhi", "Mumbai", "Sydney",
+           "Perth", "Toronto", "Boston", "Chicago", "Denver", "Seattle", "Austin", "Dallas", "Miami", "Lima",
+           "Quito", "Helsinki", "Stockholm", "Bergen", "Hamburg", "Munich", "Cologne", "Lyon", "Nice",
+           "Milan", "Turin", "Naples", "Porto", "Seville", "Valencia", "Ghent", "Utrecht", "Geneva", "Basel",
+           "Budapest", "Sofia", "Riga", "Tallinn", "Vilnius", "Kyiv", "Tbilisi", "Ankara", "Izmir", "Doha",
+           "Dubai", "Karachi", "Dhaka", "Hanoi", "Bangkok", "Manila", "Jakarta", "Osaka", "Kyoto", "Taipei",
+           "Shanghai", "Accra", "Dakar", "Tunis", "Rabat", "Havana", "Bogota", "Santiago", "New York",
+           "Los Angeles", "Cape Town", "Buenos Aires", "Mexico City", "Hong Kong", "Kuala Lumpur",
+           "New Delhi", "San Diego", "San Jose", "Las Vegas", "Tel Aviv", "Rio de Janeiro", "St. Gallen",
+           "Abu Dhabi")
+_ACCENTED_PEOPLE = ("José", "Zoë", "Łukasz", "Çelik", "Søren", "Björk", "Renée", "Núria", "Jürgen", "Ángel",
+                    "Šárka", "Žofia", "Håkon", "Ömer", "Inês", "André", "Maëlle", "Göran", "Růžena", "Agnès",
+                    "Chloé", "João", "Mónica", "Dvořák", "Müller", "Nguyễn", "Gülşen", "Ásta", "Þór", "Иван",
+                    "Ольга", "Δημήτρης", "Ελένη", "أحمد", "ליאור")
+_ACCENTED_PLACES = ("Zürich", "Łódź", "Málaga", "Kraków", "Reykjavík", "Göteborg", "Malmö", "Århus",
+                    "Besançon", "Nîmes", "Córdoba", "Brașov", "Plzeň", "Timișoara", "İzmir", "Düsseldorf",
+                    "Köln", "Gdańsk", "Poznań", "Curitibá", "Bogotá", "Québec", "Montréal", "Tromsø",
+                    "Ålesund", "Szczecin", "Kőszeg", "Москва", "Киев", "Αθήνα", "Đà-Nẵng", "Muğla",
+                    "Şanlıurfa", "Maceió", "Cádiz")
+_CHINESE_PEOPLE = ("李雷", "韩梅梅", "王芳", "张伟", "刘洋", "陈静", "杨帆", "赵敏", "黄磊", "周杰", "吴昊",
+                   "徐丽", "孙悦", "马超", "朱琳",
+                   "林峰")
+_CHINESE_PLACES = ("北京", "上海", "广州", "深圳", "杭州", "南京", "成都", "西安", "武汉", "重庆", "苏州",
+                   "天津", "青岛", "长沙", "厦门",
+                   "昆明", "大连")
+_JAPANESE_PEOPLE = ("たなか", "さとう", "すずき", "田中", "佐藤", "鈴木", "高橋", "渡辺", "伊藤", "ハナコ",
+                    "タロウ", "山本さん", "ゆうき")
+_JAPANESE_PLACES = ("東京", "大阪", "京都", "札幌", "名古屋", "福岡", "横浜", "神戸", "仙台", "広島", "なら",
+                    "さっぽろ")
+_KOREAN = ("서울", "부산", "김민수", "이지은", "대구", "인천", "박준호")
 _HAN = (
     "天地玄黄日月山水火木金土风云雨雪花草春夏秋冬东西南北上下左右大小多少长短高低明暗红白黑青绿"
     "人口手足耳目心王李张刘陈杨赵黄周吴徐孙马朱林江河海湖石田米竹鸟鱼牛羊虎龙车船门户书文字学校生先"
@@ -62,18 +74,19 @@ _HAN = (
 _HIRAGANA = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわん"
 _KATAKANA = "アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワン"
 
-_ADJECTIVES = tuple(
-    "red blue green quiet loud bright small large old new warm cold early late happy broken hidden empty golden "
-    "wooden silver soft sharp lazy brave final secret monthly annual urgent".split()
-)
-_NOUNS = tuple(
-    "river garden report window engine basket bridge letter mirror pencil rocket saddle tunnel violin blanket candle "
-    "forest ladder market needle orange pepper shadow table budget invoice meeting project schedule keyboard "
-    "lantern castle desert island tiger falcon camera bicycle kettle battery".split()
-)
-_EXTENSIONS = tuple("txt csv md json log pdf py yaml docx png xml html".split())
-_DOMAINS = tuple("example.com mail.com post.org work.net school.edu kontor.de acme.io".split())
-_MONTHS = tuple("January February March April May June July August September October November December".split())
+_ADJECTIVES = ("red", "blue", "green", "quiet", "loud", "bright", "small", "large", "old", "new", "warm",
+               "cold", "early", "late", "happy", "broken", "hidden", "empty", "golden", "wooden", "silver",
+               "soft", "sharp", "lazy", "brave", "final", "secret", "monthly", "annual", "urgent")
+_NOUNS = ("river", "garden", "report", "window", "engine", "basket", "bridge", "letter", "mirror", "pencil",
+          "rocket", "saddle", "tunnel", "violin", "blanket", "candle", "forest", "ladder", "market", "needle",
+          "orange", "pepper", "shadow", "table", "budget", "invoice", "meeting", "project", "schedule",
+          "keyboard", "lantern", "castle", "desert", "island", "tiger", "falcon", "camera", "bicycle",
+          "kettle", "battery")
+_EXTENSIONS = ("txt", "csv", "md", "json", "log", "pdf", "py", "yaml", "docx", "png", "xml", "html")
+_DOMAINS = ("example.com", "mail.com", "post.org", "work.net", "school.edu", "kontor.de", "acme.io")
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+           "November", "December")
+# fmt: on
 
 
 def _syllables(rng: random.Random, count: int) -> str:
@@ -135,7 +148,9 @@ def similar_identifier(rng: random.Random, split: Split, name: str) -> str:
         position = rng.randrange(len(letters))
         if letters[position] == "_":
             continue
-        letters[position] = rng.choice(_LETTERS) if position == 0 or rng.random() < 0.7 else rng.choice("0123456789")
+        letters[position] = (
+            rng.choice(_LETTERS) if position == 0 or rng.random() < 0.7 else rng.choice("0123456789")
+        )
         other = "".join(letters)
         if rng.random() < 0.3:
             other += rng.choice("_0123456789") + rng.choice(_LETTERS)
@@ -174,11 +189,11 @@ def _foreign(rng: random.Random, *pools: tuple[str, ...]) -> str:
 def person(rng: random.Random) -> str:
     """Draw the name of a person."""
     draw = rng.random()
-    if draw < 0.12:
+    if draw < 0.22:
         return _foreign(rng, _ACCENTED_PEOPLE, _ACCENTED_PEOPLE, _CHINESE_PEOPLE, _JAPANESE_PEOPLE, _KOREAN)
-    if draw < 0.35:
+    if draw < 0.42:
         return word(rng).capitalize()
-    if draw < 0.55:
+    if draw < 0.6:
         return f"{rng.choice(_FIRST_NAMES)} {rng.choice(_LAST_NAMES)}"
     return rng.choice(_FIRST_NAMES)
 
@@ -186,9 +201,9 @@ def person(rng: random.Random) -> str:
 def place(rng: random.Random) -> str:
     """Draw the name of a city, often of one that does not exist."""
     draw = rng.random()
-    if draw < 0.14:
+    if draw < 0.22:
         return _foreign(rng, _ACCENTED_PLACES, _ACCENTED_PLACES, _CHINESE_PLACES, _JAPANESE_PLACES)
-    if draw < 0.4:
+    if draw < 0.45:
         return word(rng).capitalize()
     return rng.choice(_CITIES)
 
@@ -220,7 +235,9 @@ def email(rng: random.Random) -> str:
 def date(rng: random.Random) -> str:
     """Draw a date in one of three notations."""
     year, month, day = rng.randint(1990, 2031), rng.randint(1, 12), rng.randint(1, 28)
-    return rng.choice((f"{year}-{month:02}-{day:02}", f"{_MONTHS[month - 1]} {day}", f"{day} {_MONTHS[month - 1]} {year}"))
+    return rng.choice(
+        (f"{year}-{month:02}-{day:02}", f"{_MONTHS[month - 1]} {day}", f"{day} {_MONTHS[month - 1]} {year}")
+    )
 
 
 def phrase(rng: random.Random) -> str:

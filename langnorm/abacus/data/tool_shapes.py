@@ -98,7 +98,13 @@ def choice(
 ) -> Argument:
     """Return an enum argument, optional if it has phrases; names and choices are separated by spaces."""
     return Argument(
-        tuple(names.split()), "enum", "", about, choices=tuple(choices.split()), phrases=phrases, default=default
+        tuple(names.split()),
+        "enum",
+        "",
+        about,
+        choices=tuple(choices.split()),
+        phrases=phrases,
+        default=default,
     )
 
 
