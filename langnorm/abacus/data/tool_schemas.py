@@ -90,6 +90,7 @@ def offer(
     rng: random.Random,
     domains: Sequence[Domain],
     split: Split,
+    *,
     random_names: bool,
     taken: Collection[str] = (),
 ) -> list[Tool]:
