@@ -1,0 +1,32 @@
+"""langnorm: local language models in LangChain that show how hard they are thinking."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langnorm.chat_models import ChatLangNorm
+    from langnorm.trace import NormStep, NormTrace
+
+__version__ = "0.1.0"
+
+__all__ = ["ChatLangNorm", "NormStep", "NormTrace", "__version__"]
+
+_MODULES = {
+    "ChatLangNorm": "langnorm.chat_models",
+    "NormStep": "langnorm.trace",
+    "NormTrace": "langnorm.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used: `import langnorm` alone is quick."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    msg = f"module `langnorm` has no attribute `{name}`"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

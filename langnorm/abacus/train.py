@@ -251,10 +251,10 @@ def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) ->
     from transformers import GenerationConfig
 
     folder = folder or langnorm.abacus.path()
-    config, half = model.config.to_dict(), {k: v.half() for k, v in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=half)
-    config |= {"dtype": "float32", "langnorm_run": asdict(run)}
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    model.save_pretrained(folder, state_dict={name: w.half() for name, w in model.state_dict().items()})
+    config_file = folder / "config.json"
+    config = json.loads(config_file.read_text()) | {"dtype": "float32", "langnorm_run": asdict(run)}
+    config_file.write_text(json.dumps(config, indent=2) + "\n")
     GenerationConfig(
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,

@@ -1,0 +1,106 @@
+"""What every engine takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from langnorm.options import Sampling
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to answer it. Requests in one batch may differ in everything.
+
+    Attributes:
+        prompt_ids: Token ids of the prompt.
+        sampling: How tokens are chosen; `max_tokens` must fit into the context.
+        layers: Decoder layers whose norms are recorded; empty records none.
+        max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
+    """
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    layers: tuple[int, ...] = ()
+    max_batch_size: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One generated sequence of T tokens.
+
+    Attributes:
+        token_ids: The generated tokens; an end-of-turn token is the last of them.
+        pieces: The text that became decodable with each token, cut at a stop text.
+        finish_reason: `"stop"` for an end-of-turn token or a stop text, `"length"` for `max_tokens`.
+        norms: A row for each of the first T - 1 tokens with one norm per recorded layer. The last token is never
+            run through the model.
+    """
+
+    token_ids: list[int]
+    pieces: list[str]
+    finish_reason: FinishReason
+    norms: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The `n` completions of one request, in the order of their samples."""
+
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Text that a streamed request gained, and with the last one the whole completion.
+
+    Attributes:
+        pieces: New text with the index of the token that it belongs to.
+        completion: None until the sequence is finished.
+    """
+
+    pieces: tuple[tuple[int, str], ...]
+    completion: Completion | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs one model. All methods may be called from any thread."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with its chat template."""
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that prompt and answer may have together; None when the model has no limit."""
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The model's own defaults of sampling."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the responses in the order of the requests, which share forward passes."""
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """Yield the text of a request with `n=1` as it is generated; closing the iterator stops it."""
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return what `generate` returns; cancelling stops the generation."""
+
+    def astream(self, request: Request) -> AsyncIterator[Delta]:
+        """Yield what `stream` yields."""
+
+    def expect(self, num_requests: int) -> AbstractContextManager[None]:
+        """Announce this many requests from other threads or tasks, so that they are run together."""

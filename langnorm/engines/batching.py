@@ -1,0 +1,120 @@
+"""Joins requests from any thread or task into batches and hands each one its own result.
+
+The unit is a row: one sequence to generate. Rows are run in the order they came, as many at a time as they allow. A
+worker thread runs them; it starts with the first row and ends when none is left, so an idle engine has no thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from langnorm.engines.base import Completion, Delta, Request
+
+_LINGER_SECONDS = 0.02  # longest pause between the arrivals of two announced requests
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One sequence to generate.
+
+    Attributes:
+        request: The request it belongs to.
+        sample: Which of the request's `n` samples it is.
+        seed: What its random numbers come from, together with `sample`.
+        sink: Called on the worker's thread with what a streamed row gained.
+        future: Its completion, or the error that ended it.
+        is_cancelled: Set from any thread; the row then stops within one step.
+    """
+
+    request: Request
+    sample: int
+    seed: int
+    sink: Callable[[Delta], None] | None = None
+    future: Future[Completion] = field(default_factory=Future)
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Stop the row within one step, or before it starts."""
+        self.is_cancelled = True
+
+
+class Batcher:
+    """A queue of rows in front of one model.
+
+    Args:
+        run: Generates a batch of rows and returns their completions in order. Rows that were cancelled meanwhile may
+            have any completion.
+        name: Of the worker thread.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Row]], list[Completion]], name: str) -> None:
+        self._run = run
+        self._name = name
+        self._waiting: deque[Row] = deque()
+        self._num_expected = 0
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue rows; they are run in this order."""
+        with self._changed:
+            self._waiting.extend(rows)
+            self._num_expected = max(0, self._num_expected - 1)
+            if self._worker is None:
+                # A daemon, so that leaving Python does not wait for an answer that nobody reads.
+                self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    @contextmanager
+    def expect(self, num_requests: int) -> Iterator[None]:
+        """Announce `num_requests` calls of `submit`: the worker waits a moment for each, to run them together."""
+        with self._changed:
+            self._num_expected += num_requests
+        try:
+            yield
+        finally:
+            with self._changed:
+                # Requests that never came (a cache had the answer) must not slow others down.
+                self._num_expected = max(0, self._num_expected - num_requests)
+                self._changed.notify_all()
+
+    def _work(self) -> None:
+        while rows := self._next_batch():
+            try:
+                completions = self._run(rows)
+            except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
+                for row in rows:
+                    row.future.set_exception(error)
+            else:
+                for row, completion in zip(rows, completions, strict=True):
+                    row.future.set_result(completion)
+
+    def _next_batch(self) -> list[Row]:
+        """Return the rows to run now; with none, the worker is over."""
+        with self._changed:
+            self._wait_for_expected()
+            rows: list[Row] = []
+            while self._waiting:
+                row = self._waiting[0]
+                if row.is_cancelled:
+                    self._waiting.popleft().future.cancel()
+                    continue
+                limits = [row.request.max_batch_size, *(r.request.max_batch_size for r in rows)]
+                if rows and len(rows) + 1 > min(limits):
+                    break
+                rows.append(self._waiting.popleft())
+            if not rows:
+                self._worker = None
+            return rows
+
+    def _wait_for_expected(self) -> None:
+        while self._num_expected > 0:
+            limit = min((row.request.max_batch_size for row in self._waiting), default=1)
+            if len(self._waiting) >= limit or not self._changed.wait(_LINGER_SECONDS):
+                return

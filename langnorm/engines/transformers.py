@@ -1,0 +1,246 @@
+"""The transformers engine: `model.generate` with forward hooks, padded batches, and rows of their own minds."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import queue
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import LogitsProcessorList, StoppingCriteriaList
+
+from langnorm.engines.base import Completion, Delta, Request, Response
+from langnorm.engines.batching import Batcher, Row
+from langnorm.engines.sampling import RowSampler
+from langnorm.engines.watching import RowWatcher
+from langnorm.errors import PromptError
+from langnorm.norms.layers import decoder_layers, select_layers
+from langnorm.norms.recorder import NormRecorder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TransformersEngine:
+    """Runs a causal language model of transformers.
+
+    Args:
+        model: The model, on its device or devices.
+        tokenizer: Its tokenizer.
+        layers_path: Where its decoder layers are, such as `"model.layers"`, if they are not found by themselves.
+
+    Raises:
+        ModelError: The decoder layers cannot be found.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layers_path: str | None = None
+    ) -> None:
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._layers = decoder_layers(model, layers_path)
+        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with its chat template."""
+        return self._tokenizer
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self._layers)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that prompt and answer may have together; None when the model has no limit."""
+        return getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The model's own defaults of sampling."""
+        config: GenerationConfig = self._model.generation_config
+        return config
+
+    def expect(self, num_requests: int) -> AbstractContextManager[None]:
+        """Announce this many requests from other threads or tasks, so that they are run together."""
+        return self._batcher.expect(num_requests)
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the responses in the order of the requests, which share forward passes.
+
+        Raises:
+            PromptError: A prompt is empty or does not fit into the context.
+            OptionError: A layer is outside the model.
+        """
+        rows = self._submit(requests)
+        try:
+            completions = [[row.future.result() for row in group] for group in rows]
+        finally:
+            _cancel(rows)  # without effect on rows that are done
+        return [Response(tuple(group)) for group in completions]
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return what `generate` returns; cancelling stops the generation."""
+        rows = self._submit(requests)
+        try:
+            completions = [[await asyncio.wrap_future(row.future) for row in group] for group in rows]
+        finally:
+            _cancel(rows)
+        return [Response(tuple(group)) for group in completions]
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """Yield the text of the first sample as it is generated; closing the iterator stops it."""
+        deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
+        row = self._submit_stream(request, deltas.put)
+        try:
+            while True:
+                delta = deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                yield delta
+                if delta.completion:
+                    return
+        finally:
+            row.cancel()
+
+    async def astream(self, request: Request) -> AsyncIterator[Delta]:
+        """Yield what `stream` yields."""
+        deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def put(delta: Delta | BaseException) -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody reads any more
+                loop.call_soon_threadsafe(deltas.put_nowait, delta)
+
+        row = self._submit_stream(request, put)
+        try:
+            while True:
+                delta = await deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                yield delta
+                if delta.completion:
+                    return
+        finally:
+            row.cancel()
+
+    def _submit(self, requests: Sequence[Request]) -> list[list[Row]]:
+        for request in requests:
+            self._check(request)
+        rows = []
+        for request in requests:
+            seed = _seed(request)
+            rows.append([Row(request, sample, seed) for sample in range(request.sampling.n)])
+        self._batcher.submit([row for group in rows for row in group])
+        return rows
+
+    def _submit_stream(self, request: Request, sink: Any) -> Row:
+        self._check(request)
+        row = Row(request, 0, _seed(request), sink)
+
+        def report(future: Any) -> None:
+            if not future.cancelled() and (error := future.exception()):
+                sink(error)
+
+        row.future.add_done_callback(report)
+        self._batcher.submit([row])
+        return row
+
+    def _check(self, request: Request) -> None:
+        if not request.prompt_ids:
+            msg = "The prompt is empty. Give at least one message with text."
+            raise PromptError(msg)
+        length, limit = len(request.prompt_ids), self.context_length
+        if limit is not None and length >= limit:
+            msg = (
+                f"The prompt has {length} tokens and leaves no room for an answer in this model's context of "
+                f"{limit}. Shorten the messages, for example with `trim_messages` of langchain-core."
+            )
+            raise PromptError(msg)
+        if request.layers:
+            select_layers(request.layers, self.num_layers)
+
+    def _limit(self, request: Request) -> int:
+        limits = [request.sampling.max_tokens]
+        if self.context_length is not None:
+            limits.append(self.context_length - len(request.prompt_ids))
+        given = [limit for limit in limits if limit is not None]
+        # A model without a limit stops by itself or at the caller's wish.
+        return min(given, default=2**31 - 1)
+
+    @torch.inference_mode()
+    def _run(self, rows: Sequence[Row]) -> list[Completion]:
+        """Generate one batch, on the batcher's thread."""
+        requests = [row.request for row in rows]
+        config = self._batch_config()
+        input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
+        limits = [self._limit(request) for request in requests]
+        recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}))
+        sampler = RowSampler(
+            [r.sampling for r in requests],
+            [(row.seed, row.sample) for row in rows],
+            [len(r.prompt_ids) for r in requests],
+        )
+        norms: dict[int, Tensor] = {}
+
+        def norms_of(number: int, num_tokens: int) -> list[list[float]]:
+            layers = requests[number].layers
+            if not layers:
+                return []
+            if recorder.num_passes not in norms:
+                norms.clear()
+                norms[recorder.num_passes] = recorder.rows()
+            columns = [recorder.layers.index(layer) for layer in layers]
+            return norms[recorder.num_passes][: num_tokens - 1, number, columns].tolist()
+
+        watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of)
+        config.max_new_tokens = max(limits)
+        with recorder.attached(self._layers):
+            output = self._model.generate(
+                input_ids,
+                attention_mask=attention_mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([sampler] if sampler.is_needed else []),
+                stopping_criteria=StoppingCriteriaList([watcher]),
+            )
+        generated = output[:, input_ids.size(1) :].tolist()
+        return [watcher.completion(number, ids) for number, ids in enumerate(generated)]
+
+    def _batch_config(self) -> GenerationConfig:
+        """Return the model's own configuration with all that `RowSampler` does itself switched off."""
+        config = copy.deepcopy(self._model.generation_config)
+        end_ids = config.eos_token_id if config.eos_token_id is not None else self._tokenizer.eos_token_id
+        config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
+        if config.pad_token_id is None:
+            # Any token will do: padding is masked before the prompt and cut off after the answer.
+            config.pad_token_id = self._tokenizer.pad_token_id or (config.eos_token_id or [0])[0]
+        # transformers' own defaults: it fills what is None from the model's configuration, and warns of the rest.
+        config.temperature, config.top_k, config.top_p, config.min_p = 1.0, 50, 1.0, None
+        config.typical_p, config.epsilon_cutoff, config.eta_cutoff = 1.0, 0.0, 0.0
+        config.do_sample, config.repetition_penalty = False, 1.0
+        config.num_beams = config.num_return_sequences = 1
+        config.max_length = None
+        return config
+
+    def _padded(self, prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+        """Return the prompts (B, longest), padded on the left, and their attention mask."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[pad_id] * (longest - len(p)) + list(p) for p in prompts])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        return ids.to(self._model.device), mask.to(self._model.device)
+
+
+def _seed(request: Request) -> int:
+    return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
+
+
+def _cancel(rows: Sequence[Sequence[Row]]) -> None:
+    for group in rows:
+        for row in group:
+            row.cancel()

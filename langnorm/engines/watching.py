@@ -1,0 +1,106 @@
+"""Follows the rows of a batch while `generate` runs: streams their text and stops each at its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import StoppingCriteria
+
+from langnorm.engines.base import Completion, Delta, FinishReason
+from langnorm.text import Detokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.engines.batching import Row
+
+
+class RowWatcher(StoppingCriteria):
+    """Stops rows at their own limit, at a stop text or when cancelled; `generate` itself stops at end tokens.
+
+    Args:
+        rows: The rows of the batch.
+        limits: Most tokens of each row.
+        tokenizer: For rows whose text matters before the end.
+        end_ids: Tokens that end a sequence.
+        norms_of: Returns the norms of a row that has just ended, given its number and its number of tokens.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        limits: Sequence[int],
+        tokenizer: PreTrainedTokenizerBase,
+        end_ids: Collection[int],
+        norms_of: Callable[[int, int], list[list[float]]],
+    ) -> None:
+        self._rows = rows
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._end_ids = frozenset(end_ids)
+        self._norms_of = norms_of
+        # Only these need their tokens on the host at every step.
+        self._followed = {
+            number: Detokenizer(tokenizer, row.request.sampling.stop)
+            for number, row in enumerate(rows)
+            if row.sink or row.request.sampling.stop
+        }
+        self._ids: dict[int, list[int]] = {number: [] for number in self._followed}
+        self._completions: dict[int, Completion] = {}
+        self._is_done = [False] * len(rows)
+        self._done: Tensor | None = None
+        self._num_tokens = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
+        """Return which rows are done, as booleans (B,)."""
+        self._num_tokens += 1
+        before = sum(self._is_done)
+        for number, row in enumerate(self._rows):
+            if row.is_cancelled or self._num_tokens >= self._limits[number]:
+                self._is_done[number] = True
+        if self._followed:
+            numbers = list(self._followed)
+            for number, token_id in zip(numbers, input_ids[numbers, -1].tolist(), strict=True):
+                self._follow(number, token_id)
+        if self._done is None or sum(self._is_done) != before:
+            self._done = torch.tensor(self._is_done, device=input_ids.device)
+        return self._done
+
+    def _follow(self, number: int, token_id: int) -> None:
+        text, ids = self._followed[number], self._ids[number]
+        ids.append(token_id)
+        text.add(token_id)
+        reason: FinishReason | None = None
+        if token_id in self._end_ids or text.is_stopped:
+            reason = "stop"
+        elif self._is_done[number]:
+            reason = "length"
+        sink = self._rows[number].sink
+        if reason:
+            self._is_done[number] = True
+            text.finish()
+            completion = Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)))
+            self._completions[number] = completion
+            del self._followed[number]
+            if sink:
+                sink(Delta(tuple(text.take(is_last=True)), completion))
+        elif sink and (taken := text.take()):
+            sink(Delta(tuple(taken)))
+
+    def completion(self, number: int, generated: Sequence[int]) -> Completion:
+        """Return the completion of a row, given all that `generate` returned for it, padding included."""
+        if number in self._completions:
+            return self._completions[number]
+        ids = list(generated[: self._limits[number]])
+        end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
+        if end is not None:
+            ids = ids[: end + 1]
+        text = Detokenizer(self._tokenizer)
+        for token_id in ids:
+            text.add(token_id)
+        text.finish()
+        reason: FinishReason = "length" if end is None else "stop"
+        return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)))

@@ -1,0 +1,66 @@
+"""Reads the norm of the residual stream after chosen decoder layers while a model decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langnorm.norms.layers import layer_output
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class NormRecorder:
+    """Collects `||h_t^l||` of the last position of every forward pass, per layer and row of the batch.
+
+    Norms stay on the layer's device, one small tensor a pass; nothing waits for the device until `rows`.
+    They are computed in float32 whatever the model's dtype: squares overflow in float16 and are coarse in bfloat16.
+
+    Args:
+        layers: 0-based indices of the layers to read, ascending.
+    """
+
+    def __init__(self, layers: Sequence[int]) -> None:
+        self.layers = tuple(layers)
+        self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
+
+    @contextmanager
+    def attached(self, decoder_layers: nn.ModuleList) -> Iterator[None]:
+        """Listen to the layers inside the `with` block; no hook is left behind, whatever happens there."""
+        handles = []
+        try:
+            for layer in self.layers:
+                handles.append(decoder_layers[layer].register_forward_hook(self._hook(layer)))  # noqa: PERF401
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, layer: int) -> Any:
+        append = self._norms[layer].append
+
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            last = layer_output(output)[:, -1]  # (B, hidden)
+            append(torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32))  # (B,)
+
+        return record
+
+    @property
+    def num_passes(self) -> int:
+        """Number of forward passes so far, the prefill among them."""
+        return max((len(norms) for norms in self._norms.values()), default=0)
+
+    def rows(self) -> Tensor:
+        """Return the norms of decoding as (steps, B, L), float32 on the CPU.
+
+        The first pass is the prefill: its last position is the prompt's, so it is left out. Row i is generated
+        token i, run at its own position.
+        """
+        by_layer = [torch.stack(self._norms[layer]).cpu() for layer in self.layers if self._norms[layer]]
+        if not by_layer:
+            return torch.empty(0, 0, len(self.layers))
+        return torch.stack(by_layer, dim=-1)[1:]
