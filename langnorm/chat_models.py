@@ -23,7 +23,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from langnorm.engines.base import Delta, Engine, Request, Response
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, get_engine
@@ -34,7 +34,7 @@ from langnorm.options import Sampling
 from langnorm.text import ReasoningSplitter, Segment
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
-_CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", "norms", "layers", "max_batch_size")
+_CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", "norms", "layers", "timeout", "max_batch_size")
 _ACCEPTED_NAMES = ("stream",)  # LangChain's own, which need nothing done
 _NORMS = ("off", "steps", "tokens")
 
@@ -85,6 +85,7 @@ class ChatLangNorm(BaseChatModel):
         enable_thinking: Whether the model may reason before it answers, where its template knows of that.
         norms: ``"steps"`` (default), ``"tokens"`` to keep every token's norms, ``"off"``.
         layers: ``"late"`` (default), ``"all"``, or indices.
+        timeout: Most seconds that a call may take, its wait for its turn included.
         max_batch_size: Most sequences in one forward pass.
 
     All of them but engine and model_kwargs may also be given to a single call or to ``bind``.
@@ -139,19 +140,17 @@ class ChatLangNorm(BaseChatModel):
     norms: Literal["off", "steps", "tokens"] = "steps"
     layers: Any = "late"
     streaming: bool = False
+    timeout: float | None = None
     max_batch_size: int = 16
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    @model_validator(mode="before")
-    @classmethod
-    def _check_names(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            _check_known(values, [*cls.model_fields, "model_name"], "ChatLangNorm")
-            if "model_name" in values:
-                values = dict(values)
-                values.setdefault("model", values.pop("model_name"))
-        return values
+    def __init__(self, **fields: Any) -> None:
+        _check_known(fields, [*type(self).model_fields], type(self).__name__)
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _option_error(error) from None
 
     @model_validator(mode="after")
     def _check_values(self) -> ChatLangNorm:
@@ -170,7 +169,7 @@ class ChatLangNorm(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes an answer: two models with different keys never share a cached one."""
-        names = ("model", "model_kwargs", *_CALL_NAMES[1:])
+        names = ("model_kwargs", *(name for name in _CALL_NAMES if name not in ("timeout", "max_batch_size")))
         engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
         return {"engine": engine} | {name: getattr(self, name) for name in names}
 
@@ -187,6 +186,10 @@ class ChatLangNorm(BaseChatModel):
         if settings["norms"] not in _NORMS:
             hint = closest(str(settings["norms"]), _NORMS)
             msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'
+            raise OptionError(msg)
+        timeout = settings["timeout"]
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            msg = f"`timeout={timeout!r}` is not allowed. Use seconds above 0, or None for no limit."
             raise OptionError(msg)
         if not isinstance(settings["max_batch_size"], int) or settings["max_batch_size"] < 1:
             msg = f"`max_batch_size={settings['max_batch_size']!r}` is not allowed. Use 1 or above."
@@ -215,6 +218,7 @@ class ChatLangNorm(BaseChatModel):
             sampling=_sampling(settings, _defaults(engine)),
             layers=select_layers(settings["layers"], engine.num_layers) if is_recorded else (),
             max_batch_size=settings["max_batch_size"],
+            timeout=settings["timeout"],
         )
         return _Call(engine, prompt, request, settings["norms"], settings["model"])
 
@@ -357,6 +361,16 @@ def _defaults(engine: Engine) -> dict[str, Any]:
 def _sampling(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sampling:
     given = {name: settings[name] for name in _SAMPLING_NAMES if settings[name] is not None}
     return Sampling(**(dict(defaults) | given))
+
+
+def _option_error(error: ValidationError) -> OptionError:
+    """Return the first of pydantic's complaints as one of ours."""
+    first = error.errors()[0]
+    original = first.get("ctx", {}).get("error")
+    if isinstance(original, OptionError):
+        return original
+    name = ".".join(map(str, first["loc"]))
+    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
 
 
 def _check_known(given: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:

@@ -72,7 +72,8 @@ def render_prompt(
     except Exception as error:  # templates raise what they like
         msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
         raise PromptError(msg) from error
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    # Not verbose: a prompt that is too long gets an error of ours, not a warning.
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     is_thinking = str(text).rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
     return Prompt(tuple(ids), is_thinking)
 

@@ -24,12 +24,14 @@ class Request:
         sampling: How tokens are chosen; `max_tokens` must fit into the context.
         layers: Decoder layers whose norms are recorded; empty records none.
         max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
+        timeout: Most seconds from now to the end, or None.
     """
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     layers: tuple[int, ...] = ()
     max_batch_size: int = 16
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ def get_engine(engine: str, model: str, model_kwargs: dict[str, Any]) -> Engine:
     Args:
         engine: `"transformers"`.
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
-        model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are.
+        model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are,
+            `chat_template` replaces the tokenizer's.
 
     Raises:
         OptionError: There is no such engine.
@@ -66,6 +67,7 @@ def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
     from langnorm.engines.transformers import TransformersEngine
 
     layers_path = model_kwargs.pop("layers_path", None)
+    chat_template = model_kwargs.pop("chat_template", None)
     source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
     shared = {name: model_kwargs[name] for name in _SHARED_ARGUMENTS if name in model_kwargs}
     try:
@@ -76,9 +78,11 @@ def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
         msg = (
             f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
             f"`{model}` {where}. Give a folder with the weights, a name on the Hugging Face hub that this machine "
-            f'can reach, or `model="{BUNDLED_MODEL}"` for the model that ships with langnorm.'
+            f'can reach, or `model="{BUNDLED_MODEL}"` for the model that ships with langnorm.{closest(model, [BUNDLED_MODEL])}'
         )
         raise ModelError(msg) from error
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
     return TransformersEngine(weights, tokenizer, layers_path)
 
 

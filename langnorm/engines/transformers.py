@@ -6,8 +6,9 @@ import asyncio
 import copy
 import queue
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,10 +78,14 @@ class TransformersEngine:
         Raises:
             PromptError: A prompt is empty or does not fit into the context.
             OptionError: A layer is outside the model.
+            TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
         rows = self._submit(requests)
         try:
-            completions = [[row.future.result() for row in group] for group in rows]
+            clocks = [_Clock(request) for request in requests]
+            completions = [
+                [clock.wait(row.future.result) for row in group] for clock, group in zip(clocks, rows, strict=True)
+            ]
         finally:
             _cancel(rows)  # without effect on rows that are done
         return [Response(tuple(group)) for group in completions]
@@ -89,7 +94,10 @@ class TransformersEngine:
         """Return what `generate` returns; cancelling stops the generation."""
         rows = self._submit(requests)
         try:
-            completions = [[await asyncio.wrap_future(row.future) for row in group] for group in rows]
+            completions = []
+            for request, group in zip(requests, rows, strict=True):
+                async with _Clock(request).limit():
+                    completions.append([await asyncio.wrap_future(row.future) for row in group])
         finally:
             _cancel(rows)
         return [Response(tuple(group)) for group in completions]
@@ -97,10 +105,10 @@ class TransformersEngine:
     def stream(self, request: Request) -> Iterator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        row = self._submit_stream(request, deltas.put)
+        row, clock = self._submit_stream(request, deltas.put), _Clock(request)
         try:
             while True:
-                delta = deltas.get()
+                delta = clock.wait(lambda timeout: deltas.get(timeout=timeout))
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
@@ -118,10 +126,11 @@ class TransformersEngine:
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        row = self._submit_stream(request, put)
+        row, clock = self._submit_stream(request, put), _Clock(request)
         try:
             while True:
-                delta = await deltas.get()
+                async with clock.limit():
+                    delta = await deltas.get()
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
@@ -234,6 +243,39 @@ class TransformersEngine:
         ids = torch.tensor([[pad_id] * (longest - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         return ids.to(self._model.device), mask.to(self._model.device)
+
+
+class _Clock:
+    """Ends the wait for a request at its timeout."""
+
+    def __init__(self, request: Request) -> None:
+        self._timeout = request.timeout
+        self._end = None if request.timeout is None else time.monotonic() + request.timeout
+
+    @property
+    def _seconds_left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def wait(self, get: Callable[[float | None], Any]) -> Any:
+        """Return what `get`, given the seconds left, returns."""
+        try:
+            return get(self._seconds_left)
+        except (TimeoutError, queue.Empty):
+            raise self._error() from None
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Allow what is awaited in the `with` block the seconds left."""
+        try:
+            async with asyncio.timeout(self._seconds_left):
+                yield
+        except TimeoutError:
+            raise self._error() from None
+
+    def _error(self) -> TimeoutError:
+        return TimeoutError(
+            f"The answer took longer than `timeout={self._timeout}` seconds. Raise `timeout` or lower `max_tokens`."
+        )
 
 
 def _seed(request: Request) -> int:
