@@ -1,7 +1,8 @@
 """Times kinds of doing the same work against each other, in one process and in turns.
 
-On a machine that others use too, a time says little; the ratio of two runs that follow each other says more. So every
-round runs each side once (A B C, A B C, ...), and what is reported is the median of the ratios within rounds.
+On a machine that others use too, a time says little; the ratio of two runs that follow each other says more.
+So every round runs each side once (A B C, A B C, ...), and the result is the median of the ratios within rounds.
+`watched` tells whether two sides really did the same.
 """
 
 from __future__ import annotations
@@ -10,17 +11,33 @@ import gc
 import json
 import os
 import platform
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 Work = Callable[[], float | None]
 """Does the work once. It may return the seconds until its first chunk."""
+
+_COLUMNS = (
+    "row",
+    "side",
+    "bar",
+    "wall ratio [quartiles]",
+    "CPU ratio [quartiles]",
+    "base ms",
+    "ms",
+    "first chunk ms",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +57,103 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median and quartiles of the ratios within rounds."""
+    """Median and quartiles of the ratios within rounds.
+
+    Attributes:
+        is_met: Whether the median meets the bar; None where there is no bar.
+    """
 
     median: float
     lower: float
     upper: float
+    is_met: bool | None = None
 
     def __str__(self) -> str:
-        return f"{self.median:.3f} [{self.lower:.3f} to {self.upper:.3f}]"
+        mark = "" if self.is_met is None else " pass" if self.is_met else " MISS"
+        return f"{self.median:.3f} [{self.lower:.3f} to {self.upper:.3f}]{mark}"
+
+
+@dataclass(slots=True)
+class Generated:
+    """What `model.generate` did: a list of new token ids per sequence, and the number of forward passes."""
+
+    ids: list[list[int]] = field(default_factory=list)
+    num_passes: int = 0
+
+    def __str__(self) -> str:
+        lengths = sorted({len(ids) for ids in self.ids})
+        return f"{len(self.ids)} sequences of {lengths} tokens in {self.num_passes} forward passes"
+
+
+@contextmanager
+def watched(model: Any) -> Iterator[Generated]:
+    """Note what `model.generate` does inside the `with` block, whoever calls it."""
+    done, generate = Generated(), model.generate
+    returned: list[threading.Event] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        returned.append(event := threading.Event())
+        try:
+            output = generate(*args, **kwargs)
+            prompt = args[0] if args else kwargs["input_ids"]
+            done.ids += output[:, prompt.size(1) :].tolist()
+            return output
+        finally:
+            event.set()
+
+    def count(*_: Any) -> None:
+        done.num_passes += 1
+
+    hook = model.register_forward_hook(count)
+    model.generate = noted
+    try:
+        yield done
+        for event in returned:
+            event.wait()  # a stream's last chunk comes while `generate` still runs
+    finally:
+        del model.generate
+        hook.remove()
 
 
 def measure(work: Work) -> Timing:
-    """Return the time of one run. Garbage of earlier runs is collected before the clock starts."""
+    """Return the time of one run. Garbage of earlier runs is collected before the clocks start."""
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()
     first_chunk = work()
     return Timing(time.perf_counter() - wall, time.process_time() - cpu, first_chunk)
 
 
+def consume(chunks: Iterable[Any]) -> float | None:
+    """Read a stream to its end; return the seconds until the first chunk with text."""
+    start, first = time.perf_counter(), None
+    for chunk in chunks:
+        if first is None and (chunk.content or chunk.additional_kwargs):
+            first = time.perf_counter() - start
+    return first
+
+
+async def aconsume(chunks: AsyncIterator[Any]) -> float | None:
+    """Do what `consume` does with an asynchronous stream."""
+    start, first = time.perf_counter(), None
+    async for chunk in chunks:
+        if first is None and (chunk.content or chunk.additional_kwargs):
+            first = time.perf_counter() - start
+    return first
+
+
 def take_turns(
-    sides: Mapping[str, Work], repeats: int, *, warmups: int = 1, at_most: Mapping[str, int] | None = None
+    sides: Mapping[str, Work], repeats: int, *, at_most: Mapping[str, int] | None = None
 ) -> dict[str, list[Timing]]:
-    """Return the timings of each side, one per round; a side in `at_most` sits out the later rounds."""
+    """Return the timings of each side, one per round, after a round to warm up.
+
+    Args:
+        sides: What does the work, by name.
+        repeats: Number of rounds.
+        at_most: Fewer rounds for some sides, which then sit out the later ones.
+    """
     limits = at_most or {}
-    for _ in range(warmups):
-        for work in sides.values():
-            work()
+    for work in sides.values():
+        work()
     timings: dict[str, list[Timing]] = {name: [] for name in sides}
     for number in range(repeats):
         for name, work in sides.items():
@@ -74,13 +162,50 @@ def take_turns(
     return timings
 
 
-def compare(timings: Sequence[Timing], baseline: Sequence[Timing], clock: str) -> Ratio:
-    """Return how much longer `timings` took than `baseline` by `clock`, `"wall"` or `"cpu"`, round by round."""
-    ratios = [getattr(a, clock) / getattr(b, clock) for a, b in zip(timings, baseline, strict=False)]
-    if len(ratios) == 1:
-        return Ratio(ratios[0], ratios[0], ratios[0])
-    lower, _, upper = quantiles(ratios, n=4, method="inclusive")
-    return Ratio(median(ratios), lower, upper)
+def compare(timings: Sequence[Timing], base: Sequence[Timing], clock: str, bar: float | None = None) -> Ratio:
+    """Return how much longer `timings` took than `base`, round by round, by `clock` (`"wall"` or `"cpu"`)."""
+    ratios = [getattr(a, clock) / getattr(b, clock) for a, b in zip(timings, base, strict=False)]
+    lower, _, upper = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return Ratio(median(ratios), lower, upper, None if bar is None else median(ratios) <= bar)
+
+
+def summarise(timings: Mapping[str, Sequence[Timing]], bars: Mapping[str, float]) -> dict[str, Any]:
+    """Return what table and JSON say of a row: each side's ratios to the first one, and all timings.
+
+    Args:
+        timings: By side; all sides are compared with the first.
+        bars: The highest ratio that meets the goal, for the sides that have one.
+    """
+    base, *others = timings
+    sides = {}
+    for name in others:
+        bar = bars.get(name)
+        chunks = [timing.first_chunk for timing in timings[name] if timing.first_chunk is not None]
+        sides[name] = {
+            "bar": bar,
+            "wall": compare(timings[name], timings[base], "wall", bar),
+            "cpu": compare(timings[name], timings[base], "cpu", bar),
+            "median_seconds": median(timing.wall for timing in timings[name]),
+            "first_chunk_seconds": median(chunks) if chunks else None,
+        }
+    seconds = median(timing.wall for timing in timings[base])
+    return {"base": base, "base_median_seconds": seconds, "sides": sides, "timings": timings}
+
+
+def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print summaries by row name; a side of which only an `error` is known gets that."""
+    table = Table(*_COLUMNS, title=title)
+    for row_name, row in rows.items():
+        for name, side in row["sides"].items():
+            if "error" in side:
+                table.add_row(row_name, name, "", side["error"])
+                continue
+            bar = "" if side["bar"] is None else f"{side['bar']:.2f}"
+            seconds = (row["base_median_seconds"], side["median_seconds"], side["first_chunk_seconds"])
+            times = ["" if s is None else f"{1000 * s:,.0f}" for s in seconds]
+            table.add_row(row_name, name, bar, str(side["wall"]), str(side["cpu"]), *times)
+    # Squeezed into the 80 columns of a log file, the table could not be read.
+    Console(width=None if Console().is_terminal else 160).print(table, markup=False)
 
 
 def machine(packages: Sequence[str]) -> dict[str, Any]:
@@ -89,16 +214,16 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
         "num_cpus": os.cpu_count(),
-        # Above about 0.2 something else was running, and the figures are noisy.
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_"))},
         "versions": {package: _version(package) for package in packages},
     }
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write `document`, in one go: a run that is cut short leaves the rows it has finished."""
+    """Write `document` in one go, so that a run that is cut short leaves the rows it had finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(document, indent=1, default=asdict) + "\n", encoding="utf-8")

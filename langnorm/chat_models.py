@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.language_models.chat_models import LangSmithParams
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
@@ -29,7 +29,7 @@ from langnorm.engines.base import Delta, Engine, Request, Response
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, get_engine
 from langnorm.errors import OptionError, closest
 from langnorm.messages import Norms, Prompt, closing_fields, render_prompt, to_message
-from langnorm.norms.layers import LayerSelection, select_layers
+from langnorm.norms.layers import select_layers
 from langnorm.options import Sampling
 from langnorm.text import ReasoningSplitter, Segment
 
@@ -171,7 +171,8 @@ class ChatLangNorm(BaseChatModel):
         """Everything that changes an answer: two models with different keys never share a cached one."""
         names = ("model_kwargs", *(name for name in _CALL_NAMES if name not in ("timeout", "max_batch_size")))
         engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
-        return {"engine": engine} | {name: getattr(self, name) for name in names}
+        # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
+        return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -195,10 +196,10 @@ class ChatLangNorm(BaseChatModel):
             msg = f"`max_batch_size={settings['max_batch_size']!r}` is not allowed. Use 1 or above."
             raise OptionError(msg)
         if not isinstance(settings["model"], str) or not settings["model"]:
-            msg = f"`model={settings['model']!r}` is not allowed. Use a folder or a name, such as `\"abacus\"`."
+            msg = f'`model={settings["model"]!r}` is not allowed. Use a folder or a name, such as `"abacus"`.'
             raise OptionError(msg)
         if isinstance(settings["layers"], str):
-            select_layers(settings["layers"], 1)
+            select_layers(settings["layers"], 1)  # type: ignore[arg-type]  # this is the check
         _sampling(settings, {})
         return settings
 
@@ -307,7 +308,7 @@ class ChatLangNorm(BaseChatModel):
 
     def _expecting(self, num_inputs: int, given: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Announce the inputs to the engine, unless there is nothing to join."""
-        if num_inputs < 2:  # noqa: PLR2004
+        if num_inputs < 2:
             return nullcontext()
         return self._engine(given.get("model")).expect(num_inputs)
 

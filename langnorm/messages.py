@@ -166,9 +166,7 @@ def closing_fields(
     }
     extra: dict[str, Any] = {}
     if norms != "off":
-        trace = build_trace(
-            num_tokens, layers, completion.norms, split_steps(segments), keep_tokens=norms == "tokens"
-        )
+        trace = build_trace(num_tokens, layers, completion.norms, split_steps(segments), keep_tokens=norms == "tokens")
         metadata[KEY] = trace.to_dict()
         if trace.token_norms is not None:
             extra[KEY] = {"token_norms": [list(row) for row in trace.token_norms]}

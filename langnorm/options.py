@@ -44,7 +44,11 @@ class Sampling:
         _check_integer("top_k", self.top_k, low=0, allowed="0 (off) or above")
         _check_number("min_p", self.min_p, low=0, high=1, allowed="between 0 (off) and 1")
         _check_number(
-            "repetition_penalty", self.repetition_penalty, low=0, is_low_open=True, allowed="above 0; 1 is off"
+            "repetition_penalty",
+            self.repetition_penalty,
+            low=0,
+            is_low_open=True,
+            allowed="above 0; 1 is off",
         )
         if self.max_tokens is not None:
             _check_integer("max_tokens", self.max_tokens, low=1, allowed="1 or above, or None for no limit")

@@ -76,6 +76,4 @@ def _joined(steps: list[StepSpan]) -> list[StepSpan]:
     if not steps:
         return []
     ends = [after.start for _, after in pairwise(steps)] + [steps[-1].end]
-    return [
-        StepSpan(s.part, s.start, end, s.text_start, s.text_end) for s, end in zip(steps, ends, strict=True)
-    ]
+    return [StepSpan(s.part, s.start, end, s.text_start, s.text_end) for s, end in zip(steps, ends, strict=True)]

@@ -104,9 +104,7 @@ class NormTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `response_metadata["langnorm"]` holds: plain JSON types, without the norms of tokens."""
-        steps = [
-            asdict(step) | {"text_span": list(step.text_span), "mean": _list(step.mean)} for step in self.steps
-        ]
+        steps = [asdict(step) | {"text_span": list(step.text_span), "mean": _list(step.mean)} for step in self.steps]
         return {
             "version": _VERSION,
             "tokens": self.tokens,

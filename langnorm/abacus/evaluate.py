@@ -46,7 +46,7 @@ def is_right(example: Example, text: str) -> bool:
     if example.skill == "arithmetic":
         return final_number(text) == example.answer
     if "tool_calls" in example.messages[-1]:
-        return tool_calls(text) == json.loads(example.answer or "")
+        return bool(tool_calls(text) == json.loads(example.answer or ""))
     return text.rpartition("</think>")[2].strip() == example.answer
 
 
@@ -73,11 +73,9 @@ def complete(
         options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     for start in tqdm(range(0, len(by_length), size), unit="batch", leave=False):
         chosen = by_length[start : start + size]
-        inputs = tokenizer.pad(
-            {"input_ids": [prompts[i] for i in chosen]}, padding_side="left", return_tensors="pt"
-        )
+        inputs = tokenizer.pad({"input_ids": [prompts[i] for i in chosen]}, padding_side="left", return_tensors="pt")
         with torch.inference_mode():
-            output = model.generate(
+            output = model.generate(  # type: ignore[operator]
                 **inputs, max_new_tokens=_MAX_NEW_TOKENS, num_return_sequences=num_samples, **options
             )
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)

@@ -31,7 +31,8 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     for a, b, c in _COEFFICIENTS:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if is_tall else x
+    result: torch.Tensor = x.mT if is_tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -59,7 +60,7 @@ class Muon(torch.optim.Optimizer):
         self._stacks = list(by_shape.values())
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Update every matrix; each process of the group orthogonalizes its share of each stack."""
         group = self.param_groups[0]
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -78,6 +79,7 @@ class Muon(torch.optim.Optimizer):
                 parameter.add_(update, alpha=-group["lr"] * scale)
 
     def _nesterov(self, parameter: torch.nn.Parameter, momentum: float) -> torch.Tensor:
+        assert parameter.grad is not None
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
@@ -34,7 +34,16 @@ _PATTERN = (
 
 def train(num_examples: int = 40_000, seed: int = 0) -> PreTrainedTokenizerBase:
     """Return a tokenizer of `VOCABULARY_SIZE` entries, trained on `num_examples` conversations."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        trainers,
+    )
     from transformers import Qwen2Tokenizer
 
     bare = Tokenizer(models.BPE())
@@ -60,7 +69,7 @@ def train(num_examples: int = 40_000, seed: int = 0) -> PreTrainedTokenizerBase:
     )
     return Qwen2Tokenizer(
         tokenizer_object=bare,
-        unk_token=None,
+        unk_token=None,  # type: ignore[arg-type]  # every byte is known
         bos_token=None,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -72,9 +81,9 @@ def train(num_examples: int = 40_000, seed: int = 0) -> PreTrainedTokenizerBase:
 def render(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[list[int], list[int]]:
     """Return the token ids of the prompt and of the assistant's message, as the chat template renders them."""
     tools = list(example.tools) or None
-    options = {"tools": tools, "enable_thinking": example.enable_thinking, "tokenize": False}
-    prompt = tokenizer.apply_chat_template(list(example.prompt), add_generation_prompt=True, **options)
-    whole = tokenizer.apply_chat_template(list(example.messages), **options)
+    options: dict[str, Any] = {"tools": tools, "enable_thinking": example.enable_thinking, "tokenize": False}
+    prompt = str(tokenizer.apply_chat_template(list(example.prompt), add_generation_prompt=True, **options))
+    whole = str(tokenizer.apply_chat_template(list(example.messages), **options))
     if not whole.startswith(prompt):
         msg = f"The chat template renders the prompt differently once it is answered: {prompt!r}"
         raise ValueError(msg)
@@ -90,10 +99,10 @@ def _texts(template: str, num_examples: int, seed: int) -> Iterator[str]:
     added = re.compile("|".join(map(re.escape, CONTROL_TOKENS + MARKUP_TOKENS)))
     for _ in range(num_examples):
         example = corpus.draw(rng, "train")
-        (text,), _ = render_jinja_template(
+        rendered: tuple[list[str], Any] = render_jinja_template(
             conversations=[list(example.messages)], tools=list(example.tools) or None, chat_template=template
         )
-        yield from filter(None, added.split(text))
+        yield from filter(None, added.split(rendered[0][0]))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
@@ -127,12 +127,14 @@ def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int) -> Iterator
     pool_number = 0
     while True:
         rng = random.Random(f"{run.seed}/{rank}/{pool_number}")
-        rows, num_tokens = [], 0
+        rows: list[Row] = []
+        num_tokens = 0
         while num_tokens < budget * _STEPS_PER_POOL:
             rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
             num_tokens += len(rows[-1].ids)
         rows.sort(key=lambda row: len(row.ids))
-        pool, batch = [], []
+        pool: list[list[Row]] = []
+        batch: list[Row] = []
         for row in rows:
             if batch and len(row.ids) * (len(batch) + 1) > budget:
                 pool.append(batch)
@@ -156,9 +158,7 @@ def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
         weights[number, : len(row.ids)] = torch.tensor(row.weights)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
-    losses = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-    )
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
     is_answer = weights == 1.0
     return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
@@ -171,7 +171,11 @@ class _Checkpoint:
         self._path = folder / "checkpoint.pt"
 
     def save(self, step: int, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
-        state = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+        state = {
+            "step": step,
+            "model": model.state_dict(),
+            "optimizers": [o.state_dict() for o in optimizers],
+        }
         partial = self._path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self._path)
@@ -183,7 +187,7 @@ class _Checkpoint:
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        return state["step"]
+        return int(state["step"])
 
 
 def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
@@ -192,9 +196,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=run.num_processes
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=run.num_processes)
     tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
     model = build_model(run, tokenizer)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
@@ -268,7 +270,8 @@ def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) ->
 def main() -> None:
     """Train with the arguments of the command line, and resume where a run in the same folder stopped."""
     parser = argparse.ArgumentParser(
-        description="Train Abacus and write it into the package.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="Train Abacus and write it into the package.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for item in fields(Run):
         name = "--" + item.name.replace("_", "-")
@@ -285,7 +288,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with suppress(KeyboardInterrupt):
-        multiprocessing.spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
+        spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
 
 
 if __name__ == "__main__":

@@ -74,11 +74,12 @@ def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         weights = AutoModelForCausalLM.from_pretrained(source, **model_kwargs)
     except Exception as error:
+        hint = closest(model, [BUNDLED_MODEL])
         where = "is not a folder here, so it was looked for on the hub" if not Path(source).exists() else "exists"
         msg = (
             f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
             f"`{model}` {where}. Give a folder with the weights, a name on the Hugging Face hub that this machine "
-            f'can reach, or `model="{BUNDLED_MODEL}"` for the model that ships with langnorm.{closest(model, [BUNDLED_MODEL])}'
+            f'can reach, or `model="{BUNDLED_MODEL}"` for the model that ships with langnorm.{hint}'
         )
         raise ModelError(msg) from error
     if chat_template is not None:

@@ -75,7 +75,8 @@ class RowSampler(LogitsProcessor):
         tokens = []
         for rows, warpers in self._groups:
             chosen = scores if len(rows) == self._num_rows else scores[rows]
-            tokens.append(warpers(input_ids[:, :0], chosen))  # none of the warpers looks at earlier tokens
+            # None of the warpers looks at earlier tokens.
+            tokens.append(warpers(input_ids[:, :0], chosen))  # type: ignore[arg-type]
         probabilities = torch.softmax(torch.cat(tokens), dim=-1)  # (rows sampled, V)
         token_ids = inverse_cdf(probabilities, self._next_uniforms().to(scores.device))
         one_hot = torch.full_like(probabilities, -torch.inf).scatter_(1, token_ids, 0.0)

@@ -223,7 +223,7 @@ class TransformersEngine:
 
     def _batch_config(self) -> GenerationConfig:
         """Return the model's own configuration with all that `RowSampler` does itself switched off."""
-        config = copy.deepcopy(self._model.generation_config)
+        config: GenerationConfig = copy.deepcopy(self._model.generation_config)
         end_ids = config.eos_token_id if config.eos_token_id is not None else self._tokenizer.eos_token_id
         config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
         if config.pad_token_id is None:

@@ -77,10 +77,7 @@ def _checked_index(layer: object, num_layers: int) -> int:
 
 
 def _not_a_selection(layers: object) -> str:
-    return (
-        f"Layers `{layers!r}` are not a selection. "
-        'Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
-    )
+    return f'Layers `{layers!r}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
 
 
 def decoder_layers(model: torch.nn.Module, layers_path: str | None = None) -> torch.nn.ModuleList:

@@ -47,7 +47,5 @@ def reference_norms(
         return_dict=True,
     )
     # Entry 0 is the embedding, entry l + 1 the residual stream after layer l.
-    states = torch.stack(
-        [outputs.hidden_states[layer + 1][0] for layer in layers], dim=1
-    )  # (position, L, hidden)
+    states = torch.stack([outputs.hidden_states[layer + 1][0] for layer in layers], dim=1)  # (position, L, hidden)
     return states[num_prompt : len(input_ids) - 1].double().square().sum(dim=-1).sqrt()

@@ -35,9 +35,7 @@ def test_error_is_caught_by_both_bases(error, built_in) -> None:
 
 def test_every_error_has_a_docstring() -> None:
     """Each class of the hierarchy says in its docstring when it is raised."""
-    classes = [
-        item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, LangNormError)
-    ]
+    classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, LangNormError)]
 
     assert len(classes) == 5
     assert all(vars(error)["__doc__"] for error in classes)

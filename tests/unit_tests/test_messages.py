@@ -116,6 +116,7 @@ def test_thinking_is_switched_in_the_prompt(tokenizer: Any) -> None:
 
 
 def completed(pieces: list[str], *, is_thinking: bool = False, norms: Any = "steps") -> AIMessage:
+    """Return the message of a completion with these pieces of text."""
     prompt = Prompt((1, 2, 3), is_thinking)
     rows = [[1.0]] * (len(pieces) - 1)
     completion = Completion(list(range(len(pieces))), pieces, "stop", rows)

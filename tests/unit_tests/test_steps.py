@@ -11,6 +11,7 @@ from langnorm.text import split_reasoning
 
 
 def texts(text: str) -> list[str]:
+    """Return the texts of the steps."""
     return [text[start:end] for start, end in split_text(text)]
 
 

@@ -19,6 +19,7 @@ ROWS = [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0]]
 
 
 def trace(*, keep_tokens: bool = False) -> NormTrace:
+    """Return a trace of two layers and two steps."""
     return build_trace(4, (9, 10), ROWS, SPANS, keep_tokens=keep_tokens)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from langnorm.abacus.data.base import Example, Split
 from langnorm.abacus.data.stories import tell
@@ -34,15 +34,16 @@ class Step:
 
 def draw(
     rng: random.Random,
-    split: Split,
+    split: Split,  # noqa: ARG001 (problems are told apart by their text)
     level: Level | None = None,
+    *,
     enable_thinking: bool | None = None,
 ) -> Example:
     """Return an arithmetic problem with its worked solution.
 
     Args:
         rng: The only source of randomness.
-        split: Unused here: problems are told apart by their text.
+        split: Unused here.
         level: `"easy"`, `"hard"` or, by default, either (two fifths easy).
         enable_thinking: Whether the steps are worked out; by default seven times in eight.
 
@@ -54,7 +55,7 @@ def draw(
     steps = draw_steps(rng, _draw_num_steps(rng, level))
     story = tell(rng, steps)
     answer = str(steps[-1].result)
-    details = {"level": level, "num_steps": len(steps), "story": story.kind}
+    details: dict[str, Any] = {"level": level, "num_steps": len(steps), "story": story.kind}
     if enable_thinking is None:
         # Answers without working are short and mostly unlearnable for long chains.
         enable_thinking = rng.random() < (0.8 if level == "easy" else 0.95)

@@ -23,9 +23,7 @@ def problem_of(example: Example) -> str:
     return "\n".join(m["content"] for m in example.messages if m["role"] == "user")
 
 
-def draw_from(
-    skill: Callable[[random.Random, Split], Example], rng: random.Random, split: Split
-) -> Example:
+def draw_from(skill: Callable[[random.Random, Split], Example], rng: random.Random, split: Split) -> Example:
     """Return an example of `skill` whose problem belongs to `split` and so to no other."""
     while True:
         example = skill(rng, split)

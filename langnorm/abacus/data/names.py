@@ -148,9 +148,7 @@ def similar_identifier(rng: random.Random, split: Split, name: str) -> str:
         position = rng.randrange(len(letters))
         if letters[position] == "_":
             continue
-        letters[position] = (
-            rng.choice(_LETTERS) if position == 0 or rng.random() < 0.7 else rng.choice("0123456789")
-        )
+        letters[position] = rng.choice(_LETTERS) if position == 0 or rng.random() < 0.7 else rng.choice("0123456789")
         other = "".join(letters)
         if rng.random() < 0.3:
             other += rng.choice("_0123456789") + rng.choice(_LETTERS)

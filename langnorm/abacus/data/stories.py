@@ -42,7 +42,13 @@ class Story:
 
 def tell(rng: random.Random, steps: Sequence[Step]) -> Story:
     """Return the steps told in a way drawn at random."""
-    weights: dict[Kind, float] = {"instructions": 3, "expression": 3, "story": 5, "people": 2, "dialogue": 0.5}
+    weights: dict[Kind, float] = {
+        "instructions": 3,
+        "expression": 3,
+        "story": 5,
+        "people": 2,
+        "dialogue": 0.5,
+    }
     if len(steps) > 8:
         weights["people"] = 0  # nobody keeps track of nine people
     kind = rng.choices(list(weights), weights=list(weights.values()))[0]

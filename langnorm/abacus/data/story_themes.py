@@ -59,32 +59,66 @@ class Theme:
 
 THEMES = (
     Theme(
-        starts=("{P} has {0} {O}.", "{P} owns {0} {O}.", "{P} starts with {0} {O}.", "There are {0} {O} on "
-                "{P}'s table.", "{P} collected {0} {O}."),
+        starts=(
+            "{P} has {0} {O}.",
+            "{P} owns {0} {O}.",
+            "{P} starts with {0} {O}.",
+            "There are {0} {O} on {P}'s table.",
+            "{P} collected {0} {O}.",
+        ),
         events={
-            "+": ("{P} buys {0} more.", "{F} gives {P} {0} {O}.", "{P} finds {0} {O}.", "{P} gets {0} more {O}.",
-                  "{F} brings {0} more.", "Then {P} wins {0} {O}."),
-            "-": ("{P} gives {0} {O} to {F}.", "{P} loses {0}.", "{P} sells {0} {O}.", "{F} takes {0} of them.",
-                  "{0} of them break.", "Then {P} throws away {0} {O}."),
-            "*": ("Then {P} has {0} times as many.", "The number of {O} grows {0} times as large.",
-                  "{P} trades and ends up with {0} times as many."),
-            "/": ("{P} splits them into {0} equal groups and keeps one.",
-                  "{P} shares them equally among {0} people, {P} included.",
-                  "{P} packs them equally into {0} bags and keeps one bag."),
+            "+": (
+                "{P} buys {0} more.",
+                "{F} gives {P} {0} {O}.",
+                "{P} finds {0} {O}.",
+                "{P} gets {0} more {O}.",
+                "{F} brings {0} more.",
+                "Then {P} wins {0} {O}.",
+            ),
+            "-": (
+                "{P} gives {0} {O} to {F}.",
+                "{P} loses {0}.",
+                "{P} sells {0} {O}.",
+                "{F} takes {0} of them.",
+                "{0} of them break.",
+                "Then {P} throws away {0} {O}.",
+            ),
+            "*": (
+                "Then {P} has {0} times as many.",
+                "The number of {O} grows {0} times as large.",
+                "{P} trades and ends up with {0} times as many.",
+            ),
+            "/": (
+                "{P} splits them into {0} equal groups and keeps one.",
+                "{P} shares them equally among {0} people, {P} included.",
+                "{P} packs them equally into {0} bags and keeps one bag.",
+            ),
         },
-        questions=("How many {O} does {P} have now?", "How many {O} does {P} have?",
-                   "How many {O} are left with {P}?"),
+        questions=(
+            "How many {O} does {P} have now?",
+            "How many {O} does {P} have?",
+            "How many {O} are left with {P}?",
+        ),
         answers=("{P} has {0} {O}.", "{P} has {0} {O} now."),
-        groups=("{P} has {0} boxes with {1} {O} each.", "{P} buys {0} packs of {1} {O}.",
-                "There are {0} rows of {1} {O} on {P}'s table."),
+        groups=(
+            "{P} has {0} boxes with {1} {O} each.",
+            "{P} buys {0} packs of {1} {O}.",
+            "There are {0} rows of {1} {O} on {P}'s table.",
+        ),
     ),
     Theme(
-        starts=("A bus has {0} people on it.", "{0} people are on a train.", "There are {0} passengers on a ship."),
+        starts=(
+            "A bus has {0} people on it.",
+            "{0} people are on a train.",
+            "There are {0} passengers on a ship.",
+        ),
         events={
             "+": ("{0} people get on.", "At the next stop {0} more get on.", "{0} passengers join."),
             "-": ("{0} people get off.", "At the next stop {0} get off.", "{0} passengers leave."),
-            "*": ("By noon there are {0} times as many people.", "Then the number of people grows {0} times as "
-                  "large."),
+            "*": (
+                "By noon there are {0} times as many people.",
+                "Then the number of people grows {0} times as large.",
+            ),
             "/": ("The people split into {0} equal groups and one group stays.",),
         },
         questions=("How many people are on it now?", "How many people are on board?"),
@@ -97,8 +131,10 @@ THEMES = (
             "+": ("{P} earns {0} dollars.", "{F} pays {P} {0} dollars.", "{P} gets {0} dollars as a gift."),
             "-": ("{P} spends {0} dollars.", "{P} pays {0} dollars for food.", "{P} lends {F} {0} dollars."),
             "*": ("{P} invests it and has {0} times as much.", "Then {P} has {0} times as much money."),
-            "/": ("{P} divides the money equally among {0} accounts and looks at one.",
-                  "{P} shares it equally with others, {0} people in all."),
+            "/": (
+                "{P} divides the money equally among {0} accounts and looks at one.",
+                "{P} shares it equally with others, {0} people in all.",
+            ),
         },
         questions=("How many dollars does {P} have now?", "How much money does {P} have?"),
         answers=("{P} has {0} dollars.",),
@@ -145,7 +181,11 @@ THEMES = (
         starts=("{P} has read {0} pages.", "{P} has written {0} pages.", "{P} walked {0} miles this year."),
         events={
             "+": ("The next week adds {0}.", "{P} does {0} more.", "Another {0} follow."),
-            "-": ("{0} do not count.", "{P} takes {0} off the list.", "{0} were counted twice and are removed."),
+            "-": (
+                "{0} do not count.",
+                "{P} takes {0} off the list.",
+                "{0} were counted twice and are removed.",
+            ),
             "*": ("In the end it is {0} times as many.",),
             "/": ("{P} divides the number by {0}.", "{P} takes the average over {0} weeks."),
         },

@@ -109,15 +109,9 @@ def draw_call(rng: random.Random, tool: Tool, optional_share: float = 0.35) -> C
     values: dict[str, Any] = {}
     for argument in tool.domain.arguments:
         if argument.required or rng.random() < optional_share:
-            value = (
-                rng.choice(argument.choices) if argument.kind == "enum" else draw_value(rng, argument.pool)
-            )
+            value = rng.choice(argument.choices) if argument.kind == "enum" else draw_value(rng, argument.pool)
             if argument.pool != "integer" and value in values.values():
-                value = (
-                    rng.choice(argument.choices)
-                    if argument.kind == "enum"
-                    else draw_value(rng, argument.pool)
-                )
+                value = rng.choice(argument.choices) if argument.kind == "enum" else draw_value(rng, argument.pool)
             values[argument.slot] = value
     return Call(tool, values)
 
@@ -171,13 +165,9 @@ def ask_by_name(rng: random.Random, call: Call) -> str:
         value = next(iter(arguments.values()))
         return rng.choice(_ONE_VALUE).format(tool=name, value=_written(rng, value, alone=True))
     if draw < 0.6:
-        given_first = (
-            list(call.values) == [argument.slot for argument in call.tool.domain.arguments][: len(arguments)]
-        )
+        given_first = list(call.values) == [argument.slot for argument in call.tool.domain.arguments][: len(arguments)]
         if given_first and rng.random() < 0.75:
-            inside = ", ".join(
-                _written(rng, value, alone=len(arguments) == 1) for value in arguments.values()
-            )
+            inside = ", ".join(_written(rng, value, alone=len(arguments) == 1) for value in arguments.values())
         else:
             inside = _keywords(rng, arguments, "=")
         return rng.choice(_FUNCTION_LIKE).format(tool=call.tool.name, arguments=inside)
@@ -186,9 +176,7 @@ def ask_by_name(rng: random.Random, call: Call) -> str:
 
 
 def _keywords(rng: random.Random, arguments: dict[str, Any], sign: str) -> str:
-    parts = [
-        f"{name}{sign}{_written(rng, value, alone=len(arguments) == 1)}" for name, value in arguments.items()
-    ]
+    parts = [f"{name}{sign}{_written(rng, value, alone=len(arguments) == 1)}" for name, value in arguments.items()]
     if rng.random() < 0.2:
         rng.shuffle(parts)  # the call keeps the order of the schema all the same
     if sign in ("=", ": ") or len(parts) == 1 or rng.random() < 0.3:
@@ -228,9 +216,7 @@ def ask_for_each(rng: random.Random, calls: list[Call], *, by_name: bool) -> str
                 _listed(written)
             )
         written = [_written(rng, call.values[slot], alone=True) for call in calls]
-        template = rng.choice(
-            ("Call {0} for {1}.", "Use {0} on {1}.", "Apply {0} to {1}.", "Run {0} for {1}.")
-        )
+        template = rng.choice(("Call {0} for {1}.", "Use {0} on {1}.", "Apply {0} to {1}.", "Run {0} for {1}."))
         return template.format(tool.name, _listed(written))
     templates = [template for template in tool.domain.plain if f"{{{slot}}}" in template]
     template = rng.choice(templates)
@@ -259,9 +245,7 @@ def join(rng: random.Random, first: str, second: str) -> str:
 def lower_first(text: str) -> str:
     """Return `text` with a lower-case start, unless it starts with "I" or with something that is no word."""
     start = re.match(r"[A-Z][a-z']*\b(?![_(\d])", text)
-    return (
-        text if start is None or start[0] == "I" or start[0].startswith("I'") else text[0].lower() + text[1:]
-    )
+    return text if start is None or start[0] == "I" or start[0].startswith("I'") else text[0].lower() + text[1:]
 
 
 def dress(rng: random.Random, text: str, *, imperative: bool) -> str:

@@ -69,8 +69,7 @@ def draw_domains(
         `count` domains, `first` at the front.
     """
     weights = [
-        (weight_of_no_arguments if not domain.arguments else 1)
-        * (_MYSTERY_WEIGHT if "mystery" in domain.group else 1)
+        (weight_of_no_arguments if not domain.arguments else 1) * (_MYSTERY_WEIGHT if "mystery" in domain.group else 1)
         for domain in DOMAINS
     ]
     drawn = [] if first is None else [first]

@@ -93,9 +93,7 @@ def optional(
     return Argument(tuple(names.split()), kind, pool, about, phrases=phrases, default=default)
 
 
-def choice(
-    names: str, choices: str, about: str, phrases: tuple[str, ...] = (), default: str | None = None
-) -> Argument:
+def choice(names: str, choices: str, about: str, phrases: tuple[str, ...] = (), default: str | None = None) -> Argument:
     """Return an enum argument, optional if it has phrases; names and choices are separated by spaces."""
     return Argument(
         tuple(names.split()),

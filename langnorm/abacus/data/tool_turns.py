@@ -46,17 +46,14 @@ def assistant(content: str) -> Message:
 def calling(calls: Sequence[Call]) -> Message:
     """Return the message in which the assistant calls tools."""
     tool_calls = [
-        {"type": "function", "function": {"name": call.tool.name, "arguments": call.arguments}}
-        for call in calls
+        {"type": "function", "function": {"name": call.tool.name, "arguments": call.arguments}} for call in calls
     ]
     return {"role": "assistant", "content": "", "tool_calls": tool_calls}
 
 
 def expected(calls: Sequence[Call]) -> str:
     """Return calls as the JSON text that evaluations compare."""
-    return json.dumps(
-        [{"name": call.tool.name, "arguments": call.arguments} for call in calls], ensure_ascii=False
-    )
+    return json.dumps([{"name": call.tool.name, "arguments": call.arguments} for call in calls], ensure_ascii=False)
 
 
 def pairs(call: Call) -> str:
@@ -99,9 +96,7 @@ def think_call(rng: random.Random, call: Call, style: Style) -> str:
 
 def think_calls(rng: random.Random, calls: Sequence[Call]) -> str:
     """Draw the thought before two or three calls."""
-    listed = "; ".join(
-        f"{call.tool.name}: {pairs(call)}" if call.arguments else call.tool.name for call in calls
-    )
+    listed = "; ".join(f"{call.tool.name}: {pairs(call)}" if call.arguments else call.tool.name for call in calls)
     number = {2: "two", 3: "three"}[len(calls)]
     return rng.choice(
         (

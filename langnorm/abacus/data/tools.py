@@ -135,9 +135,7 @@ def _offer_for_calls(scene: _Scene, form: str, count: int) -> list[Tool]:
     if form == "no_arguments":
         first = rng.choice([domain for domain in DOMAINS if not domain.arguments])
     else:
-        first = rng.choice(
-            [domain for domain in draw_domains(rng, 6, weight_of_no_arguments=0.2) if domain.arguments]
-        )
+        first = rng.choice([domain for domain in draw_domains(rng, 6, weight_of_no_arguments=0.2) if domain.arguments])
     return offer(rng, draw_domains(rng, count, first), scene.split, random_names=scene.random)
 
 
@@ -234,9 +232,7 @@ def _answer_from_results(scene: _Scene) -> _Ending:
         text, call, _ = _request(scene)
         calls = [call]
     results = [draw_result(scene.rng, call) for call in calls]
-    tool_messages = [
-        tool_message(rng, call, content) for call, (content, _) in zip(calls, results, strict=True)
-    ]
+    tool_messages = [tool_message(rng, call, content) for call, (content, _) in zip(calls, results, strict=True)]
     answer = " ".join(answer for _, answer in results)
     returned = "; ".join(
         f"{call.tool.name} returned {content}" for call, (content, _) in zip(calls, results, strict=True)
@@ -323,9 +319,7 @@ def _next_call(scene: _Scene) -> _Ending:
             scene.tools.extend(offer(rng, [other], scene.split, random_names=scene.random, taken={tool.name}))
         first, second = draw_call(rng, tool), draw_call(rng, scene.tools[-1])
         texts = [_ask(scene, call, "plain" if call.tool.description else "named") for call in (first, second)]
-        text = rng.choice(
-            ("First: {0} Then: {1}", "{0} When that is done: {1}", "{0} After that: {1}")
-        ).format(*texts)
+        text = rng.choice(("First: {0} Then: {1}", "{0} When that is done: {1}", "{0} After that: {1}")).format(*texts)
         content, _ = draw_result(scene.rng, first)
         arguments = f" with {pairs(second)}" if second.arguments else ""
         why = f"{first.tool.name} is done. Next is {second.tool.name}{arguments}."

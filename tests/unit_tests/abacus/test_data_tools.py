@@ -54,9 +54,7 @@ def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _tool_names(example: Example) -> set[str]:
     functions = _functions(example)
-    return set(functions) | {
-        name for function in functions.values() for name in function["parameters"]["properties"]
-    }
+    return set(functions) | {name for function in functions.values() for name in function["parameters"]["properties"]}
 
 
 def test_calls_validate_against_schemas(examples: dict[Split, list[Example]]) -> None:

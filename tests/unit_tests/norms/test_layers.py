@@ -84,9 +84,7 @@ class TestDecoderLayers:
         """What a layer returns leads to hidden states `(batch, position, hidden)`."""
         model, shapes = tiny_model(family), []
         for layer in decoder_layers(model):
-            layer.register_forward_hook(
-                lambda _module, _args, output: shapes.append(layer_output(output).shape)
-            )
+            layer.register_forward_hook(lambda _module, _args, output: shapes.append(layer_output(output).shape))
         with torch.no_grad():
             model(torch.tensor([[5, 6, 7], [8, 9, 10]]))
 

@@ -36,9 +36,7 @@ def llama_states(model: torch.nn.Module, input_ids: list[int]) -> list[torch.Ten
 
 def gpt2_states(model: torch.nn.Module, input_ids: list[int]) -> list[torch.Tensor]:
     """Returns the residual stream `(position, hidden)` after each block, from a loop over the blocks."""
-    states = model.transformer.wte(torch.tensor([input_ids])) + model.transformer.wpe(
-        torch.arange(len(input_ids))
-    )
+    states = model.transformer.wte(torch.tensor([input_ids])) + model.transformer.wpe(torch.arange(len(input_ids)))
     after = []
     for block in model.transformer.h:
         states = block(states, attention_mask=causal_mask(len(input_ids)))

@@ -1,0 +1,366 @@
+"""The command line: `langnorm ask "What is 47 + 385?"`.
+
+A new command is a function with `@app.command()`. It raises `LangNormError` for what the user can mend; what becomes
+of that, of Ctrl-C and of a closed pipe is the same for all commands (`_Commands`). Whatever takes long to import
+(torch, transformers, langchain, rich) is imported when a command runs, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from langnorm import __version__
+from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.errors import LangNormError, PromptError, closest
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessageChunk
+    from rich.console import Console
+    from rich.table import Table
+
+    from langnorm.chat_models import ChatLangNorm
+    from langnorm.trace import NormTrace
+
+_EXIT_ERROR = 1
+_EXIT_INTERRUPTED = 128 + 2  # what shells say of SIGINT
+_EXIT_CLOSED_PIPE = 128 + 13  # and of SIGPIPE
+
+_EXAMPLE = 'langnorm ask "What is 47 + 385?"'
+
+_PADDING = 2  # columns between two columns of a table
+_MIN_TEXT_WIDTH = 16  # columns that a step's text needs beside its norms
+
+# Control characters of the model's text must not reach the terminal; line breaks and tabs may.
+_CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
+_CONTROL_CHARACTERS[13] = ""
+
+
+class _Commands(TyperGroup):
+    """Runs a command and ends the process properly, whatever happens to it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # what the locale cannot encode is no reason to fail
+                stream.reconfigure(errors="replace")
+        try:
+            with _interruptible():
+                return super().invoke(ctx)
+        except LangNormError as error:
+            _print_error(error)
+            raise typer.Exit(_EXIT_ERROR) from error
+        except BrokenPipeError:
+            os._exit(_EXIT_CLOSED_PIPE)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process at once.
+
+    Python's own way, an exception and then its teardown, is not taken: imports swallow the exception or turn it into
+    another one, and the teardown crashes while another thread is inside a forward pass.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    # Where it is ignored, as in `langnorm ask ... &`, it stays so.
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        os.write(2, b"\n")  # not `sys.stderr`, which may be in the middle of a write
+        os._exit(_EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _print_error(error: LangNormError) -> None:
+    from rich.text import Text
+
+    message = " ".join(_printable(str(error)).split())
+    _console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+
+
+def _console(*, is_stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    class PipeConsole(Console):
+        """A console that leaves a closed pipe to `_Commands`."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipeConsole(stderr=is_stderr, markup=False, emoji=False, highlight=False)
+
+
+app = typer.Typer(
+    name="langnorm",
+    cls=_Commands,
+    help="Run a local language model and see how hard it is thinking.",
+    epilog=f"Try:  {_EXAMPLE}",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)
+    if is_wanted:
+        typer.echo(f"langnorm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001 (its callback does it all)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _parse_layers(value: str) -> str | list[int]:
+    names = ("late", "all")
+    if value in names:
+        return value
+    try:
+        return [int(part) for part in value.split(",")]
+    except ValueError:
+        msg = f"`{value}` is not a selection of layers. Use late, all, or indices such as 9,10."
+        raise typer.BadParameter(msg + closest(value, names)) from None
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.", show_default=False)],
+    *,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help='A folder, a name on the Hugging Face hub, or the bundled "abacus".')
+    ] = BUNDLED_MODEL,
+    system: Annotated[str | None, typer.Option(help="A system message before the question.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens to generate.  [default: what the context holds]")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, help="0 is greedy.  [default: 0 for abacus, the model's own setting for others]"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes an answer at a temperature above 0 reproducible.")] = None,
+    no_think: Annotated[bool, typer.Option("--no-think", help="Answer without reasoning, if the model can.")] = False,
+    layers: Annotated[
+        Any,
+        typer.Option(parser=_parse_layers, metavar="LAYERS", help="Layers to record: late, all, or such as 3,4,5."),
+    ] = "late",
+    is_json: Annotated[bool, typer.Option("--json", help="Print the whole message as JSON, and nothing else.")] = False,
+) -> None:
+    """Answer a question, and show the norms of each step of the reasoning.
+
+    The norm of a step is the mean l2 norm of the residual stream over its tokens, after each of the recorded layers.
+    """
+    text = _read_question(question)
+    messages = [("system", system)] if system else []
+    messages.append(("human", text))
+    if temperature is None and model == BUNDLED_MODEL:
+        temperature = 0
+    chat = _load(
+        model=model,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        enable_thinking=not no_think,
+        layers=layers,
+    )
+    if is_json:
+        _print_json(chat.invoke(messages).model_dump(mode="json"))
+        return
+    started = time.perf_counter()
+    message = _print_stream(_console(), chat.stream(messages))
+    _print_summary(_console(), message, time.perf_counter() - started)
+
+
+def _read_question(question: str) -> str:
+    text = sys.stdin.read() if question == "-" else question
+    # A terminal that is not set to UTF-8 can give half characters, which no tokenizer takes.
+    text = text.encode(errors="replace").decode().strip()
+    if not text:
+        msg = f"The question is empty. Give one, such as `{_EXAMPLE}`, or pipe one in: `echo ... | langnorm ask -`."
+        raise PromptError(msg)
+    return text
+
+
+def _load(*, model: str, **settings: Any) -> ChatLangNorm:
+    """Return the chat model with its weights loaded, so that what follows can be timed."""
+    with _notice(f"Loading {model} ..."):
+        from transformers.utils import logging
+
+        from langnorm.chat_models import ChatLangNorm
+        from langnorm.engines.registry import get_engine
+
+        chat = ChatLangNorm(model=model, **settings)
+        if model == BUNDLED_MODEL:
+            logging.disable_progress_bar()
+            get_engine(chat.engine, chat.model, chat.model_kwargs)
+    # Others take longer and have transformers' progress bars, which the notice would be in the way of.
+    get_engine(chat.engine, chat.model, chat.model_kwargs)
+    return chat
+
+
+@contextmanager
+def _notice(text: str) -> Iterator[None]:
+    """Show a line on the terminal while something runs, and nothing where there is none."""
+    from rich.control import Control
+    from rich.segment import ControlType
+
+    console = _console(is_stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield
+        return
+    console.out(text, style="dim", end="")
+    try:
+        yield
+    finally:
+        console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+
+
+def _print_json(fields: dict[str, Any]) -> None:
+    if sys.stdout.isatty():
+        _console().print_json(data=fields, ensure_ascii=False)
+    else:
+        typer.echo(json.dumps(fields))
+
+
+def _print_stream(console: Console, chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
+    """Print reasoning and answer as they come, and return the whole message."""
+    gained: list[AIMessageChunk] = []
+    part = None
+    for chunk in chunks:
+        gained.append(chunk)
+        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.content)}
+        for name, text in texts.items():
+            if not text:
+                continue
+            if part and part != name:
+                console.out("\n")
+            part = name
+            console.out(_printable(text), style="dim" if name == "reasoning" else None, end="", highlight=False)
+    if part:
+        console.out("")
+    return gained[0] + gained[1:]
+
+
+def _print_summary(console: Console, message: AIMessageChunk, seconds: float) -> None:
+    from langnorm.trace import NormTrace
+
+    trace = NormTrace.from_message(message)
+    if trace.steps:
+        reasoning = message.additional_kwargs.get("reasoning_content", "")
+        console.out("")
+        _print_steps(console, trace, {"reasoning": reasoning, "answer": str(message.content)})
+    line = f"{message.response_metadata['model_name']}: {trace.tokens} tokens in {seconds:.1f} s"
+    line += f" ({trace.tokens / seconds:.{1 if trace.tokens < 10 * seconds else 0}f} tokens/s)"
+    if message.response_metadata["finish_reason"] == "length":
+        line += ", cut off at the token limit"
+    console.out("")
+    console.out(line, style="dim", highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table of steps."""
+
+    header: str
+    cells: Sequence[str]
+    is_left: bool = False
+    style: str = ""
+
+    @property
+    def width(self) -> int:
+        """Its width with its distance from the next one, in columns of the terminal."""
+        from rich.cells import cell_len
+
+        return max(map(cell_len, (self.header, *self.cells))) + _PADDING
+
+
+def _print_steps(console: Console, trace: NormTrace, texts: dict[str, str]) -> None:
+    """Print a table of the steps; where the layers do not fit beside the rest, they follow in tables of their own."""
+    number = _Column("step", [str(i) for i in range(1, len(trace.steps) + 1)])
+    columns = [
+        number,
+        _Column("kind", [step.kind for step in trace.steps], is_left=True),
+        _Column("tokens", [f"{step.start}-{step.end}" for step in trace.steps]),
+    ]
+    layers = [_layer_column(trace, i) for i in range(len(trace.layers))]
+    judged = []
+    if any(step.intensity is not None for step in trace.steps):
+        judged.append(_Column("intensity", [_number(step.intensity, 2) for step in trace.steps]))
+    if any(step.low is not None for step in trace.steps):
+        judged.append(_Column("low", ["low" if step.low else "" for step in trace.steps], is_left=True, style="yellow"))
+    is_fitting = _width([*columns, *layers, *judged]) + _MIN_TEXT_WIDTH <= console.width
+    columns += [*layers, *judged] if is_fitting else judged
+    room = max(_MIN_TEXT_WIDTH, console.width - _width(columns))
+    spans = [texts.get(step.kind, texts["answer"])[slice(*step.text_span)] for step in trace.steps]
+    console.print(_table([*columns, _Column("text", [_shortened(span, room) for span in spans], is_left=True)]))
+    if is_fitting:
+        return
+    per_table = max(1, (console.width - number.width) // max(layer.width for layer in layers))
+    for i in range(0, len(layers), per_table):
+        console.out("")
+        console.print(_table([number, *layers[i : i + per_table]]))
+
+
+def _layer_column(trace: NormTrace, i: int) -> _Column:
+    norms = [None if step.mean is None else step.mean[i] for step in trace.steps]
+    # Four digits of the largest one: norms differ by orders of magnitude between models.
+    num_digits = len(str(int(max((norm for norm in norms if norm is not None), default=0))))
+    decimals = max(0, 4 - num_digits)
+    return _Column(f"layer {trace.layers[i]}", [_number(norm, decimals) for norm in norms], style="cyan")
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return sum(column.width for column in columns)
+
+
+def _table(columns: Sequence[_Column]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, _PADDING, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column.header, justify="left" if column.is_left else "right", style=column.style, no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _shortened(text: str, width: int) -> str:
+    from rich.text import Text
+
+    line = Text(" ".join(_printable(text).split()))
+    line.truncate(width, overflow="ellipsis")
+    return line.plain
+
+
+def _printable(text: str) -> str:
+    return text.translate(_CONTROL_CHARACTERS)

@@ -1,0 +1,140 @@
+"""A model's own generation configuration: its defaults hold for a chat, and the rest is left to `generate`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from langnorm import ChatLangNorm
+from langnorm.engines.transformers import TransformersEngine
+from tests.calls import PROMPTS, answer, ask, plain_tokens, tokens
+
+PROMPT = PROMPTS[2]
+
+
+class ListeningEngine(TransformersEngine):
+    """Keeps what it was asked and what it answered."""
+
+    def generate(self, requests):
+        """Returns the responses."""
+        responses = super().generate(requests)
+        self.last = requests[0], responses[0].completions[0]
+        return responses
+
+
+@pytest.fixture
+def configured(model_of, tokenizer):
+    """Returns an engine over a model with these fields in its generation configuration."""
+    models = []
+
+    def build(family: str = "qwen3", **fields) -> tuple[ListeningEngine, torch.nn.Module]:
+        model = model_of(family, seed=60)
+        models.append((model, copy.deepcopy(model.generation_config)))
+        model.generation_config.update(**fields)
+        return ListeningEngine(model, tokenizer), model
+
+    yield build
+    for model, config in models:
+        model.generation_config = config
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"repetition_penalty": 1.4},
+        {"repetition_penalty": 1.1, "no_repeat_ngram_size": 2},
+        {"suppress_tokens": list(range(100, 600))},
+        {"bad_words_ids": [[i] for i in range(20, 400)]},
+        {"min_new_tokens": 15},
+        {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.1},
+        {"do_sample": True, "top_h": 0.5, "typical_p": 0.7, "epsilon_cutoff": 1e-3, "eta_cutoff": 1e-3},
+        {"num_beams": 3, "length_penalty": 0.5, "num_return_sequences": 2},
+        {"max_length": 30},
+        {"use_cache": False},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_greedy_chat_equals_generate_under_own_configuration(fields, configured) -> None:
+    """With `temperature=0`, a chat says what greedy `model.generate` says under the model's configuration."""
+    engine, model = configured(**fields)
+    chat = ChatLangNorm(engine=engine, temperature=0, max_tokens=25)
+
+    chat.invoke("How many pens are left?")
+
+    request, completion = engine.last
+    alone = {"num_beams": 1, "num_return_sequences": 1, "max_new_tokens": 25}
+    assert completion.token_ids == plain_tokens(model, request.prompt_ids, **alone)
+
+
+def test_sampling_defaults_are_those_of_model(configured) -> None:
+    """Options that nobody gave come from the model's configuration, and a given one replaces its own only."""
+    fields = {"temperature": 0.7, "top_k": 7, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.2}
+    engine, _ = configured(do_sample=True, max_new_tokens=12, **fields)
+
+    ChatLangNorm(engine=engine, seed=4).invoke("Hello")
+    request, completion = engine.last
+    ChatLangNorm(engine=engine, seed=4, top_k=3).invoke("Hello", temperature=0.5)
+    changed, _ = engine.last
+
+    assert completion.token_ids == answer(engine, ask(request.prompt_ids, seed=4, max_tokens=12, **fields)).token_ids
+    assert {name: getattr(request.sampling, name) for name in fields} == fields
+    assert {name: getattr(changed.sampling, name) for name in fields} == fields | {"top_k": 3, "temperature": 0.5}
+
+
+def test_model_without_sampling_is_greedy(configured) -> None:
+    """Where the configuration does not ask for sampling, nor does a chat."""
+    engine, model = configured(max_new_tokens=9)
+
+    ChatLangNorm(engine=engine).invoke("Hello")
+
+    request, completion = engine.last
+    assert completion.token_ids == plain_tokens(model, request.prompt_ids, max_new_tokens=9)
+
+
+def test_any_of_several_end_tokens_ends_an_answer(configured, model_of) -> None:
+    """A list of end tokens is honoured, and the end token is the answer's last."""
+    plain = plain_tokens(model_of("qwen3", seed=60), PROMPT, max_new_tokens=20)
+    ends = [plain[9], plain[5], 1017]
+    engine, _ = configured(eos_token_id=ends)
+
+    completion = answer(engine, ask(PROMPT, max_tokens=20))
+
+    first = min(plain.index(end) for end in ends if end in plain)
+    assert completion.token_ids == plain[: first + 1]
+    assert completion.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("pad", [None, 0, 5])
+def test_padding_token_is_of_no_account(pad, configured) -> None:
+    """Any token or none may be the padding token, also one that the answer contains."""
+    requests = [ask(prompt, max_tokens=6 + 5 * i) for i, prompt in enumerate(PROMPTS)]
+    engine, _ = configured(pad_token_id=1015)
+    expected = tokens(engine, requests)
+    said = expected[2][2] if pad == 5 else pad
+
+    engine, _ = configured(pad_token_id=said)
+
+    assert tokens(engine, requests) == expected
+
+
+@pytest.mark.parametrize("fields", [{"min_length": 30}, {"forced_eos_token_id": 77}, {"return_dict_in_generate": True}])
+def test_own_configuration_holds_alike_alone_and_in_batch(fields, configured) -> None:
+    """What the configuration says of lengths means each row's own length, not the padded one's or the batch's."""
+    engine, _ = configured(**fields, eos_token_id=list(range(0, 1024, 16)))
+    requests = [ask(prompt, max_tokens=14 + 2 * i) for i, prompt in enumerate(PROMPTS)]
+
+    together = tokens(engine, requests)
+
+    assert together == [answer(engine, request).token_ids for request in requests]
+
+
+def test_configuration_is_left_as_it_was(configured) -> None:
+    """A call changes nothing in the model's generation configuration."""
+    engine, model = configured(do_sample=True, temperature=0.7, top_k=20, repetition_penalty=1.1)
+    before = model.generation_config.to_dict()
+
+    answer(engine, ask(PROMPT, temperature=0.3, top_k=3, max_tokens=3))
+
+    assert model.generation_config.to_dict() == before
