@@ -37,6 +37,7 @@ _COLUMNS = (
     "base ms",
     "ms",
     "first chunk ms",
+    "passes",
 )
 
 
@@ -47,11 +48,13 @@ class Timing:
     Attributes:
         wall: Time that passed.
         cpu: Time that all threads of this process spent on processors.
+        num_passes: Number of forward passes of the model.
         first_chunk: Time until the first chunk, of work that streams.
     """
 
     wall: float
     cpu: float
+    num_passes: int
     first_chunk: float | None = None
 
 
@@ -86,6 +89,22 @@ class Generated:
 
 
 @contextmanager
+def counted_passes(model: Any) -> Iterator[Callable[[], int]]:
+    """Count the forward passes inside the `with` block; what is bound returns how many there were so far."""
+    num_passes = 0
+
+    def count(*_: Any) -> None:
+        nonlocal num_passes
+        num_passes += 1
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield lambda: num_passes
+    finally:
+        hook.remove()
+
+
+@contextmanager
 def watched(model: Any) -> Iterator[Generated]:
     """Note what `model.generate` does inside the `with` block, whoever calls it."""
     done, generate = Generated(), model.generate
@@ -101,26 +120,25 @@ def watched(model: Any) -> Iterator[Generated]:
         finally:
             event.set()
 
-    def count(*_: Any) -> None:
-        done.num_passes += 1
-
-    hook = model.register_forward_hook(count)
     model.generate = noted
     try:
-        yield done
-        for event in returned:
-            event.wait()  # a stream's last chunk comes while `generate` still runs
+        with counted_passes(model) as num_passes:
+            yield done
+            for event in returned:
+                event.wait()  # a stream's last chunk comes while `generate` still runs
+            done.num_passes = num_passes()
     finally:
         del model.generate
-        hook.remove()
 
 
-def measure(work: Work) -> Timing:
+def measure(model: Any, work: Work) -> Timing:
     """Return the time of one run. Garbage of earlier runs is collected before the clocks start."""
     gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
-    first_chunk = work()
-    return Timing(time.perf_counter() - wall, time.process_time() - cpu, first_chunk)
+    with counted_passes(model) as num_passes:
+        cpu, wall = time.process_time(), time.perf_counter()
+        first_chunk = work()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return Timing(wall, cpu, num_passes(), first_chunk)
 
 
 def consume(chunks: Iterable[Any]) -> float | None:
@@ -142,11 +160,12 @@ async def aconsume(chunks: AsyncIterator[Any]) -> float | None:
 
 
 def take_turns(
-    sides: Mapping[str, Work], repeats: int, *, at_most: Mapping[str, int] | None = None
+    model: Any, sides: Mapping[str, Work], repeats: int, *, at_most: Mapping[str, int] | None = None
 ) -> dict[str, list[Timing]]:
     """Return the timings of each side, one per round, after a round to warm up.
 
     Args:
+        model: The model that all sides run.
         sides: What does the work, by name.
         repeats: Number of rounds.
         at_most: Fewer rounds for some sides, which then sit out the later ones.
@@ -158,7 +177,7 @@ def take_turns(
     for number in range(repeats):
         for name, work in sides.items():
             if number < limits.get(name, repeats):
-                timings[name].append(measure(work))
+                timings[name].append(measure(model, work))
     return timings
 
 
@@ -185,11 +204,19 @@ def summarise(timings: Mapping[str, Sequence[Timing]], bars: Mapping[str, float]
             "bar": bar,
             "wall": compare(timings[name], timings[base], "wall", bar),
             "cpu": compare(timings[name], timings[base], "cpu", bar),
+            "num_passes": sorted({timing.num_passes for timing in timings[name]}),
             "median_seconds": median(timing.wall for timing in timings[name]),
             "first_chunk_seconds": median(chunks) if chunks else None,
         }
     seconds = median(timing.wall for timing in timings[base])
-    return {"base": base, "base_median_seconds": seconds, "sides": sides, "timings": timings}
+    num_passes = timings[base][0].num_passes
+    return {
+        "base": base,
+        "base_median_seconds": seconds,
+        "base_num_passes": num_passes,
+        "sides": sides,
+        "timings": timings,
+    }
 
 
 def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -203,7 +230,9 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
             bar = "" if side["bar"] is None else f"{side['bar']:.2f}"
             seconds = (row["base_median_seconds"], side["median_seconds"], side["first_chunk_seconds"])
             times = ["" if s is None else f"{1000 * s:,.0f}" for s in seconds]
-            table.add_row(row_name, name, bar, str(side["wall"]), str(side["cpu"]), *times)
+            # Batches that fell apart need more passes than the base.
+            passes = f"{' or '.join(map(str, side['num_passes']))} of {row['base_num_passes']}"
+            table.add_row(row_name, name, bar, str(side["wall"]), str(side["cpu"]), *times, passes)
     # Squeezed into the 80 columns of a log file, the table could not be read.
     Console(width=None if Console().is_terminal else 160).print(table, markup=False)
 

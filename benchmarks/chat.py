@@ -4,9 +4,9 @@
     python benchmarks/chat.py --models abacus --only invoke,stream --repeats 5
 
 All sides run the same model in this process and generate the same number of tokens: the end token is one
-that the model cannot produce. Before anything is timed, one run of each side is checked: it takes as many
-forward passes as the plain one and, where decoding is greedy, gives the same token ids. The plain side starts
-from padded token ids; ChatLangNorm starts from messages and ends with messages, norms included.
+that the model cannot produce. Before anything is timed, one run of each side is checked: it generates as many
+sequences of as many tokens as the plain one and, where decoding is greedy, the same token ids. The plain side
+starts from padded token ids; ChatLangNorm starts from messages and ends with messages, norms included.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Bench:
         return ChatHuggingFace(llm=llm, tokenizer=self.tokenizer, model_id="local")
 
     def check(self, row: Row) -> dict[str, str]:
-        """Run each side once; return why the peer cannot take part, if so, by its name.
+        """Run each side once and look at what it does; return what is wrong with the peer, if anything.
 
         Raises:
             RuntimeError: Another side did not do the work of the first.
@@ -193,23 +193,21 @@ class Bench:
                 with watched(self.model) as done:
                     work()
                 expected = expected or done
-                self.check_work(done, expected, is_peer=name == PEER, is_greedy=row.is_greedy)
+                self.check_work(done, expected, is_same_text=row.is_greedy and name != PEER)
             except Exception as error:
                 if name != PEER:
                     raise
                 problems[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         return problems
 
-    def check_work(self, done: Generated, expected: Generated, *, is_peer: bool, is_greedy: bool) -> None:
-        """Raise `RuntimeError` unless the work is as expected; the peer may need more forward passes."""
-        is_same = [len(ids) for ids in done.ids] == [self.num_tokens] * len(expected.ids)
-        if not is_peer:
-            is_same = is_same and done.num_passes == expected.num_passes
-        if not is_same:
+    def check_work(self, done: Generated, expected: Generated, *, is_same_text: bool) -> None:
+        """Raise `RuntimeError` unless the work is as expected; more passes than needed are a side's own fault."""
+        is_complete = [len(ids) for ids in done.ids] == [self.num_tokens] * len(expected.ids)
+        if not is_complete or done.num_passes < expected.num_passes:
             msg = f"There were {done}, not {expected} as with the first side."
             raise RuntimeError(msg)
         # Threads bring the rows of a batch in any order.
-        if is_greedy and not is_peer and sorted(done.ids) != sorted(expected.ids):
+        if is_same_text and sorted(done.ids) != sorted(expected.ids):
             msg = "The token ids differ from those of the first side."
             raise RuntimeError(msg)
 
@@ -302,12 +300,13 @@ def main() -> None:
             row = bench.row(row_name)
             problems = bench.check(row)
             sides = {name: work for name, work in row.sides.items() if name not in problems}
-            timings = take_turns(sides, repeats, at_most={PEER: PEER_REPEATS})
+            timings = take_turns(bench.model, sides, repeats, at_most={PEER: PEER_REPEATS})
             bars = {} if row.bar is None else {name: row.bar for name in sides if name != PEER}
             results[row_name] = summarise(timings, bars)
             results[row_name]["sides"] |= {name: {"error": text} for name, text in problems.items()}
             write_json(options.out, document)
         print_table(f"{model_name}, {num_tokens} new tokens, {repeats} rounds", results)
+        bench.loop.close()
         del bench, row, sides
         gc.collect()
     print(f"Written to {options.out}")

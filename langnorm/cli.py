@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,8 +39,8 @@ _EXIT_CLOSED_PIPE = 128 + 13  # and of SIGPIPE
 
 _EXAMPLE = 'langnorm ask "What is 47 + 385?"'
 
-_PADDING = 2  # columns between two columns of a table
-_MIN_TEXT_WIDTH = 16  # columns that a step's text needs beside its norms
+_GAP = 2  # between two columns of a table, in columns of the terminal
+_MIN_TEXT_WIDTH = 16  # that a step's text needs beside its norms
 
 # Control characters of the model's text must not reach the terminal; line breaks and tabs may.
 _CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
@@ -60,8 +60,12 @@ class _Commands(TyperGroup):
         except LangNormError as error:
             _print_error(error)
             raise typer.Exit(_EXIT_ERROR) from error
+        # What cannot be written ends the process without Python's teardown, for the reason in `_interruptible`.
         except BrokenPipeError:
             os._exit(_EXIT_CLOSED_PIPE)
+        except OSError as error:
+            _print_error(error)
+            os._exit(_EXIT_ERROR)
 
 
 @contextmanager
@@ -88,7 +92,7 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _print_error(error: LangNormError) -> None:
+def _print_error(error: Exception) -> None:
     from rich.text import Text
 
     message = " ".join(_printable(str(error)).split())
@@ -150,26 +154,33 @@ def _parse_layers(value: str) -> str | list[int]:
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
     *,
     model: Annotated[
-        str, typer.Option("--model", "-m", help='A folder, a name on the Hugging Face hub, or the bundled "abacus".')
+        str, typer.Option("--model", "-m", metavar="MODEL", help="A folder, a name on the Hugging Face hub, or abacus.")
     ] = BUNDLED_MODEL,
-    system: Annotated[str | None, typer.Option(help="A system message before the question.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A system message before the question.", show_default=False)
+    ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens to generate.  [default: what the context holds]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Most tokens to generate.", show_default="what the context holds"),
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0, help="0 is greedy.  [default: 0 for abacus, the model's own setting for others]"),
+        typer.Option(
+            min=0, metavar="T", help="0 is greedy.", show_default="0 for abacus, the model's own for any other"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes an answer at a temperature above 0 reproducible.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Repeats an answer where T is above 0.", show_default=False)
+    ] = None,
     no_think: Annotated[bool, typer.Option("--no-think", help="Answer without reasoning, if the model can.")] = False,
     layers: Annotated[
         Any,
-        typer.Option(parser=_parse_layers, metavar="LAYERS", help="Layers to record: late, all, or such as 3,4,5."),
+        typer.Option(parser=_parse_layers, metavar="LAYERS", help="Layers to read: late, all, or such as 3,4,5."),
     ] = "late",
-    is_json: Annotated[bool, typer.Option("--json", help="Print the whole message as JSON, and nothing else.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print the message as JSON, and nothing else.")] = False,
 ) -> None:
     """Answer a question, and show the norms of each step of the reasoning.
 
@@ -216,7 +227,8 @@ def _load(*, model: str, **settings: Any) -> ChatLangNorm:
 
         chat = ChatLangNorm(model=model, **settings)
         if model == BUNDLED_MODEL:
-            logging.disable_progress_bar()
+            hide_progress: Callable[[], None] = logging.disable_progress_bar
+            hide_progress()
             get_engine(chat.engine, chat.model, chat.model_kwargs)
     # Others take longer and have transformers' progress bars, which the notice would be in the way of.
     get_engine(chat.engine, chat.model, chat.model_kwargs)
@@ -274,8 +286,10 @@ def _print_summary(console: Console, message: AIMessageChunk, seconds: float) ->
         reasoning = message.additional_kwargs.get("reasoning_content", "")
         console.out("")
         _print_steps(console, trace, {"reasoning": reasoning, "answer": str(message.content)})
-    line = f"{message.response_metadata['model_name']}: {trace.tokens} tokens in {seconds:.1f} s"
-    line += f" ({trace.tokens / seconds:.{1 if trace.tokens < 10 * seconds else 0}f} tokens/s)"
+    per_second = trace.tokens / seconds
+    speed = f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
+    num_tokens = "1 token" if trace.tokens == 1 else f"{trace.tokens} tokens"
+    line = f"{message.response_metadata['model_name']}: {num_tokens} in {seconds:.1f} s ({speed})"
     if message.response_metadata["finish_reason"] == "length":
         line += ", cut off at the token limit"
     console.out("")
@@ -296,7 +310,7 @@ class _Column:
         """Its width with its distance from the next one, in columns of the terminal."""
         from rich.cells import cell_len
 
-        return max(map(cell_len, (self.header, *self.cells))) + _PADDING
+        return max(map(cell_len, (self.header, *self.cells))) + _GAP
 
 
 def _print_steps(console: Console, trace: NormTrace, texts: dict[str, str]) -> None:
@@ -346,7 +360,7 @@ def _table(columns: Sequence[_Column]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, _PADDING, 0, 0), pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column.header, justify="left" if column.is_left else "right", style=column.style, no_wrap=True)
     for cells in zip(*(column.cells for column in columns), strict=True):

@@ -99,7 +99,7 @@ def _texts(template: str, num_examples: int, seed: int) -> Iterator[str]:
     added = re.compile("|".join(map(re.escape, CONTROL_TOKENS + MARKUP_TOKENS)))
     for _ in range(num_examples):
         example = corpus.draw(rng, "train")
-        rendered: tuple[list[str], Any] = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[list(example.messages)], tools=list(example.tools) or None, chat_template=template
         )
         yield from filter(None, added.split(rendered[0][0]))

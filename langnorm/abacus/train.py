@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PROMPT_WEIGHT = 0.1  # of a prompt token's loss; the assistant's tokens weigh 1
 _STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
 _WARM_UP_STEPS = 40
+_CHECKPOINT_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
         progress.set_postfix(loss=f"{average:.4f}", refresh=False)
         if log and (step + 1) % 20 == 0:
             print(json.dumps({"step": step + 1, "loss": round(average, 5)}), file=log, flush=True)
-        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == run.num_steps):
+        if rank == 0 and ((step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == run.num_steps):
             checkpoint.save(step + 1, model, optimizers)
     if rank == 0:
         save_model(model, run)

@@ -53,6 +53,7 @@ def configured(model_of, tokenizer):
         {"num_beams": 3, "length_penalty": 0.5, "num_return_sequences": 2},
         {"max_length": 30},
         {"use_cache": False},
+        {"return_dict_in_generate": True, "output_scores": True},
     ],
     ids=lambda fields: next(iter(fields)),
 )
@@ -64,7 +65,7 @@ def test_greedy_chat_equals_generate_under_own_configuration(fields, configured)
     chat.invoke("How many pens are left?")
 
     request, completion = engine.last
-    alone = {"num_beams": 1, "num_return_sequences": 1, "max_new_tokens": 25}
+    alone = {"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "max_new_tokens": 25}
     assert completion.token_ids == plain_tokens(model, request.prompt_ids, **alone)
 
 
@@ -117,17 +118,6 @@ def test_padding_token_is_of_no_account(pad, configured) -> None:
     engine, _ = configured(pad_token_id=said)
 
     assert tokens(engine, requests) == expected
-
-
-@pytest.mark.parametrize("fields", [{"min_length": 30}, {"forced_eos_token_id": 77}, {"return_dict_in_generate": True}])
-def test_own_configuration_holds_alike_alone_and_in_batch(fields, configured) -> None:
-    """What the configuration says of lengths means each row's own length, not the padded one's or the batch's."""
-    engine, _ = configured(**fields, eos_token_id=list(range(0, 1024, 16)))
-    requests = [ask(prompt, max_tokens=14 + 2 * i) for i, prompt in enumerate(PROMPTS)]
-
-    together = tokens(engine, requests)
-
-    assert together == [answer(engine, request).token_ids for request in requests]
 
 
 def test_configuration_is_left_as_it_was(configured) -> None:
