@@ -100,7 +100,7 @@ def langnorm_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("langnorm")]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Returns as soon as the condition holds, and fails if that takes too long."""
     end = time.monotonic() + seconds
     while not condition():

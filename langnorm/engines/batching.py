@@ -108,7 +108,10 @@ class Batcher:
                 limits = [row.request.max_batch_size, *(r.request.max_batch_size for r in rows)]
                 if rows and len(rows) + 1 > min(limits):
                     break
-                rows.append(self._waiting.popleft())
+                self._waiting.popleft()
+                # From here on nobody but the worker ends the future: a task that is cancelled cancels what it awaits.
+                if row.future.set_running_or_notify_cancel():
+                    rows.append(row)
             if not rows:
                 self._worker = None
             return rows

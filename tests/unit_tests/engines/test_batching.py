@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import chain
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_requests_that_never_come_do_not_block(runner) -> None:
         assert result(runner.submit(1)[0]) == 1
         assert result(runner.submit(2)[0]) == 2
 
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.usefixtures("patient")
@@ -258,7 +259,7 @@ def test_cancelled_future_of_waiting_row_disturbs_nobody(runner) -> None:
     runner.may_go_on.set()
 
     assert [result(made[0]), result(made[2])] == [0, 2]
-    assert 1 not in sum(runner.batches, [])
+    assert not any(1 in batch for batch in runner.batches)
 
 
 def test_worker_ends_when_idle_and_starts_again(runner) -> None:
@@ -325,7 +326,7 @@ def test_many_threads_lose_nothing(runner) -> None:
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(work, range(num_threads)))
 
-    run = Counter(sum(runner.batches, []))
+    run = Counter(chain.from_iterable(runner.batches))
     assert max(run.values()) == 1
     assert set(range(2 * num_threads * num_rounds)) - set(run) <= cancelled
     assert time.monotonic() - start < 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -128,3 +129,28 @@ def test_configuration_is_left_as_it_was(configured) -> None:
     answer(engine, ask(PROMPT, temperature=0.3, top_k=3, max_tokens=3))
 
     assert model.generation_config.to_dict() == before
+
+
+@pytest.mark.parametrize("fields", [{"max_length": 30}, {"do_sample": True, "min_p": 0.1, "top_h": 0.5}], ids=str)
+def test_own_configuration_is_no_reason_to_complain(fields, configured, caplog, monkeypatch) -> None:
+    """Transformers logs nothing about settings that langnorm takes over from `generate`."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    engine, _ = configured(**fields)
+
+    with caplog.at_level(logging.WARNING, logger="transformers"):
+        answer(engine, ask(PROMPT, max_tokens=3))
+
+    assert caplog.messages == []
+
+
+def test_tokenizer_and_model_without_end_token(configured) -> None:
+    """A model without an end token and a padding token runs to its limit, in batches too."""
+    engine, model = configured(eos_token_id=None, pad_token_id=None)
+    engine = TransformersEngine(model, copy.deepcopy(engine.tokenizer))
+    engine.tokenizer.eos_token = engine.tokenizer.pad_token = None
+    requests = [ask(prompt, max_tokens=3 + i) for i, prompt in enumerate(PROMPTS)]
+
+    found = tokens(engine, requests)
+
+    assert [len(ids) for ids in found] == [3, 4, 5, 6, 7]
+    assert found == [answer(engine, request).token_ids for request in requests]

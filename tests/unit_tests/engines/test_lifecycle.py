@@ -25,7 +25,7 @@ from tests.calls import (
 from tests.models import NUM_LAYERS
 from tests.unit_tests.engines.test_transformers_norms import assert_norms
 
-pytestmark = pytest.mark.timeout(60)  # a hang is what these tests are after
+pytestmark = pytest.mark.timeout(120)  # a hang is what these tests are after
 
 ALL = tuple(range(NUM_LAYERS))
 LONG = ask(PROMPTS[1], layers=ALL, max_tokens=480)
@@ -45,7 +45,7 @@ def engine(engine_of, model):
     yield engine
     wait_until(lambda: not langnorm_threads())
     assert num_hooks(model) == 0
-    request = ask(PROMPTS[0], layers=ALL, max_tokens=6, timeout=20)
+    request = ask(PROMPTS[0], layers=ALL, max_tokens=6, timeout=30)
     completion = answer(engine, request)
     assert completion.token_ids == plain_tokens(model, PROMPTS[0], max_new_tokens=6)
     assert_norms(model, request, completion)
@@ -103,7 +103,7 @@ async def test_error_in_model_reaches_caller(way, engine, broken) -> None:
     broken()
 
     with pytest.raises(ArithmeticError, match="the layer is broken"):
-        await asyncio.wait_for(_consume(engine, way), 20)
+        await asyncio.wait_for(_consume(engine, way), 30)
 
 
 def test_error_reaches_all_threads_that_share_a_batch(engine, broken) -> None:
@@ -112,7 +112,7 @@ def test_error_reaches_all_threads_that_share_a_batch(engine, broken) -> None:
     with engine.expect(3), ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(answer, engine, ask(prompt, max_tokens=9)) for prompt in PROMPTS[:3]]
 
-        assert [type(call.exception(20)) for call in calls] == [ArithmeticError] * 3
+        assert [type(call.exception(30)) for call in calls] == [ArithmeticError] * 3
 
 
 def test_closed_stream_stops_generation(engine, model) -> None:
@@ -184,7 +184,7 @@ async def test_cancelled_task_leaves_its_batch_alone(engine, model) -> None:
         other = asyncio.create_task(engine.agenerate([request]))
         await asyncio.to_thread(wait_until, lambda: len(passes) > 3)
         cancelled.cancel()
-        (response,) = await asyncio.wait_for(other, 20)
+        (response,) = await asyncio.wait_for(other, 30)
 
     with pytest.raises(asyncio.CancelledError):
         await cancelled
@@ -227,7 +227,7 @@ async def test_timeout_stops_generation(way, engine, model) -> None:
 
     with counted_passes(model) as passes:
         with pytest.raises(TimeoutError, match=r"timeout=0\.05"):
-            await asyncio.wait_for(consume(), 20)
+            await asyncio.wait_for(consume(), 30)
         await asyncio.to_thread(wait_until, lambda: not langnorm_threads())
 
         assert len(passes) < 300
@@ -309,7 +309,7 @@ def test_stream_left_while_it_waits_is_never_run(engine, model) -> None:
         with pytest.raises(TimeoutError):
             next(engine.stream(ask(PROMPTS[2], max_tokens=480, timeout=0.02)))
         stop.set()
-        busy.result(20)
+        busy.result(30)
         wait_until(lambda: not langnorm_threads())
         num_passes = len(passes)
         time.sleep(0.05)

@@ -142,7 +142,7 @@ def test_long_answers_do_not_repeat_random_numbers() -> None:
 
 @given(
     num_rows=st.integers(1, 5),
-    rows=st.lists(st.sampled_from(SETTINGS + ({"temperature": 0.0},)), min_size=5, max_size=5),
+    rows=st.lists(st.sampled_from((*SETTINGS, {"temperature": 0.0})), min_size=5, max_size=5),
     order=st.permutations(range(5)),
 )
 def test_row_depends_on_itself_only(num_rows, rows, order) -> None:

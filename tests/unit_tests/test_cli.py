@@ -1,0 +1,349 @@
+"""The command line on Abacus: what it prints, and how it ends when something is wrong or interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessageChunk
+from typer.testing import CliRunner, Result
+
+from langnorm import NormTrace, __version__, cli
+from langnorm.cli import app
+from langnorm.trace import NormStep
+
+QUESTION = "What is 47 + 385?"
+COMMAND = [sys.executable, "-m", "langnorm"]
+ENDLESS = ["ask", QUESTION, "--temperature", "100", "--seed", "0"]  # noise, which hardly ever ends by itself
+ESCAPE = "\x1b"
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of POSIX")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment without what changes the look of output, and with `variables`."""
+    looks = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
+    kept = {name: value for name, value in os.environ.items() if name not in looks}
+    return kept | {"OMP_NUM_THREADS": "1", "TERM": "xterm"} | variables
+
+
+@pytest.fixture(autouse=True)
+def _plain_looks(monkeypatch) -> None:
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def run(*arguments: str, **options: Any) -> Result:
+    """Run `langnorm` in this process, its output not a terminal."""
+    return CliRunner().invoke(app, list(arguments), **options)
+
+
+def ask(*arguments: str, **options: Any) -> Result:
+    """Run `langnorm ask`, short and successfully."""
+    result = run("ask", *arguments, "--max-tokens", "40", **options)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def rows_of(output: str) -> list[list[str]]:
+    """Return the cells of each row of the tables in `output`, headers included."""
+    table = output[output.index("step  ") :]
+    return [re.split(r" {2,}", line.strip()) for line in table.splitlines() if not set(line) <= set("─- ")][:-1]
+
+
+def starting(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    """Start `langnorm` in a process of its own, with pipes."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, env=environment(**variables))
+
+
+@contextlib.contextmanager
+def on_terminal(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start `langnorm` on a terminal of its own; yields the process and the terminal's other end."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**variables)
+    )
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def read_terminal(ours: int, until: bytes | None = None) -> str:
+    """Return what appears on the terminal, up to `until` or the end."""
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux' way of saying that nobody writes any more
+        while (until is None or until not in shown) and (gained := os.read(ours, 4096)):
+            shown += gained
+    return shown.decode()
+
+
+class StandInChat:
+    """Streams given text, so that its look can be tested whatever the model says."""
+
+    def __init__(self, reasoning: str, answer: str, trace: NormTrace, finish_reason: str = "stop") -> None:
+        metadata = {"langnorm": trace.to_dict(), "model_name": "stand-in", "finish_reason": finish_reason}
+        self._chunks = [
+            AIMessageChunk("", additional_kwargs={"reasoning_content": reasoning}),
+            AIMessageChunk(answer),
+            AIMessageChunk("", response_metadata=metadata, chunk_position="last"),
+        ]
+
+    def stream(self, messages: list[tuple[str, str]]) -> Iterator[AIMessageChunk]:
+        """Yield the chunks."""
+        yield from self._chunks
+
+
+def trace_of(*steps: NormStep, intensity: float | None = None) -> NormTrace:
+    """Return a trace of layer 3 and layer 4."""
+    return NormTrace(tokens=9, layers=(3, 4), mean=(1.0, 2.0), steps=steps, intensity=intensity)
+
+
+def show(monkeypatch, chat: StandInChat) -> str:
+    """Return what `langnorm ask` prints when `chat` answers."""
+    monkeypatch.setattr(cli, "_load", lambda **_: chat)
+    result = run("ask", QUESTION)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Help is quick: neither torch nor transformers nor LangChain is imported for it."""
+    command = [sys.executable, "-X", "importtime", "-m", "langnorm", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment())
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "ask" in done.stdout
+    assert "typer" in imported
+    assert not imported & {"torch", "transformers", "tokenizers", "langchain_core"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_the_commands(arguments: list[str]) -> None:
+    """Without a command, `langnorm` prints its help and is content."""
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "ask" in result.stdout
+    assert "--version" in result.stdout
+
+
+def test_version() -> None:
+    """`--version` prints the version of the package."""
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"langnorm {__version__}\n")
+
+
+def test_json_is_the_whole_message() -> None:
+    """`--json` prints one JSON object with text, usage and the norms of each step, and nothing else."""
+    result = ask(QUESTION, "--json", "--layers", "9,3,-1")
+    fields = json.loads(result.stdout)
+    stored = fields["response_metadata"]["langnorm"]
+    assert result.stderr == ""
+    assert fields["type"] == "ai"
+    assert fields["usage_metadata"]["output_tokens"] == stored["tokens"] <= 40
+    assert stored["layers"] == [3, 9, 11]
+    assert stored["steps"]
+    assert all(len(step["mean"]) == 3 and min(step["mean"]) > 0 for step in stored["steps"])
+
+
+def test_table_shows_every_step() -> None:
+    """Text and table agree with the message: number, kind, tokens, norms and text of each step."""
+    fields = json.loads(ask(QUESTION, "--json").stdout)
+    trace = NormTrace.from_dict(fields["response_metadata"]["langnorm"])
+    texts = {"reasoning": fields["additional_kwargs"].get("reasoning_content", ""), "answer": fields["content"]}
+
+    output = ask(QUESTION).stdout
+
+    head = "\n\n".join(filter(None, texts.values()))
+    assert output.startswith(head + "\n\nstep  ")
+    header, *rows = rows_of(output)
+    assert header == ["step", "kind", "tokens", "layer 9", "layer 10", "text"]
+    assert len(rows) == len(trace.steps)
+    for number, (row, step) in enumerate(zip(rows, trace.steps, strict=True), 1):
+        assert row[:3] == [str(number), step.kind, f"{step.start}-{step.end}"]
+        assert [float(cell) for cell in row[3:5]] == pytest.approx(step.mean, rel=1e-3)
+        span = " ".join(texts[step.kind][slice(*step.text_span)].split())
+        assert span.startswith(re.split(" {2,}", row[5])[0].removesuffix("…"))
+    last = output.splitlines()[-1]
+    assert re.match(rf"abacus: {trace.tokens} tokens? in [\d.]+ s \([\d.]+ tokens/s\)", last)
+
+
+def test_output_is_plain_where_there_is_no_terminal() -> None:
+    """In a pipe there are no escape codes, and nothing is said on stderr."""
+    result = ask(QUESTION)
+    assert ESCAPE not in result.output
+    assert result.stderr == ""
+
+
+def test_all_layers_are_shown_on_a_narrow_terminal() -> None:
+    """Layers that do not fit beside the steps follow in tables of their own, none wider than the terminal."""
+    output = ask(QUESTION, "--layers", "all", env={"COLUMNS": "60"}).stdout
+    table = output[output.index("step  ") :].splitlines()
+    assert max(map(len, table)) <= 60
+    assert re.findall(r"layer \d+", output) == [f"layer {i}" for i in range(12)]
+
+
+def test_question_comes_from_standard_input() -> None:
+    """With `-` the question is what is piped in, without the line break at its end."""
+    piped, given = (
+        json.loads(result.stdout) for result in (ask("-", "--json", input=f"{QUESTION}\n"), ask(QUESTION, "--json"))
+    )
+    assert piped["usage_metadata"] == given["usage_metadata"]
+    assert piped["content"] == given["content"]
+
+
+def test_options_reach_the_model() -> None:
+    """A system message lengthens the prompt, a seed repeats an answer, and `--no-think` leaves out the reasoning."""
+    plain = json.loads(ask(QUESTION, "--json", "--no-think").stdout)
+    brief = json.loads(ask(QUESTION, "--json", "--system", "You are brief.").stdout)
+    first, second = (json.loads(ask(QUESTION, "--json", "--temperature", "5", "--seed", "7").stdout) for _ in range(2))
+    assert brief["usage_metadata"]["input_tokens"] > 19 > 0
+    assert "reasoning_content" not in plain["additional_kwargs"]
+    assert first["content"] == second["content"]
+    assert first["additional_kwargs"] == second["additional_kwargs"]
+
+
+def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:
+    """The last line says that `--max-tokens` ended the answer, also when there was no step yet."""
+    result = run("ask", QUESTION, "--max-tokens", "1")
+    assert result.exit_code == 0
+    assert "abacus: 1 token in " in result.stdout
+    assert result.stdout.endswith("cut off at the token limit\n")
+
+
+def test_text_of_the_model_is_shown_as_it_is(monkeypatch) -> None:
+    """Square brackets and emoji names in a text are no markup, and control characters stay off the terminal."""
+    step = NormStep(0, 5, "reasoning", (0, 26), (1.0, 2.0))
+    output = show(monkeypatch, StandInChat("[bold]:smile:[/] \x1b[31m\x07 x\t1", "[/nothing]\r\nend", trace_of(step)))
+    assert output.startswith("[bold]:smile:[/] \ufffd[31m\ufffd x")
+    assert "\n\n[/nothing]\nend\n" in output
+    assert output.count("[bold]:smile:[/]") == 2
+    assert ESCAPE not in output
+
+
+def test_intensity_is_shown_when_it_is_known(monkeypatch) -> None:
+    """The columns intensity and low are there only with values; a step without norms has dashes."""
+    spans = {"kind": "answer", "text_span": (0, 3)}
+    known = trace_of(
+        NormStep(0, 5, mean=(81.26, 12345.6), intensity=0.05, low=True, **spans),
+        NormStep(5, 9, mean=None, intensity=0.5, low=False, **spans),
+        intensity=0.3,
+    )
+    header, first, second = rows_of(show(monkeypatch, StandInChat("", "one", known)))
+    assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "intensity", "low", "text"]
+    assert first == ["1", "answer", "0-5", "81.26", "12346", "0.05", "low", "one"]
+    assert second == ["2", "answer", "5-9", "-", "-", "0.50", "one"]
+
+    unknown = trace_of(NormStep(0, 5, mean=(0.5, 0.25), **spans))
+    header, _ = rows_of(show(monkeypatch, StandInChat("", "one", unknown)))
+    assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["ask", QUESTION, "--max-token", "3"], "--max-tokens"),
+        (["ask", QUESTION, "--max-tokens", "0"], "--max-tokens"),
+        (["ask", QUESTION, "--temperature", "-1"], "--temperature"),
+        (["ask", QUESTION, "--layers", "lte"], "late"),
+        (["ask"], "question"),
+        (["aks", QUESTION], "ask"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], hint: str) -> None:
+    """A misspelt option or a value that is not allowed names what is, before anything is loaded."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert hint in result.stderr.lower()
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "The question is empty"),
+        (["-"], "The question is empty"),
+        ([QUESTION, "--layers", "99"], "Layer `99` is outside this model"),
+        ([QUESTION, "--model", "no-such-model"], "`no-such-model` could not be loaded"),
+        (["47 " * 3000], "leaves no room for an answer"),
+    ],
+)
+def test_error_is_one_line(arguments: list[str], message: str) -> None:
+    """What the user can mend ends with exit code 1 and one line on stderr, without a traceback."""
+    result = run("ask", *arguments, input=" \n")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr)
+    assert message in result.stderr
+
+
+@posix
+def test_ctrl_c_ends_an_answer_at_once() -> None:
+    """Ctrl-C in the middle of an answer ends the process with 130 and no more than a line break on stderr."""
+    with starting(*ENDLESS) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, stderr = process.communicate(timeout=60)
+        seconds = time.monotonic() - sent
+    assert (process.returncode, stderr) == (130, b"\n")
+    assert seconds < 3
+
+
+@posix
+def test_ctrl_c_ends_loading_at_once() -> None:
+    """Ctrl-C on a terminal while the model loads ends with 130 and the cursor on a new line."""
+    with on_terminal("ask", QUESTION) as (process, ours):
+        read_terminal(ours, until=b"Loading abacus ...")
+        os.write(ours, b"\x03")
+        rest = read_terminal(ours)
+        assert process.wait(timeout=60) == 130
+    assert "Traceback" not in rest
+    assert rest.endswith("\r\n")
+
+
+@posix
+def test_closed_pipe_ends_quietly() -> None:
+    """When the reader of the output leaves, as `head -1` does, nothing is said and the process ends."""
+    with starting(*ENDLESS) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+
+
+@posix
+@pytest.mark.parametrize("is_colored", [True, False])
+def test_terminal_has_colors_unless_they_are_unwanted(is_colored: bool) -> None:
+    """A terminal shows the reasoning dimmed and norms in color, with NO_COLOR none; the loading line is gone."""
+    variables = {"COLUMNS": "60"} | ({} if is_colored else {"NO_COLOR": "1"})
+    with on_terminal("ask", QUESTION, "--max-tokens", "40", **variables) as (process, ours):
+        shown = read_terminal(ours)
+        assert process.wait(timeout=60) == 0
+    loading, erase, answer = shown.partition(f"\r{ESCAPE}[2K")
+    assert "Loading abacus ..." in loading
+    assert erase
+    assert (f"{ESCAPE}[36m" in answer) == is_colored
+    assert bool(re.search(rf"{ESCAPE}\[[\d;]*3\d[\d;]*m", answer)) == is_colored
+    assert f"{ESCAPE}[2m" in answer
+    lines = re.sub(rf"{ESCAPE}\[[\d;]*m", "", answer).splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("step")) :]
+    assert all(len(line) <= 60 for line in table[:-1])
+    assert answer.rstrip().endswith(f"{ESCAPE}[0m")
