@@ -43,6 +43,13 @@ class Row:
         self.is_cancelled = True
 
 
+@dataclass(eq=False, slots=True)
+class _Announcement:
+    """How many requests somebody has announced that have not come yet."""
+
+    num_missing: int
+
+
 class Batcher:
     """A queue of rows in front of one model.
 
@@ -56,7 +63,7 @@ class Batcher:
         self._run = run
         self._name = name
         self._waiting: deque[Row] = deque()
-        self._num_expected = 0
+        self._announced: list[_Announcement] = []
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
 
@@ -64,7 +71,10 @@ class Batcher:
         """Queue rows; they are run in this order."""
         with self._changed:
             self._waiting.extend(rows)
-            self._num_expected = max(0, self._num_expected - 1)
+            for announcement in self._announced:
+                if announcement.num_missing:
+                    announcement.num_missing -= 1
+                    break
             if self._worker is None:
                 # A daemon, so that leaving Python does not wait for an answer that nobody reads.
                 self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -74,25 +84,26 @@ class Batcher:
     @contextmanager
     def expect(self, num_requests: int) -> Iterator[None]:
         """Announce `num_requests` calls of `submit`: the worker waits a moment for each, to run them together."""
+        announcement = _Announcement(num_requests)
         with self._changed:
-            self._num_expected += num_requests
+            self._announced.append(announcement)
         try:
             yield
         finally:
             with self._changed:
                 # Requests that never came (a cache had the answer) must not slow others down.
-                self._num_expected = max(0, self._num_expected - num_requests)
+                self._announced.remove(announcement)
                 self._changed.notify_all()
 
     def _work(self) -> None:
         while rows := self._next_batch():
             try:
-                completions = self._run(rows)
+                completed = list(zip(rows, self._run(rows), strict=True))
             except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
                 for row in rows:
                     row.future.set_exception(error)
             else:
-                for row, completion in zip(rows, completions, strict=True):
+                for row, completion in completed:
                     row.future.set_result(completion)
 
     def _next_batch(self) -> list[Row]:
@@ -117,7 +128,7 @@ class Batcher:
             return rows
 
     def _wait_for_expected(self) -> None:
-        while self._num_expected > 0:
+        while any(announcement.num_missing for announcement in self._announced):
             limit = min((row.request.max_batch_size for row in self._waiting), default=1)
             if len(self._waiting) >= limit or not self._changed.wait(_LINGER_SECONDS):
                 return
