@@ -289,6 +289,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     facts = machine(PACKAGES) | {"num_torch_threads": torch.get_num_threads()}
+    print(f"Load before the first run: {facts['load_before']} on {facts['num_cpus']} processors. Idle is near 0.")
     document: dict[str, Any] = {"machine": facts, "models": {}}
     for model_name in ["abacus"] if options.quick else options.models:
         load, num_tokens, repeats = MODELS[model_name]

@@ -14,7 +14,7 @@ class Sampling:
     """How tokens are chosen and when to stop.
 
     Attributes:
-        temperature: 0 takes the most likely token; above, the logits are divided by it.
+        temperature: 0 takes the most likely token, as do values below 1e-5; above, the logits are divided by it.
         top_p: Keeps the smallest set of tokens whose probability reaches this, in (0, 1].
         top_k: Keeps this many most likely tokens; 0 keeps all.
         min_p: Keeps tokens at least this share as likely as the most likely one, in [0, 1].

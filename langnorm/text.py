@@ -145,9 +145,11 @@ def _text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the control tokens, without those that mark reasoning or tool calls."""
     markup = {tag for pair in THINKING_TAGS for tag in pair}
-    special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
-    return frozenset(i for i, token in special if token not in markup and "tool" not in token)
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return frozenset(i for i, token in special.items() if token not in markup and "tool" not in token)
 
 
 @dataclass(frozen=True, slots=True)

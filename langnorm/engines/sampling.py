@@ -23,14 +23,17 @@ from langnorm.options import Sampling
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 256  # random numbers drawn ahead per row
+_DRAWN_AT_ONCE = 2**16  # random numbers per row
+_COLDEST = 1e-5  # below, logits divided by the temperature overflow, and only one token is left anyway
 
 
 class RowSampler(LogitsProcessor):
-    """Leaves each row with one possible token, so that the greedy choice of `generate` takes it.
+    """Perturbs the scores of sampled rows so that the greedy choice of `generate` is a draw from their distribution.
 
-    A sampled row's token i is the inverse of its cumulative distribution at the i-th random number of the row. It
-    depends on the row's request and seed and on nothing else in the batch. Greedy rows keep their scores.
+    The largest of log-probabilities plus Gumbel noise is such a draw (the Gumbel-max trick). A row's noise comes from
+    a generator of its own, so its tokens depend on its request and seed and on nothing else in the batch; and a token
+    changes only where the distribution does, so that the rounding of another batch size hardly matters. Greedy rows
+    keep their scores.
 
     Args:
         samplings: The settings, one per row.
@@ -48,15 +51,14 @@ class RowSampler(LogitsProcessor):
         ]
         groups: dict[tuple[float, ...], list[int]] = defaultdict(list)
         for row, s in enumerate(samplings):
-            if s.temperature > 0:
+            if s.temperature >= _COLDEST:
                 groups[s.temperature, s.top_k, s.top_p, s.min_p].append(row)
         self._num_rows = len(samplings)
         self._groups = [(rows, _warpers(*settings)) for settings, rows in groups.items()]
         self._sampled = [row for rows, _ in self._groups for row in rows]
-        self._generators = [torch.Generator().manual_seed(_mix(*seeds[row])) for row in self._sampled]
-        self._uniforms: Tensor | None = None  # (num sampled rows, _CHUNK)
+        self._seeds = [_mix(*seeds[row]) for row in self._sampled]
+        self._noise = _Noise()
         self._padded_prompt = max(prompt_lengths, default=0)
-        self._step = 0
 
     @property
     def is_needed(self) -> bool:
@@ -64,7 +66,7 @@ class RowSampler(LogitsProcessor):
         return bool(self._penalized or self._groups)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores (B, V) in which a sampled row's token has 0 and every other token minus infinity."""
+        """Return scores (B, V), those of sampled rows warped and with noise."""
         if self._penalized:
             scores = scores.clone()
         for row, penalize, prompt_length in self._penalized:
@@ -72,44 +74,36 @@ class RowSampler(LogitsProcessor):
             scores[row] = penalize(ids, scores[row : row + 1])[0]
         if not self._groups:
             return scores
-        tokens = []
-        for rows, warpers in self._groups:
-            chosen = scores if len(rows) == self._num_rows else scores[rows]
-            # None of the warpers looks at earlier tokens.
-            tokens.append(warpers(input_ids[:, :0], chosen))  # type: ignore[arg-type]
-        probabilities = torch.softmax(torch.cat(tokens), dim=-1)  # (rows sampled, V)
-        token_ids = inverse_cdf(probabilities, self._next_uniforms().to(scores.device))
-        one_hot = torch.full_like(probabilities, -torch.inf).scatter_(1, token_ids, 0.0)
-        if len(self._sampled) == self._num_rows and len(self._groups) == 1:
-            return one_hot
+        noise = self._noise.next(self._seeds, scores)
+        if len(self._groups) == 1 and len(self._sampled) == self._num_rows:
+            return self._groups[0][1](input_ids[:, :0], scores) + noise  # type: ignore[arg-type]
+        # None of the warpers looks at earlier tokens.
+        warped = [warpers(input_ids[:, :0], scores[rows]) for rows, warpers in self._groups]  # type: ignore[arg-type]
         scores = scores.clone()
-        scores[self._sampled] = one_hot
+        scores[self._sampled] = torch.cat(warped) + noise
         return scores
 
-    def _next_uniforms(self) -> Tensor:
-        column = self._step % _CHUNK
-        if column == 0:
-            self._uniforms = torch.stack([torch.rand(_CHUNK, generator=g) for g in self._generators])
-        self._step += 1
-        assert self._uniforms is not None
-        return self._uniforms[:, column : column + 1]
 
+class _Noise:
+    """Gumbel noise for rows, each from its own generator, drawn some steps ahead where the vocabulary is small."""
 
-def inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """Return the token of each row at which its cumulative probability passes its random number.
+    def __init__(self) -> None:
+        self._generators: list[torch.Generator] = []
+        self._ahead: list[Tensor] = []
 
-    Args:
-        probabilities: (B, V) in float32, rows need not sum to exactly 1.
-        uniforms: (B, 1) in [0, 1).
-
-    Returns:
-        Token ids (B, 1), never one of probability zero.
-    """
-    cumulative = probabilities.cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # Rounding may carry the product up to the total, which no token passes.
-    threshold = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, threshold, right=True)
+    def next(self, seeds: Sequence[int], scores: Tensor) -> Tensor:
+        """Return the noise of one step, (len(seeds), V), on the device of `scores` (B, V)."""
+        if not self._generators:
+            self._generators = [torch.Generator(scores.device).manual_seed(seed) for seed in seeds]
+        if not self._ahead:
+            num_steps = max(1, _DRAWN_AT_ONCE // scores.size(-1))
+            exponential = scores.new_empty(len(seeds), num_steps, scores.size(-1))
+            for row, generator in zip(exponential, self._generators, strict=True):
+                row.exponential_(generator=generator)
+            # A zero would be infinite noise, and win over every token.
+            gumbel = exponential.clamp_(min=torch.finfo(scores.dtype).tiny).log_().neg_()
+            self._ahead = list(gumbel.unbind(dim=1))[::-1]
+        return self._ahead.pop()
 
 
 def _warpers(temperature: float, top_k: float, top_p: float, min_p: float) -> LogitsProcessorList:

@@ -92,12 +92,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
 
     def run(mode: str, out: str, folder: str, port: int) -> int:
         command = [sys.executable, "-c", program, mode, tmp_path / out, tmp_path / folder, str(port)]
-        return subprocess.run(command, check=False, capture_output=True).returncode  # noqa: S603
+        return subprocess.run(command, check=False, capture_output=True).returncode
 
     assert run("go", "unbroken", "a", 29_601) == 0
     assert run("stop", "broken", "b", 29_602) == 3
     assert run("go", "broken", "b", 29_603) == 0
-    assert (tmp_path / "broken/model.safetensors").read_bytes() == (tmp_path / "unbroken/model.safetensors").read_bytes()
+    assert (tmp_path / "broken/model.safetensors").read_bytes() == (
+        tmp_path / "unbroken/model.safetensors"
+    ).read_bytes()
     assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
 
 
