@@ -55,7 +55,7 @@ class Run:
         seed: Of the weights and of the data.
     """
 
-    num_tokens: int = 32_000_000
+    num_tokens: int = 22_000_000
     tokens_per_step: int = 6_144
     num_processes: int = 2
     decay: float = 0.45

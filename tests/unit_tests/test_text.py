@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from itertools import pairwise
 
@@ -105,6 +106,19 @@ def test_control_tokens_have_no_text(tokenizer) -> None:
 
     assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(control)) == [""] * 3
     assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(marks)) == marks
+
+
+@pytest.mark.parametrize("mark", ["[TOOL_CALLS]", "<|tool_call>", "[THINK]", "</seed:think>"])
+def test_special_marks_of_other_families_keep_their_text(mark, tokenizer) -> None:
+    """Marks of reasoning and tool calls are text also where a tokenizer calls them special."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_tokens([mark], special_tokens=True)
+    tokenizer.add_special_tokens({"extra_special_tokens": [mark, "<|pause|>"]})
+
+    ids = tokenizer.convert_tokens_to_ids([mark, "<|pause|>"])
+
+    assert set(ids) <= set(tokenizer.all_special_ids)
+    assert pieces_of(tokenizer, ids) == [mark, ""]
 
 
 def test_character_belongs_to_token_that_completes_it(tokenizer) -> None:
