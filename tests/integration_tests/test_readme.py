@@ -17,7 +17,7 @@ def test_python_blocks_run(block: str, capsys: pytest.CaptureFixture[str]) -> No
     namespace: dict[str, object] = {}
     if not block.startswith("from"):
         block = "from langnorm import ChatLangNorm\n" + block
-    exec(compile(block, str(README), "exec"), namespace)  # noqa: S102
+    exec(compile(block, str(README), "exec"), namespace)
     if "print" in block:
         assert capsys.readouterr().out.strip()
 
