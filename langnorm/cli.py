@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +82,8 @@ def _interruptible() -> Iterator[None]:
         return
 
     def leave(*_: object) -> None:
-        os.write(2, b"\n")  # not `sys.stderr`, which may be in the middle of a write
+        with suppress(OSError):  # it is closed
+            os.write(2, b"\n")  # not `sys.stderr`, which may be in the middle of a write
         os._exit(_EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, leave)

@@ -57,7 +57,7 @@ def complete(
     *,
     num_samples: int = 1,
     temperature: float = 0.0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> list[list[str]]:
     """Return `num_samples` completions of each example's prompt, markup kept, control tokens dropped."""
     import torch

@@ -99,9 +99,9 @@ class StandInChat:
     def __init__(self, reasoning: str, answer: str, trace: NormTrace, finish_reason: str = "stop") -> None:
         metadata = {"langnorm": trace.to_dict(), "model_name": "stand-in", "finish_reason": finish_reason}
         self._chunks = [
-            AIMessageChunk("", additional_kwargs={"reasoning_content": reasoning}),
-            AIMessageChunk(answer),
-            AIMessageChunk("", response_metadata=metadata, chunk_position="last"),
+            AIMessageChunk(content="", additional_kwargs={"reasoning_content": reasoning}),
+            AIMessageChunk(content=answer),
+            AIMessageChunk(content="", response_metadata=metadata, chunk_position="last"),
         ]
 
     def stream(self, _messages: list[tuple[str, str]]) -> Iterator[AIMessageChunk]:
@@ -237,10 +237,9 @@ def test_text_of_the_model_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_intensity_is_shown_when_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The columns intensity and low are there only with values; a step without norms has dashes."""
-    spans = {"kind": "answer", "text_span": (0, 3)}
     known = trace_of(
-        NormStep(0, 5, mean=(81.26, 12345.6), intensity=0.05, low=True, **spans),
-        NormStep(5, 9, mean=None, intensity=0.5, low=False, **spans),
+        NormStep(0, 5, "answer", (0, 3), mean=(81.26, 12345.6), intensity=0.05, low=True),
+        NormStep(5, 9, "answer", (0, 3), mean=None, intensity=0.5, low=False),
         intensity=0.3,
     )
     header, first, second = rows_of(show(monkeypatch, StandInChat("", "one", known)))
@@ -248,7 +247,7 @@ def test_intensity_is_shown_when_it_is_known(monkeypatch: pytest.MonkeyPatch) ->
     assert first == ["1", "answer", "0-5", "81.26", "12346", "0.05", "low", "one"]
     assert second == ["2", "answer", "5-9", "-", "-", "0.50", "one"]
 
-    unknown = trace_of(NormStep(0, 5, mean=(0.5, 0.25), **spans))
+    unknown = trace_of(NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)))
     header, _ = rows_of(show(monkeypatch, StandInChat("", "one", unknown)))
     assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "text"]
 
