@@ -57,7 +57,7 @@ def complete(
     *,
     num_samples: int = 1,
     temperature: float = 0.0,
-    batch_size: int = 128,
+    batch_size: int = 64,
 ) -> list[list[str]]:
     """Return `num_samples` completions of each example's prompt, markup kept, control tokens dropped."""
     import torch
@@ -85,26 +85,19 @@ def complete(
 
 
 def measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, num_problems: int, split: Split
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, line: str, num_problems: int, split: Split
 ) -> dict[str, float]:
-    """Return every figure of the model card, each over `num_problems` held-out problems."""
-    run = partial(complete, model, tokenizer)
-
-    def greedy(skill: Any) -> float:
-        examples = list(corpus.held_out(skill, num_problems, split))
-        return _mean(is_right(e, texts[0]) for e, texts in zip(examples, run(examples), strict=True))
-
-    hard = list(corpus.held_out(partial(arithmetic.draw, level="hard", enable_thinking=True), num_problems, split))
-    samples = run(hard, num_samples=NUM_SAMPLES, temperature=TEMPERATURE)
-    return {
-        "easy_greedy": greedy(partial(arithmetic.draw, level="easy", enable_thinking=True)),
-        "easy_direct_greedy": greedy(partial(arithmetic.draw, level="easy", enable_thinking=False)),
-        "hard_greedy": _mean(is_right(e, texts[0]) for e, texts in zip(hard, run(hard), strict=True)),
-        "hard_sampled": _mean(is_right(e, t) for e, texts in zip(hard, samples, strict=True) for t in texts),
-        "hard_distinct": _mean(len(set(texts)) for texts in samples),
-        "tools_known": greedy(partial(_calls, names="known")),
-        "tools_unseen": greedy(partial(_calls, names="random")),
-    }
+    """Return the figures of one line of the model card, over `num_problems` held-out problems."""
+    if line == "hard_sampled":
+        hard = list(corpus.held_out(_HARD, num_problems, split))
+        samples = complete(model, tokenizer, hard, num_samples=NUM_SAMPLES, temperature=TEMPERATURE)
+        return {
+            "hard_sampled": _mean(is_right(e, t) for e, texts in zip(hard, samples, strict=True) for t in texts),
+            "hard_distinct": _mean(len(set(texts)) for texts in samples),
+        }
+    examples = list(corpus.held_out(_GREEDY[line], num_problems, split))
+    replies = complete(model, tokenizer, examples)
+    return {line: _mean(is_right(e, texts[0]) for e, texts in zip(examples, replies, strict=True))}
 
 
 def _calls(rng: Any, split: Split, names: Any) -> Example:
@@ -120,6 +113,15 @@ def _mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
+_HARD = partial(arithmetic.draw, level="hard", enable_thinking=True)
+_GREEDY: dict[str, Any] = {
+    "easy_greedy": partial(arithmetic.draw, level="easy", enable_thinking=True),
+    "easy_direct_greedy": partial(arithmetic.draw, level="easy", enable_thinking=False),
+    "hard_greedy": _HARD,
+    "tools_known": partial(_calls, names="known"),
+    "tools_unseen": partial(_calls, names="random"),
+}
+
 _LINES = {
     "easy_greedy": "1 to 3 steps, thinking, greedy: accuracy",
     "easy_direct_greedy": "1 to 3 steps, answered directly, greedy: accuracy",
@@ -133,7 +135,7 @@ _LINES = {
 
 def table(figures: dict[str, float]) -> str:
     """Return the figures as a Markdown table."""
-    rows = [f"| {text} | {figures[key]:.3f} |" for key, text in _LINES.items()]
+    rows = [f"| {text} | {figures[key]:.3f} |" for key, text in _LINES.items() if key in figures]
     return "\n".join(["| measured | figure |", "|---|---|", *rows])
 
 
@@ -152,15 +154,19 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=langnorm.abacus.path())
     parser.add_argument("--num-problems", type=int, default=300)
     parser.add_argument("--split", choices=("dev", "test"), default="test")
-    parser.add_argument("--write", action="store_true", help="write the model card")
+    parser.add_argument("--only", choices=(*_GREEDY, "hard_sampled"), action="append", help="measure these lines")
+    parser.add_argument("--write", action="store_true", help="keep the figures, and write the model card with them")
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model)
-    figures = measure(model, tokenizer, arguments.num_problems, arguments.split)
-    print(table(figures))
-    if arguments.write:
-        (arguments.model / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
-        write_card(arguments.model / "README.md", figures)
+    results, card = arguments.model / "results.json", arguments.model / "README.md"
+    for line in arguments.only or (*_GREEDY, "hard_sampled"):
+        figures = measure(model, tokenizer, line, arguments.num_problems, arguments.split)
+        print(table(figures), flush=True)
+        if arguments.write:
+            kept = json.loads(results.read_text()) if results.exists() else {}
+            results.write_text(json.dumps(kept | figures, indent=2) + "\n")
+            write_card(card, kept | figures)
 
 
 if __name__ == "__main__":
