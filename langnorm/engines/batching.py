@@ -6,7 +6,9 @@ worker thread runs them; it starts with the first row and ends when none is left
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from langnorm.engines.base import Completion, Delta, Request
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two announced requests
+_CLOSING_SECONDS = 10.0  # longest wait for the step that is under way when Python exits
 
 
 @dataclass(eq=False, slots=True)
@@ -63,9 +66,11 @@ class Batcher:
         self._run = run
         self._name = name
         self._waiting: deque[Row] = deque()
+        self._running: list[Row] = []
         self._announced: list[_Announcement] = []
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
+        _batchers.add(self)
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Queue rows; they are run in this order."""
@@ -95,6 +100,15 @@ class Batcher:
                 self._announced.remove(announcement)
                 self._changed.notify_all()
 
+    def close(self) -> None:
+        """Cancel all rows and wait for the worker's end, at most some seconds."""
+        with self._changed:
+            for row in (*self._running, *self._waiting):
+                row.cancel()
+            worker = self._worker
+        if worker:
+            worker.join(_CLOSING_SECONDS)
+
     def _work(self) -> None:
         while rows := self._next_batch():
             try:
@@ -123,6 +137,7 @@ class Batcher:
                 # From here on nobody but the worker ends the future: a task that is cancelled cancels what it awaits.
                 if row.future.set_running_or_notify_cancel():
                     rows.append(row)
+            self._running = rows
             if not rows:
                 self._worker = None
             return rows
@@ -132,3 +147,13 @@ class Batcher:
             limit = min((row.request.max_batch_size for row in self._waiting), default=1)
             if len(self._waiting) >= limit or not self._changed.wait(_LINGER_SECONDS):
                 return
+
+
+_batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End what is still running: Python must not take its threads down inside a forward pass."""
+    for batcher in list(_batchers):
+        batcher.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from langnorm import ChatLangNorm, NormTrace
+from langnorm.engines import batching
 from langnorm.norms.layers import decoder_layers
 from tests.calls import (
     PROMPTS,
@@ -246,13 +249,17 @@ def test_threads_get_their_own_norms(engine, model) -> None:
         assert_norms(model, request, completion)
 
 
-def test_concurrent_calls_share_forward_passes(engine, model) -> None:
+def test_concurrent_calls_share_forward_passes(engine, model, monkeypatch) -> None:
     """Announced calls from threads run as one batch, in as many passes as the longest needs."""
-    with counted_passes(model) as passes, engine.expect(4), ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda prompt: answer(engine, ask(prompt, max_tokens=12)), PROMPTS[:4]))
+    monkeypatch.setattr(batching, "_LINGER_SECONDS", 10.0)  # a busy machine joins the same ones
+    limits = (12, 3, 7, 9)
+    requests = [ask(prompt, max_tokens=limit) for prompt, limit in zip(PROMPTS, limits, strict=False)]
 
-    assert sum(passes.batch_sizes) == 4 * 12
-    assert len(passes) < 4 * 12
+    with counted_passes(model) as passes, engine.expect(4), ThreadPoolExecutor(4) as pool:
+        completions = list(pool.map(lambda request: answer(engine, request), requests))
+
+    assert passes.batch_sizes == [4] * 12
+    assert [len(completion.token_ids) for completion in completions] == list(limits)
 
 
 def test_concurrent_invokes_of_a_chat_have_right_traces(engine, model) -> None:
@@ -323,3 +330,15 @@ def test_calls_after_each_other_are_equal(engine) -> None:
 
     assert tokens(engine, requests) == tokens(engine, requests)
     assert engine.generate(requests) == engine.generate(requests)
+
+
+def test_a_script_may_end_in_the_middle_of_an_answer() -> None:
+    """Python exits cleanly although a stream was broken off just before."""
+    program = (
+        "from langnorm import ChatLangNorm\n"
+        "stream = ChatLangNorm(temperature=0).stream('Start with 12. Add 30. Add 41. Subtract 9. What is it?')\n"
+        "next(stream), next(stream)\n"
+        "stream.close()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
