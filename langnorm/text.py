@@ -149,7 +149,7 @@ def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     markup = {tag for pair in THINKING_TAGS for tag in pair}
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return frozenset(i for i, token in special.items() if token not in markup and "tool" not in token)
+    return frozenset(i for i, token in special.items() if token not in markup and "tool" not in token.lower())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import queue
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,6 +45,7 @@ class TransformersEngine:
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._layers = decoder_layers(model, layers_path)
+        self._own_config: GenerationConfig | None = None
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
 
     @property
@@ -65,8 +66,7 @@ class TransformersEngine:
     @property
     def generation_config(self) -> GenerationConfig:
         """The model's own defaults of sampling."""
-        config: GenerationConfig = self._model.generation_config
-        return config
+        return self._own_config or self._model.generation_config
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
@@ -208,13 +208,12 @@ class TransformersEngine:
             columns = [recorder.layers.index(layer) for layer in layers]
             return norms[recorder.num_passes][: num_tokens - 1, number, columns].tolist()
 
-        watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of)
+        watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill)
         config.max_new_tokens = max(limits)
-        with recorder.attached(self._layers):
+        with recorder.attached(self._layers), self._configured(config):
             output = self._model.generate(
                 input_ids,
                 attention_mask=attention_mask,
-                generation_config=config,
                 logits_processor=LogitsProcessorList([sampler] if sampler.is_needed else []),
                 stopping_criteria=StoppingCriteriaList([watcher]),
             )
@@ -223,19 +222,32 @@ class TransformersEngine:
 
     def _batch_config(self) -> GenerationConfig:
         """Return the model's own configuration with all that `RowSampler` does itself switched off."""
-        config: GenerationConfig = copy.deepcopy(self._model.generation_config)
+        config: GenerationConfig = copy.deepcopy(self.generation_config)
         end_ids = config.eos_token_id if config.eos_token_id is not None else self._tokenizer.eos_token_id
         config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
         if config.pad_token_id is None:
             # Any token will do: padding is masked before the prompt and cut off after the answer.
             config.pad_token_id = self._tokenizer.pad_token_id or (config.eos_token_id or [0])[0]
-        # transformers' own defaults: it fills what is None from the model's configuration, and warns of the rest.
-        config.temperature, config.top_k, config.top_p, config.min_p = 1.0, 50, 1.0, None
-        config.typical_p, config.epsilon_cutoff, config.eta_cutoff = 1.0, 0.0, 0.0
-        config.do_sample, config.repetition_penalty = False, 1.0
+        for name in ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"):
+            setattr(config, name, None)
+        for name in ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"):
+            setattr(config, name, False)
+        config.do_sample, config.output_hidden_states, config.repetition_penalty = False, False, 1.0
         config.num_beams = config.num_return_sequences = 1
         config.max_length = None
         return config
+
+    @contextmanager
+    def _configured(self, config: GenerationConfig) -> Iterator[None]:
+        """Put `config` in place of the model's own: given as an argument, it would be filled up from that one."""
+        # Requests that are prepared meanwhile, on other threads, still see the model's own.
+        self._own_config = self._model.generation_config
+        self._model.generation_config = config
+        try:
+            yield
+        finally:
+            self._model.generation_config = self._own_config
+            self._own_config = None
 
     def _padded(self, prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
         """Return the prompts (B, longest), padded on the left, and their attention mask."""

@@ -27,6 +27,7 @@ class RowWatcher(StoppingCriteria):
         tokenizer: For rows whose text matters before the end.
         end_ids: Tokens that end a sequence.
         norms_of: Returns the norms of a row that has just ended, given its number and its number of tokens.
+        on_prefilled: Called when the prompt has been run and nothing else.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class RowWatcher(StoppingCriteria):
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Collection[int],
         norms_of: Callable[[int, int], list[list[float]]],
+        on_prefilled: Callable[[], None],
     ) -> None:
         self._rows = rows
         self._limits = limits
         self._tokenizer = tokenizer
         self._end_ids = frozenset(end_ids)
         self._norms_of = norms_of
+        self._on_prefilled = on_prefilled
         # Only these need their tokens on the host at every step.
         self._followed = {
             number: Detokenizer(tokenizer, row.request.sampling.stop)
@@ -56,6 +59,8 @@ class RowWatcher(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
         """Return which rows are done, as booleans (B,)."""
+        if self._num_tokens == 0:
+            self._on_prefilled()
         self._num_tokens += 1
         before = sum(self._is_done)
         for number, row in enumerate(self._rows):

@@ -26,6 +26,7 @@ class NormRecorder:
 
     def __init__(self, layers: Sequence[int]) -> None:
         self.layers = tuple(layers)
+        self._num_prompt_passes = 1
         self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
 
     @contextmanager
@@ -54,13 +55,17 @@ class NormRecorder:
         """Number of forward passes so far, the prefill among them."""
         return max((len(norms) for norms in self._norms.values()), default=0)
 
+    def end_prefill(self) -> None:
+        """Take all passes until now as the prompt's: a long one may be run in several."""
+        self._num_prompt_passes = self.num_passes
+
     def rows(self) -> Tensor:
         """Return the norms of decoding as (steps, B, L), float32 on the CPU.
 
-        The first pass is the prefill: its last position is the prompt's, so it is left out. Row i is generated
-        token i, run at its own position.
+        Row i is generated token i, run at its own position. The passes of the prefill are left out: their last position
+        is the prompt's.
         """
         by_layer = [torch.stack(self._norms[layer]).cpu() for layer in self.layers if self._norms[layer]]
         if not by_layer:
             return torch.empty(0, 0, len(self.layers))
-        return torch.stack(by_layer, dim=-1)[1:]
+        return torch.stack(by_layer, dim=-1)[self._num_prompt_passes :]

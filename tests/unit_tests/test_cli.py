@@ -64,7 +64,14 @@ def rows_of(output: str) -> list[list[str]]:
 def starting(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
     """Start `langnorm` in a process of its own, with pipes."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, env=environment(**variables))
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=pipe,
+        stderr=pipe,
+        env=environment(**variables),
+        # Tests that run in the background inherit an ignored SIGINT, which the command would respect.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 @contextlib.contextmanager
@@ -73,7 +80,12 @@ def on_terminal(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**variables)
+        [*COMMAND, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(**variables),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     try:
