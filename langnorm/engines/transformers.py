@@ -95,8 +95,9 @@ class TransformersEngine:
         rows = self._submit(requests)
         try:
             completions = []
-            for request, group in zip(requests, rows, strict=True):
-                async with _Clock(request).limit():
+            clocks = [_Clock(request) for request in requests]
+            for clock, group in zip(clocks, rows, strict=True):
+                async with clock.limit():
                     completions.append([await asyncio.wrap_future(row.future) for row in group])
         finally:
             _cancel(rows)
