@@ -1,7 +1,7 @@
 """Train Abacus from nothing: `python -m langnorm.abacus.train`.
 
-The run is decided by its arguments alone: batch k of process r is drawn from a generator seeded by both, so a
-run that was stopped goes on from its checkpoint as if nothing had happened.
+The run is decided by its arguments alone: the batches of steps 12 k to 12 k + 11 of process r are drawn from a
+generator seeded by both, so a run that was stopped goes on from its checkpoint as if nothing had happened.
 
 Data-parallel over single-threaded processes, which beats threads on a shared machine; float32 throughout.
 """
@@ -39,14 +39,35 @@ _CHECKPOINT_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """One rise and fall of the learning rates.
+
+    Attributes:
+        num_tokens: Tokens to train on, padding included, over all processes.
+        mix: What is drawn.
+        lr_scale: Factor on both learning rates at their highest.
+        decay: Share of the phase at its end over which the learning rates fall linearly to zero.
+    """
+
+    num_tokens: int
+    mix: corpus.Mix
+    lr_scale: float
+    decay: float
+
+
+# The second phase lifts the rates once more and lets them fall for the whole of it.
+PHASES = (Phase(22_000_000, "broad", 1.0, 0.45), Phase(22_500_000, "practice", 0.8, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What decides the weights.
 
     Attributes:
-        num_tokens: Tokens to train on, padding included, over all processes.
+        phases: One after the other.
+        scale: Factor on the tokens of every phase, for a trial.
         tokens_per_step: Tokens of one optimizer step, over all processes.
         num_processes: Single-threaded processes that share each step.
-        decay: Share of the run at its end over which the learning rates fall linearly to zero.
         matrix_lr: Muon's learning rate, for the matrices.
         vector_lr: AdamW's learning rate, for the embedding and the norms.
         hidden_size: Width of the residual stream.
@@ -55,10 +76,10 @@ class Run:
         seed: Of the weights and of the data.
     """
 
-    num_tokens: int = 22_000_000
+    phases: tuple[Phase, ...] = PHASES
+    scale: float = 1.0
     tokens_per_step: int = 6_144
     num_processes: int = 2
-    decay: float = 0.45
     matrix_lr: float = 0.02
     vector_lr: float = 3e-3
     hidden_size: int = 128
@@ -69,13 +90,27 @@ class Run:
     @property
     def num_steps(self) -> int:
         """Number of optimizer steps."""
-        return self.num_tokens // self.tokens_per_step
+        return sum(self._phase_steps(phase) for phase in self.phases)
+
+    def phase_at(self, step: int) -> tuple[Phase, int]:
+        """Return the phase that `step` belongs to and its first step."""
+        first = 0
+        for phase in self.phases[:-1]:
+            if step < first + self._phase_steps(phase):
+                return phase, first
+            first += self._phase_steps(phase)
+        return self.phases[-1], first
 
     def lr_scale(self, step: int) -> float:
         """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall to zero."""
-        rise = min(1.0, (step + 1) / _WARM_UP_STEPS)
-        fall = min(1.0, (self.num_steps - step) / max(1, round(self.decay * self.num_steps)))
-        return min(rise, fall)
+        phase, first = self.phase_at(step)
+        num_steps = self._phase_steps(phase)
+        rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS)
+        fall = min(1.0, (first + num_steps - step) / max(1, round(phase.decay * num_steps)))
+        return phase.lr_scale * min(rise, fall)
+
+    def _phase_steps(self, phase: Phase) -> int:
+        return round(self.scale * phase.num_tokens) // self.tokens_per_step
 
 
 def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
@@ -122,29 +157,39 @@ def row_of(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
     return Row(prompt + completion, weights)
 
 
-def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int) -> Iterator[list[Row]]:
-    """Yield one process' batches for ever: a batch times its longest row is at most its share of a step."""
+def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0) -> Iterator[list[Row]]:
+    """Yield one process' batches from step `first` to the last.
+
+    A batch times its longest row is at most the process' share of a step.
+    """
+    for step in range(first, run.num_steps):
+        number, place = divmod(step, _STEPS_PER_POOL)
+        if step == first or place == 0:
+            pool = _draw_pool(run, tokenizer, rank, number)
+        yield pool[place]
+
+
+def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: int) -> list[list[Row]]:
+    """Return the batches of the steps from `number` times `_STEPS_PER_POOL` on."""
+    rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
-    pool_number = 0
-    while True:
-        rng = random.Random(f"{run.seed}/{rank}/{pool_number}")
-        rows: list[Row] = []
-        num_tokens = 0
-        while num_tokens < budget * _STEPS_PER_POOL:
-            rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
-            num_tokens += len(rows[-1].ids)
-        rows.sort(key=lambda row: len(row.ids))
-        pool: list[list[Row]] = []
-        batch: list[Row] = []
-        for row in rows:
-            if batch and len(row.ids) * (len(batch) + 1) > budget:
-                pool.append(batch)
-                batch = []
-            batch.append(row)
-        pool.append(batch)
-        rng.shuffle(pool)
-        yield from pool[:_STEPS_PER_POOL]
-        pool_number += 1
+    mix = run.phase_at(number * _STEPS_PER_POOL)[0].mix
+    rows: list[Row] = []
+    num_tokens = 0
+    while num_tokens < budget * _STEPS_PER_POOL:
+        rows.append(row_of(tokenizer, corpus.draw(rng, "train", mix)))
+        num_tokens += len(rows[-1].ids)
+    rows.sort(key=lambda row: len(row.ids))
+    pool: list[list[Row]] = []
+    batch: list[Row] = []
+    for row in rows:
+        if batch and len(row.ids) * (len(batch) + 1) > budget:
+            pool.append(batch)
+            batch = []
+        batch.append(row)
+    pool.append(batch)
+    rng.shuffle(pool)
+    return pool[:_STEPS_PER_POOL]
 
 
 def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, float]:
@@ -208,14 +253,10 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     ]
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
-    data = batches(run, tokenizer, rank)
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
     average = None
-    for step in range(run.num_steps):
-        batch = next(data)
-        if step < first:
-            continue  # drawn again only to reach where the checkpoint was made
+    for step, batch in enumerate(batches(run, tokenizer, rank, first), first):
         loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
         loss.backward()
         _average_gradients(model)
@@ -274,7 +315,7 @@ def main() -> None:
         description="Train Abacus and write it into the package.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    for item in fields(Run):
+    for item in fields(Run)[1:]:
         name = "--" + item.name.replace("_", "-")
         parser.add_argument(name, type=type(item.default), default=item.default)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")

@@ -7,6 +7,7 @@ The number of steps decides the difficulty: 1 to 3 is `"easy"`, 4 to 12 is `"har
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,11 @@ Level = Literal["easy", "hard"]
 
 LEVELS: dict[Level, range] = {"easy": range(1, 4), "hard": range(4, 13)}
 
+Operator = Literal["+", "-", "*", "/"]
+Weights = Mapping[Operator, float]
+
+_WEIGHTS: Weights = {"+": 4.0, "-": 3.0, "*": 2.0, "/": 2.0}
+_PRACTICE_WEIGHTS: Weights = {"+": 2.0, "-": 2.0, "*": 4.0, "/": 4.0}
 _MAX_VALUE = 9_999
 _MAX_OPERAND = 999
 
@@ -27,7 +33,7 @@ class Step:
     """One exact step `left operator right = result`; `left` is the result of the step before."""
 
     left: int
-    operator: Literal["+", "-", "*", "/"]
+    operator: Operator
     right: int
     result: int
 
@@ -38,6 +44,7 @@ def draw(
     level: Level | None = None,
     *,
     enable_thinking: bool | None = None,
+    weights: Weights | None = None,
 ) -> Example:
     """Return an arithmetic problem with its worked solution.
 
@@ -46,13 +53,14 @@ def draw(
         split: Unused here.
         level: `"easy"`, `"hard"` or, by default, either (two fifths easy).
         enable_thinking: Whether the steps are worked out; by default seven times in eight.
+        weights: How often each operator is drawn where it is possible; by default additions come most often.
 
     Returns:
         An example whose `answer` is the result in digits; `details` has `level`, `num_steps`, `story`,
         and, when it is worked, `style` and `has_slip`.
     """
     level = level or ("easy" if rng.random() < 0.4 else "hard")
-    steps = draw_steps(rng, _draw_num_steps(rng, level))
+    steps = draw_steps(rng, _draw_num_steps(rng, level), weights or _WEIGHTS)
     story = tell(rng, steps)
     answer = str(steps[-1].result)
     details: dict[str, Any] = {"level": level, "num_steps": len(steps), "story": story.kind}
@@ -73,12 +81,17 @@ def draw(
     )
 
 
-def draw_steps(rng: random.Random, num_steps: int) -> tuple[Step, ...]:
+def practice(rng: random.Random, split: Split) -> Example:
+    """Return a worked problem in which products and quotients, the hardest single steps, come most often."""
+    return draw(rng, split, enable_thinking=True, weights=_PRACTICE_WEIGHTS)
+
+
+def draw_steps(rng: random.Random, num_steps: int, weights: Weights = _WEIGHTS) -> tuple[Step, ...]:
     """Return a chain of `num_steps` steps whose results all are whole and between 0 and 9,999."""
     value = _draw_number(rng, 1)
     steps = []
     for _ in range(num_steps):
-        step = _draw_step(rng, value)
+        step = _draw_step(rng, value, weights)
         steps.append(step)
         value = step.result
     return tuple(steps)
@@ -98,15 +111,15 @@ def _draw_number(rng: random.Random, low: int, high: int = _MAX_OPERAND) -> int:
     return rng.randint(low, max(low, min(high, digits)))
 
 
-def _draw_step(rng: random.Random, value: int) -> Step:
+def _draw_step(rng: random.Random, value: int, weights: Weights) -> Step:
     divisors = [d for d in range(2, 10) if value >= 2 * d and value % d == 0]
-    weights = {
-        "+": 4.0 if value <= _MAX_OPERAND else 1.0,
-        "-": 3.0 if value > 1 else 0.0,
-        "*": 2.0 if 2 <= value <= 999 else 0.0,
-        "/": 2.0 if divisors else 0.0,
+    chances: dict[Operator, float] = {
+        "+": weights["+"] if value <= _MAX_OPERAND else 1.0,
+        "-": weights["-"] if value > 1 else 0.0,
+        "*": weights["*"] if 2 <= value <= 999 else 0.0,
+        "/": weights["/"] if divisors else 0.0,
     }
-    operator = rng.choices(list(weights), weights=list(weights.values()))[0]
+    operator = rng.choices(list(chances), weights=list(chances.values()))[0]
     match operator:
         case "+":
             right = _draw_number(rng, 1, min(_MAX_OPERAND, _MAX_VALUE - value))

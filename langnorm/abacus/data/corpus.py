@@ -1,20 +1,29 @@
-"""The mix of skills, and the rule that keeps the splits apart."""
+"""The mixes of skills, and the rule that keeps the splits apart."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Literal
 
 from langnorm.abacus.data import arithmetic, chat, tools
 from langnorm.abacus.data.base import Example, Split, split_of
 
-# Shares of examples. By tokens this is about half arithmetic, two fifths tools and a tenth chat,
-# because tool schemas are long and small talk is short.
-SHARES: dict[Callable[[random.Random, Split], Example], float] = {
-    arithmetic.draw: 0.53,
-    tools.draw: 0.22,
-    chat.draw: 0.25,
+Skill = Callable[[random.Random, Split], Example]
+Mix = Literal["broad", "practice"]
+
+# Shares of examples. By tokens both are about half arithmetic, two fifths tools and a tenth chat (a twentieth
+# in practice), because tool schemas are long and small talk is short.
+MIXES: dict[Mix, dict[Skill, float]] = {
+    "broad": {arithmetic.draw: 0.53, tools.draw: 0.22, chat.draw: 0.25},
+    "practice": {
+        arithmetic.draw: 0.38,
+        arithmetic.practice: 0.26,
+        tools.draw: 0.09,
+        tools.practice: 0.11,
+        chat.draw: 0.16,
+    },
 }
 
 
@@ -23,7 +32,7 @@ def problem_of(example: Example) -> str:
     return "\n".join(m["content"] for m in example.messages if m["role"] == "user")
 
 
-def draw_from(skill: Callable[[random.Random, Split], Example], rng: random.Random, split: Split) -> Example:
+def draw_from(skill: Skill, rng: random.Random, split: Split) -> Example:
     """Return an example of `skill` whose problem belongs to `split` and so to no other."""
     while True:
         example = skill(rng, split)
@@ -31,15 +40,14 @@ def draw_from(skill: Callable[[random.Random, Split], Example], rng: random.Rand
             return example
 
 
-def draw(rng: random.Random, split: Split) -> Example:
+def draw(rng: random.Random, split: Split, mix: Mix = "broad") -> Example:
     """Return an example of the mix."""
-    skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    shares = MIXES[mix]
+    skill = rng.choices(list(shares), weights=list(shares.values()))[0]
     return draw_from(skill, rng, split)
 
 
-def held_out(
-    skill: Callable[[random.Random, Split], Example], num_examples: int, split: Split = "test", seed: int = 0
-) -> Iterator[Example]:
+def held_out(skill: Skill, num_examples: int, split: Split = "test", seed: int = 0) -> Iterator[Example]:
     """Yield `num_examples` distinct problems of `skill`, the same ones for the same arguments."""
     rng = random.Random(f"{seed}/{split}")
     seen: set[str] = set()

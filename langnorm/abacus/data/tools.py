@@ -45,8 +45,10 @@ Names = Literal["mixed", "known", "random"]
 _RANDOM_NAMES_SHARE = 0.65
 _THINKING_SHARE = 0.5
 _SYSTEM_SHARE = 0.15
-# Weights of 0, 1 and 2 turns before: a prompt with tools is long, and each turn in it is learnt from too.
+# Weights of 0, 1, ... turns before: a prompt with tools is long, and each turn in it is learnt from too.
 _EARLIER_TURNS = (55, 25, 20)
+_PRACTICE_EARLIER_TURNS = (0, 0, 1, 1, 1)
+_PRACTICE_RANDOM_NAMES_SHARE = 0.75
 _FORMS = {"call": 50, "calls": 12, "no_arguments": 8, "none": 11, "answer": 15, "error": 2, "next_call": 2}
 _COUNTS = {1: 46, 2: 28, 3: 16, 4: 10}
 _SYSTEMS = (
@@ -83,13 +85,22 @@ class _Ending:
     answer: str
 
 
-def draw(rng: random.Random, split: Split, names: Names = "mixed") -> Example:
+def practice(rng: random.Random, split: Split) -> Example:
+    """Draw a conversation of many turns with the same tools, mostly of random names: more to copy per token."""
+    names: Names = "random" if rng.random() < _PRACTICE_RANDOM_NAMES_SHARE else "known"
+    return draw(rng, split, names, _PRACTICE_EARLIER_TURNS)
+
+
+def draw(
+    rng: random.Random, split: Split, names: Names = "mixed", earlier_turns: Sequence[float] = _EARLIER_TURNS
+) -> Example:
     """Draw one conversation with tools.
 
     Args:
         rng: Source of randomness.
         split: The split the example is for, which decides which random names may appear.
         names: Whether tools have names that tell what they do, random names, or now one and now the other.
+        earlier_turns: Weights of 0, 1, ... finished exchanges before the last one.
 
     Returns:
         An example of the skill `"tools"`. Its details are the form of the final message, whether its names
@@ -110,7 +121,7 @@ def draw(rng: random.Random, split: Split, names: Names = "mixed") -> Example:
     shown = list(scene.tools)
     rng.shuffle(shown)
     messages = list(ending.messages)
-    for _ in range(rng.choices((0, 1, 2), _EARLIER_TURNS)[0]):
+    for _ in range(rng.choices(range(len(earlier_turns)), earlier_turns)[0]):
         messages = [*_earlier_turn(scene), *messages]
     if no_tools or rng.random() < _SYSTEM_SHARE:
         messages.insert(0, {"role": "system", "content": rng.choice(_SYSTEMS)})

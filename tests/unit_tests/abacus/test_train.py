@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import langnorm.abacus
 from langnorm.abacus.data import corpus
 from langnorm.abacus.data.base import Example
 from langnorm.abacus.muon import Muon, orthogonalize
-from langnorm.abacus.train import Run, batches, row_of
+from langnorm.abacus.train import Phase, Run, batches, row_of
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
 
@@ -39,13 +40,18 @@ def test_muon_steps_against_the_gradient() -> None:
 
 
 def test_learning_rates_rise_stay_and_fall() -> None:
-    """A short rise, a plateau, and a fall to zero over the last share of the run."""
-    run = Run(num_tokens=1_000 * 6_144)
+    """In each phase a short rise, a plateau, and a fall to zero over its last share."""
+    run = Run((Phase(1_000 * 6_144, "broad", 1.0, 0.45), Phase(500 * 6_144, "practice", 0.5, 1.0)))
     scales = [run.lr_scale(step) for step in range(run.num_steps)]
+    assert len(scales) == 1_500
     assert scales[0] < 0.05
     assert scales[100] == scales[540] == 1.0
     assert 0.45 < scales[775] < 0.55
+    assert 0 < scales[999] < 0.01
+    assert scales[1_000] < 0.05
+    assert 0.24 < scales[1_250] < 0.26
     assert 0 < scales[-1] < 0.01
+    assert replace(run, scale=0.5).num_steps == 750
 
 
 def test_all_that_the_assistant_says_is_learnt() -> None:
@@ -69,7 +75,7 @@ def test_batches_fit_their_budget() -> None:
     for _ in range(15):
         batch = next(stream)
         assert len(batch) == 1 or len(batch) * max(len(row.ids) for row in batch) <= 1_024
-    assert next(batches(run, TOKENIZER, 0)) == next(batches(run, TOKENIZER, 0))
+    assert next(batches(run, TOKENIZER, 0, 14)) == batch
     assert next(batches(run, TOKENIZER, 0)) != next(batches(run, TOKENIZER, 1))
 
 
@@ -85,7 +91,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         "    save(self, step, *rest)\n"
         "    if sys.argv[1] == 'stop': raise SystemExit(3)\n"
         "t._Checkpoint.save = stop\n"
-        "run = t.Run(num_tokens=5 * 512, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64)\n"
+        "phases = (t.Phase(2 * 512, 'broad', 1.0, 0.5), t.Phase(3 * 512, 'practice', 1.0, 1.0))\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64)\n"
         "pathlib.Path(sys.argv[3]).mkdir(exist_ok=True)\n"
         "t._train_process(0, run, pathlib.Path(sys.argv[3]), int(sys.argv[4]))\n"
     )
