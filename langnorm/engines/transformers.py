@@ -6,9 +6,8 @@ import asyncio
 import copy
 import queue
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +15,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.base import Completion, Delta, Request, Response
 from langnorm.engines.batching import Batcher, Row
+from langnorm.engines.clock import Clock
 from langnorm.engines.sampling import RowSampler
 from langnorm.engines.watching import RowWatcher
 from langnorm.errors import PromptError
@@ -82,7 +82,7 @@ class TransformersEngine:
         """
         rows = self._submit(requests)
         try:
-            clocks = [_Clock(request) for request in requests]
+            clocks = [Clock(request.timeout) for request in requests]
             completions = [
                 [clock.wait(row.future.result) for row in group] for clock, group in zip(clocks, rows, strict=True)
             ]
@@ -95,7 +95,7 @@ class TransformersEngine:
         rows = self._submit(requests)
         try:
             completions = []
-            clocks = [_Clock(request) for request in requests]
+            clocks = [Clock(request.timeout) for request in requests]
             for clock, group in zip(clocks, rows, strict=True):
                 async with clock.limit():
                     completions.append([await asyncio.wrap_future(row.future) for row in group])
@@ -106,7 +106,7 @@ class TransformersEngine:
     def stream(self, request: Request) -> Iterator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        row, clock = self._submit_stream(request, deltas.put), _Clock(request)
+        row, clock = self._submit_stream(request, deltas.put), Clock(request.timeout)
         try:
             while True:
                 delta = clock.wait(lambda timeout: deltas.get(timeout=timeout))
@@ -127,7 +127,7 @@ class TransformersEngine:
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        row, clock = self._submit_stream(request, put), _Clock(request)
+        row, clock = self._submit_stream(request, put), Clock(request.timeout)
         try:
             while True:
                 async with clock.limit():
@@ -256,39 +256,6 @@ class TransformersEngine:
         ids = torch.tensor([[pad_id] * (longest - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         return ids.to(self._model.device), mask.to(self._model.device)
-
-
-class _Clock:
-    """Ends the wait for a request at its timeout."""
-
-    def __init__(self, request: Request) -> None:
-        self._timeout = request.timeout
-        self._end = None if request.timeout is None else time.monotonic() + request.timeout
-
-    @property
-    def _seconds_left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-    def wait(self, get: Callable[[float | None], Any]) -> Any:
-        """Return what `get`, given the seconds left, returns."""
-        try:
-            return get(self._seconds_left)
-        except (TimeoutError, queue.Empty):
-            raise self._error() from None
-
-    @asynccontextmanager
-    async def limit(self) -> AsyncIterator[None]:
-        """Allow what is awaited in the `with` block the seconds left."""
-        try:
-            async with asyncio.timeout(self._seconds_left):
-                yield
-        except TimeoutError:
-            raise self._error() from None
-
-    def _error(self) -> TimeoutError:
-        return TimeoutError(
-            f"The answer took longer than `timeout={self._timeout}` seconds. Raise `timeout` or lower `max_tokens`."
-        )
 
 
 def _seed(request: Request) -> int:

@@ -14,7 +14,17 @@ import langnorm
 ROOT = Path(langnorm.__file__).parent
 HEAVY = {"torch", "transformers", "tokenizers", "accelerate", "langchain_core", "langchain", "langgraph"}
 LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
-PURE = ("options", "text", "steps", "trace", "errors", "norms.layers", "engines.base", "engines.batching")
+PURE = (
+    "options",
+    "text",
+    "steps",
+    "trace",
+    "errors",
+    "norms.layers",
+    "engines.base",
+    "engines.batching",
+    "engines.clock",
+)
 
 
 def module_name(path: Path) -> str:

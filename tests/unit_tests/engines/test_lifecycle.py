@@ -59,7 +59,7 @@ def engine(engine_of, model):
 def broken(model, monkeypatch):
     """Returns a function that makes a decoder layer raise in its third pass from then on."""
 
-    def break_layer() -> None:
+    def break_layer(error: Exception) -> None:
         layer = decoder_layers(model)[2]
         forward, num_calls = layer.forward, 0
 
@@ -67,8 +67,7 @@ def broken(model, monkeypatch):
             nonlocal num_calls
             num_calls += 1
             if num_calls >= 3:
-                msg = "the layer is broken"
-                raise ArithmeticError(msg)
+                raise error
             return forward(*args, **kwargs)
 
         monkeypatch.setattr(layer, "forward", failing)
@@ -88,8 +87,8 @@ def test_nothing_is_left_after_an_answer(engine, model) -> None:
     assert num_hooks(model) == 0
 
 
-async def _consume(engine, way: str) -> None:
-    request = ask(PROMPTS[0], layers=ALL, max_tokens=20)
+async def _consume(engine, way: str, timeout: float | None = None) -> None:
+    request = ask(PROMPTS[0], layers=ALL, max_tokens=20, timeout=timeout)
     if way == "generate":
         await asyncio.to_thread(engine.generate, [request, request])
     elif way == "stream":
@@ -103,15 +102,25 @@ async def _consume(engine, way: str) -> None:
 @pytest.mark.parametrize("way", ["generate", "stream", "agenerate", "astream"])
 async def test_error_in_model_reaches_caller(way, engine, broken) -> None:
     """What the model raises in the middle of an answer is raised to whoever asked."""
-    broken()
+    broken(ArithmeticError("the layer is broken"))
 
     with pytest.raises(ArithmeticError, match="the layer is broken"):
         await asyncio.wait_for(_consume(engine, way), 30)
 
 
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize("way", ["generate", "stream", "agenerate", "astream"])
+async def test_timeout_inside_model_is_not_ours(way, timeout, engine, broken) -> None:
+    """A `TimeoutError` that the model raises reaches the caller as it is, while the request has time left."""
+    broken(TimeoutError("the device did not answer"))
+
+    with pytest.raises(TimeoutError, match="the device did not answer"):
+        await _consume(engine, way, timeout)
+
+
 def test_error_reaches_all_threads_that_share_a_batch(engine, broken) -> None:
     """Every caller in a failing batch gets the error, and callers after it get answers."""
-    broken()
+    broken(ArithmeticError("the layer is broken"))
     with engine.expect(3), ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(answer, engine, ask(prompt, max_tokens=9)) for prompt in PROMPTS[:3]]
 
