@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
+    from langnorm.norms.profile import NormProfile
     from langnorm.trace import NormStep, NormTrace
 
 __version__ = "0.1.0"
 
-__all__ = ["ChatLangNorm", "NormStep", "NormTrace", "__version__"]
+__all__ = ["ChatLangNorm", "NormProfile", "NormStep", "NormTrace", "__version__"]
 
 _MODULES = {
     "ChatLangNorm": "langnorm.chat_models",
+    "NormProfile": "langnorm.norms.profile",
     "NormStep": "langnorm.trace",
     "NormTrace": "langnorm.trace",
 }

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -25,17 +25,22 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from langnorm.abacus import CONTEXT_LENGTH
 from langnorm.engines.base import Delta, Engine, Request, Response
-from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, get_engine
+from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
 from langnorm.errors import OptionError, closest
-from langnorm.messages import Norms, Prompt, closing_fields, render_prompt, to_message
+from langnorm.messages import Prompt, Recording, closing_fields, render_prompt, to_message
+from langnorm.norms.baseline import AUTO, LOW_BELOW, Baseline, baseline_for, check_profile
 from langnorm.norms.layers import select_layers
+from langnorm.norms.thresholds import threshold_rule
 from langnorm.options import Sampling
+from langnorm.steps import get_splitter
 from langnorm.text import ReasoningSplitter, Segment
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
-_CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", "norms", "layers", "timeout", "max_batch_size")
-_ACCEPTED_NAMES = ("stream",)  # LangChain's own, which need nothing done
+_NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
+_CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", *_NORM_NAMES, "timeout", "max_batch_size")
+_ACCEPTED_NAMES = ("stream", "profile")  # LangChain's own need nothing done; `profile` is told apart
 _NORMS = ("off", "steps", "tokens")
 
 
@@ -46,17 +51,11 @@ class _Call:
     engine: Engine
     prompt: Prompt
     request: Request
-    norms: Norms
+    recording: Recording | None
     model_name: str
 
     def closing(self, completion: Any) -> dict[str, Any]:
-        return closing_fields(
-            self.prompt,
-            completion,
-            norms=self.norms,
-            layers=self.request.layers,
-            model_name=self.model_name,
-        )
+        return closing_fields(self.prompt, completion, recording=self.recording, model_name=self.model_name)
 
     def result(self, response: Response) -> ChatResult:
         messages = [to_message(self.prompt, c, self.closing(c)) for c in response.completions]
@@ -85,6 +84,14 @@ class ChatLangNorm(BaseChatModel):
         enable_thinking: Whether the model may reason before it answers, where its template knows of that.
         norms: ``"steps"`` (default), ``"tokens"`` to keep every token's norms, ``"off"``.
         layers: ``"late"`` (default), ``"all"``, or indices.
+        profile: A ``NormProfile`` or the path of one, for intensities; ``"auto"`` (default) takes the one beside the
+            weights, or else what this process has seen of the model; None takes the latter. The field is called
+            ``norm_profile``, because ``chat.profile`` is LangChain's description of a model's abilities.
+        threshold: Which norms are high: ``"iqr"`` (default), ``{"rule": "quantile", "q": 0.9}``, a number,
+            numbers by layer, or ``"reference"`` for the paper's own estimator.
+        low_below: A step whose intensity is below this is low; 0.1 by default.
+        step_splitter: ``"sentence"`` (default), ``"line"``, ``"paragraph"``, or a function from a text to the
+            ``(start, end)`` offsets of its steps.
         timeout: Most seconds that a call may take, its wait for its turn included.
         max_batch_size: Most sequences in one forward pass.
 
@@ -139,6 +146,10 @@ class ChatLangNorm(BaseChatModel):
     enable_thinking: bool = True
     norms: Literal["off", "steps", "tokens"] = "steps"
     layers: Any = "late"
+    norm_profile: Any = AUTO
+    threshold: Any = "iqr"
+    low_below: float = LOW_BELOW
+    step_splitter: Any = "sentence"
     streaming: bool = False
     timeout: float | None = None
     max_batch_size: int = 16
@@ -147,6 +158,7 @@ class ChatLangNorm(BaseChatModel):
 
     def __init__(self, **fields: Any) -> None:
         _check_known(fields, [*type(self).model_fields], type(self).__name__)
+        fields = _told_apart(fields)
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -183,6 +195,7 @@ class ChatLangNorm(BaseChatModel):
     def _settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields, overridden by what a call gives, all checked as far as that needs no model."""
         _check_known(given, [*_CALL_NAMES, *_ACCEPTED_NAMES], "This call")
+        given = _told_apart(given)
         settings = {name: given.get(name, getattr(self, name)) for name in _CALL_NAMES}
         if settings["norms"] not in _NORMS:
             hint = closest(str(settings["norms"]), _NORMS)
@@ -200,28 +213,50 @@ class ChatLangNorm(BaseChatModel):
             raise OptionError(msg)
         if isinstance(settings["layers"], str):
             select_layers(settings["layers"], 1)  # type: ignore[arg-type]  # this is the check
+        check_profile(settings["norm_profile"])
+        get_splitter(settings["step_splitter"])
+        settings["threshold"] = threshold_rule(settings["threshold"])
+        Baseline(low_below=settings["low_below"])
         _sampling(settings, {})
         return settings
 
-    def _engine(self, model: str | None = None) -> Engine:
+    def _resolve_model_profile(self) -> ModelProfile:
+        profile = ModelProfile(text_inputs=True, text_outputs=True, image_inputs=False, audio_inputs=False)
+        if self.model == BUNDLED_MODEL and self.engine in ENGINES:
+            profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
+        return profile
+
+    def loaded_engine(self, model: str | None = None) -> Engine:
+        """Return the engine, with the weights loaded.
+
+        Args:
+            model: Another model than this one's, as a call may name it.
+
+        Raises:
+            ModelError: The weights cannot be loaded.
+        """
         if isinstance(self.engine, str):
             return get_engine(self.engine, model or self.model, self.model_kwargs)
         engine: Engine = self.engine
         return engine
 
+    def samples(self) -> bool:
+        """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
+        return _sampling(self._settings({}), _defaults(self.loaded_engine())).temperature > 0
+
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> _Call:
         settings = self._settings(given | ({} if stop is None else {"stop": stop}))
-        engine = self._engine(settings["model"])
+        engine = self.loaded_engine(settings["model"])
         prompt = render_prompt(engine.tokenizer, messages, enable_thinking=settings["enable_thinking"])
-        is_recorded = settings["norms"] != "off"
+        recording = _recording(settings, engine)
         request = Request(
             prompt_ids=prompt.ids,
             sampling=_sampling(settings, _defaults(engine)),
-            layers=select_layers(settings["layers"], engine.num_layers) if is_recorded else (),
+            layers=recording.layers if recording else (),
             max_batch_size=settings["max_batch_size"],
             timeout=settings["timeout"],
         )
-        return _Call(engine, prompt, request, settings["norms"], settings["model"])
+        return _Call(engine, prompt, request, recording, settings["model"])
 
     def _generate(
         self,
@@ -307,10 +342,10 @@ class ChatLangNorm(BaseChatModel):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     def _expecting(self, num_inputs: int, given: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Announce the inputs to the engine, unless there is nothing to join."""
+        """Announce the inputs to the engine, and compare all of them with the same norms."""
         if num_inputs < 2:
             return nullcontext()
-        return self._engine(given.get("model")).expect(num_inputs)
+        return _together(self.loaded_engine(given.get("model")), num_inputs)
 
 
 class _Chunks:
@@ -343,6 +378,37 @@ def _text_chunk(segment: Segment) -> ChatGenerationChunk:
 def _generation(message: AIMessage) -> ChatGeneration:
     info = {"finish_reason": message.response_metadata["finish_reason"]}
     return ChatGeneration(message=message, generation_info=info)
+
+
+@contextmanager
+def _together(engine: Engine, num_inputs: int) -> Iterator[None]:
+    with engine.expect(num_inputs), engine.statistics.frozen():
+        yield
+
+
+def _recording(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
+    if settings["norms"] == "off":
+        return None
+    layers = select_layers(settings["layers"], engine.num_layers)
+    baseline = baseline_for(
+        engine,
+        layers,
+        profile=settings["norm_profile"],
+        rule=settings["threshold"],
+        low_below=settings["low_below"],
+    )
+    return Recording(settings["norms"], layers, get_splitter(settings["step_splitter"]), baseline)
+
+
+def _told_apart(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with a `profile` that is about norms under its own name.
+
+    A dict is LangChain's description of a model's abilities.
+    """
+    fields = dict(given)
+    if "profile" in fields and not isinstance(fields["profile"], dict):
+        fields["norm_profile"] = fields.pop("profile")
+    return fields
 
 
 def _wide(configs: list[RunnableConfig], max_batch_size: int) -> list[RunnableConfig]:

@@ -13,9 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,27 +24,18 @@ from typer.core import TyperGroup
 from langnorm import __version__
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.errors import LangNormError, PromptError, closest
+from langnorm.files import check_folder
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessageChunk
     from rich.console import Console
-    from rich.table import Table
 
     from langnorm.chat_models import ChatLangNorm
-    from langnorm.trace import NormTrace
 
 _EXIT_ERROR = 1
 _EXIT_INTERRUPTED = 128 + 2  # what shells say of SIGINT
 _EXIT_CLOSED_PIPE = 128 + 13  # and of SIGPIPE
 
 _EXAMPLE = 'langnorm ask "What is 47 + 385?"'
-
-_GAP = 2  # between two columns of a table, in columns of the terminal
-_MIN_TEXT_WIDTH = 16  # that a step's text needs beside its norms
-
-# Control characters of the model's text must not reach the terminal; line breaks and tabs may.
-_CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
-_CONTROL_CHARACTERS[13] = ""
 
 
 class _Commands(TyperGroup):
@@ -96,7 +87,9 @@ def _interruptible() -> Iterator[None]:
 def _print_error(error: Exception) -> None:
     from rich.text import Text
 
-    message = " ".join(_printable(str(error)).split())
+    from langnorm.viz.terminal import printable
+
+    message = " ".join(printable(str(error)).split())
     _console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
@@ -203,9 +196,51 @@ def ask(
     if is_json:
         _print_json(chat.invoke(messages).model_dump(mode="json"))
         return
+    from langnorm.viz.terminal import print_stream, print_summary
+
     started = time.perf_counter()
-    message = _print_stream(_console(), chat.stream(messages))
-    _print_summary(_console(), message, time.perf_counter() - started)
+    message = print_stream(_console(), chat.stream(messages))
+    print_summary(_console(), message, time.perf_counter() - started)
+
+
+@app.command()
+def calibrate(
+    *,
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="A text file with one prompt a line, or JSON lines with a prompt or messages each.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the profile is written.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="A folder, a name on the Hugging Face hub, or abacus.")
+    ] = BUNDLED_MODEL,
+    num_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens to record.")] = 20_000,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Most tokens of an answer.", show_default="what the context holds"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Prompts that run together.")] = 16,
+) -> None:
+    """Fit a profile of norms to a model, so that its intensities mean something.
+
+    A run that is stopped goes on when the same command is given again. The profile is then the option `profile` of
+    ChatLangNorm; as norm_profile.json in the model's own folder it is found by itself.
+    """
+    from langnorm.calibration import read_prompts
+    from langnorm.norms.profile import NormProfile
+
+    asked = read_prompts(prompts)
+    check_folder(out)
+    chat = _load(model=model, max_tokens=max_tokens, max_batch_size=batch_size)
+    # Beside the profile, so that a second command in another folder has its own.
+    checkpoint = out.with_name(f"{out.name}.partial")
+    profile = NormProfile.calibrate(chat, asked, num_tokens=num_tokens, checkpoint=checkpoint)
+    profile.save(out)
+    typer.echo(f"{out}: {profile.num_tokens} tokens, {len(profile.layers)} layers of {profile.name}")
 
 
 def _read_question(question: str) -> str:
@@ -258,124 +293,3 @@ def _print_json(fields: dict[str, Any]) -> None:
         _console().print_json(data=fields, ensure_ascii=False)
     else:
         typer.echo(json.dumps(fields))
-
-
-def _print_stream(console: Console, chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
-    """Print reasoning and answer as they come, and return the whole message."""
-    gained: list[AIMessageChunk] = []
-    part = None
-    for chunk in chunks:
-        gained.append(chunk)
-        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.content)}
-        for name, text in texts.items():
-            if not text:
-                continue
-            if part and part != name:
-                console.out("\n")
-            part = name
-            console.out(_printable(text), style="dim" if name == "reasoning" else None, end="", highlight=False)
-    if part:
-        console.out("")
-    return gained[0] + gained[1:]
-
-
-def _print_summary(console: Console, message: AIMessageChunk, seconds: float) -> None:
-    from langnorm.trace import NormTrace
-
-    trace = NormTrace.from_message(message)
-    if trace.steps:
-        reasoning = message.additional_kwargs.get("reasoning_content", "")
-        console.out("")
-        _print_steps(console, trace, {"reasoning": reasoning, "answer": str(message.content)})
-    per_second = trace.tokens / seconds
-    speed = f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
-    num_tokens = "1 token" if trace.tokens == 1 else f"{trace.tokens} tokens"
-    line = f"{message.response_metadata['model_name']}: {num_tokens} in {seconds:.1f} s ({speed})"
-    if message.response_metadata["finish_reason"] == "length":
-        line += ", cut off at the token limit"
-    console.out("")
-    console.out(line, style="dim", highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column of the table of steps."""
-
-    header: str
-    cells: Sequence[str]
-    is_left: bool = False
-    style: str = ""
-
-    @property
-    def width(self) -> int:
-        """Its width with its distance from the next one, in columns of the terminal."""
-        from rich.cells import cell_len
-
-        return max(map(cell_len, (self.header, *self.cells))) + _GAP
-
-
-def _print_steps(console: Console, trace: NormTrace, texts: dict[str, str]) -> None:
-    """Print a table of the steps; where the layers do not fit beside the rest, they follow in tables of their own."""
-    number = _Column("step", [str(i) for i in range(1, len(trace.steps) + 1)])
-    columns = [
-        number,
-        _Column("kind", [step.kind for step in trace.steps], is_left=True),
-        _Column("tokens", [f"{step.start}-{step.end}" for step in trace.steps]),
-    ]
-    layers = [_layer_column(trace, i) for i in range(len(trace.layers))]
-    judged = []
-    if any(step.intensity is not None for step in trace.steps):
-        judged.append(_Column("intensity", [_number(step.intensity, 2) for step in trace.steps]))
-    if any(step.low is not None for step in trace.steps):
-        judged.append(_Column("low", ["low" if step.low else "" for step in trace.steps], is_left=True, style="yellow"))
-    is_fitting = _width([*columns, *layers, *judged]) + _MIN_TEXT_WIDTH <= console.width
-    columns += [*layers, *judged] if is_fitting else judged
-    room = max(_MIN_TEXT_WIDTH, console.width - _width(columns))
-    spans = [texts.get(step.kind, texts["answer"])[slice(*step.text_span)] for step in trace.steps]
-    console.print(_table([*columns, _Column("text", [_shortened(span, room) for span in spans], is_left=True)]))
-    if is_fitting:
-        return
-    per_table = max(1, (console.width - number.width) // max(layer.width for layer in layers))
-    for i in range(0, len(layers), per_table):
-        console.out("")
-        console.print(_table([number, *layers[i : i + per_table]]))
-
-
-def _layer_column(trace: NormTrace, i: int) -> _Column:
-    norms = [None if step.mean is None else step.mean[i] for step in trace.steps]
-    # Four digits of the largest one: norms differ by orders of magnitude between models.
-    num_digits = len(str(int(max((norm for norm in norms if norm is not None), default=0))))
-    decimals = max(0, 4 - num_digits)
-    return _Column(f"layer {trace.layers[i]}", [_number(norm, decimals) for norm in norms], style="cyan")
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def _width(columns: Sequence[_Column]) -> int:
-    return sum(column.width for column in columns)
-
-
-def _table(columns: Sequence[_Column]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column.header, justify="left" if column.is_left else "right", style=column.style, no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*cells)
-    return table
-
-
-def _shortened(text: str, width: int) -> str:
-    from rich.text import Text
-
-    line = Text(" ".join(_printable(text).split()))
-    line.truncate(width, overflow="ellipsis")
-    return line.plain
-
-
-def _printable(text: str) -> str:
-    return text.translate(_CONTROL_CHARACTERS)

@@ -18,7 +18,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 
 from langnorm.errors import ModelError, PromptError
-from langnorm.steps import split_steps
+from langnorm.steps import Splitter, split_steps
 from langnorm.text import THINKING_TAGS, Segment, split_reasoning
 from langnorm.trace import KEY, build_trace
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.engines.base import Completion
+    from langnorm.norms.baseline import Baseline
 
-Norms = Literal["off", "steps", "tokens"]
+Norms = Literal["steps", "tokens"]
 
 # Blocks of an assistant's message that the template writes itself, from the message's other fields.
 _SILENT_BLOCKS = ("reasoning", "thinking", "redacted_thinking", "tool_use", "tool_call", "non_standard")
@@ -150,8 +151,25 @@ def join(segments: Sequence[Segment], part: str) -> str:
     return "".join(segment.text for segment in segments if segment.part == part)
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a message says of norms.
+
+    Attributes:
+        norms: Whether there is a trace, and whether it keeps the norms of every token.
+        layers: The recorded layers.
+        splitter: What a step is.
+        baseline: What the norms are compared with.
+    """
+
+    norms: Norms
+    layers: tuple[int, ...]
+    splitter: Splitter
+    baseline: Baseline
+
+
 def closing_fields(
-    prompt: Prompt, completion: Completion, *, norms: Norms, layers: Sequence[int], model_name: str
+    prompt: Prompt, completion: Completion, *, recording: Recording | None, model_name: str
 ) -> dict[str, Any]:
     """Return what a message says once, when it is complete: usage, metadata and norms.
 
@@ -165,8 +183,17 @@ def closing_fields(
         "finish_reason": completion.finish_reason,
     }
     extra: dict[str, Any] = {}
-    if norms != "off":
-        trace = build_trace(num_tokens, layers, completion.norms, split_steps(segments), keep_tokens=norms == "tokens")
+    if recording:
+        from langnorm.norms.reading import read_norms
+
+        trace = build_trace(
+            num_tokens,
+            recording.layers,
+            completion.norms,
+            split_steps(segments, recording.splitter),
+            read_norms(completion.norms, recording.layers, recording.baseline),
+            keep_tokens=recording.norms == "tokens",
+        )
         metadata[KEY] = trace.to_dict()
         if trace.token_norms is not None:
             extra[KEY] = {"token_norms": [list(row) for row in trace.token_norms]}

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from langnorm.errors import OptionError
-from langnorm.steps import StepSpan
+from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.steps import Kind, StepSpan
 
 if TYPE_CHECKING:
+    import pandas as pd
     from langchain_core.messages import BaseMessage
+
+    from langnorm.norms.reading import Reading
 
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
 _VERSION = 1
+_INTENSITY_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +33,18 @@ class NormStep:
     Attributes:
         start: Index of the step's first generated token.
         end: One past the index of its last token.
-        kind: `"reasoning"` or `"answer"`.
-        text_span: [start, end) of its text, in the message's `reasoning_content` or in its `content`.
-        mean: Mean norm of its tokens, one per layer; None when none of its tokens was run.
-        intensity: Mean percentile of its norms, 0 to 1; None while there is no profile to compare with.
+        kind: `"reasoning"`, `"answer"` or `"tool_call"`.
+        text_span: [start, end) of its text, in the message's `reasoning_content` or in the text of its answer.
+        mean: Mean norm of its tokens, one per layer; None when none of its tokens was run. Attention sinks are left
+            out.
+        intensity: Mean percentile of its norms over tokens and layers, 0 to 1; None while there is nothing to compare
+            them with.
         low: Whether the intensity is low; None together with it.
     """
 
     start: int
     end: int
-    kind: str
+    kind: Kind
     text_span: tuple[int, int]
     mean: tuple[float, ...] | None
     intensity: float | None = None
@@ -49,9 +58,13 @@ class NormTrace:
     Attributes:
         tokens: Number of generated tokens T. The last one is never run, so there are T - 1 rows of norms.
         layers: 0-based indices of the decoder layers that were read, ascending.
-        mean: Mean norm of all rows, one per layer; None when there is no row.
+        mean: Mean norm of all rows, one per layer; None when there is no row. Attention sinks are left out.
         steps: The steps in order.
-        intensity: Mean intensity of the message, or None.
+        intensity: Mean percentile of all norms, 0 to 1, or None.
+        thresholds: The norm of each layer above which it is high; None while the rule has nothing to go by.
+        trigger_rate: Share of the rows above it, one per layer; None together with `thresholds`.
+        sinks: Indices of the tokens that are attention sinks.
+        profile: Name of the profile that the norms were compared with, `"online"`, or None.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
     """
 
@@ -60,6 +73,10 @@ class NormTrace:
     mean: tuple[float, ...] | None
     steps: tuple[NormStep, ...]
     intensity: float | None = None
+    thresholds: tuple[float, ...] | None = None
+    trigger_rate: tuple[float, ...] | None = None
+    sinks: tuple[int, ...] = ()
+    profile: str | None = None
     token_norms: tuple[tuple[float, ...], ...] | None = None
 
     @property
@@ -76,8 +93,8 @@ class NormTrace:
         Raises:
             OptionError: The message has none: another model made it, or `norms` was off.
         """
-        stored = message.response_metadata.get(KEY) if hasattr(message, "response_metadata") else None
-        if not stored:
+        stored = _stored(message)
+        if stored is None:
             msg = (
                 f"This `{type(message).__name__}` carries no norms. "
                 'Use a message of ChatLangNorm with `norms="steps"` or `norms="tokens"`.'
@@ -87,18 +104,40 @@ class NormTrace:
         return cls.from_dict(stored, token_norms=rows)
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any], token_norms: Sequence[Sequence[float]] | None = None) -> NormTrace:
+    def from_messages(cls, messages: Sequence[BaseMessage] | Mapping[str, Any]) -> list[NormTrace]:
+        """Return the traces of a conversation, in order; messages without one are passed over.
+
+        Args:
+            messages: The messages, or the state of an agent, which has them under `"messages"`.
+
+        Raises:
+            OptionError: It is neither.
+        """
+        if isinstance(messages, Mapping):
+            if "messages" not in messages:
+                msg = f"This state has no `messages`, only {', '.join(map(str, messages)) or 'nothing'}. Give those."
+                raise OptionError(msg)
+            return cls.from_messages(messages["messages"])
+        return [cls.from_message(message) for message in messages if _stored(message) is not None]
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], token_norms: Sequence[Sequence[float]] | None = None) -> NormTrace:
         """Return the trace whose `to_dict` is `stored`."""
+        layers = stored["layers"]
         steps = [
             NormStep(**(step | {"text_span": tuple(step["text_span"]), "mean": _tuple(step["mean"])}))
             for step in stored["steps"]
         ]
         return cls(
             tokens=stored["tokens"],
-            layers=tuple(stored["layers"]),
+            layers=tuple(layers),
             mean=_tuple(stored["mean"]),
             steps=tuple(steps),
             intensity=stored["intensity"],
+            thresholds=_in_order(stored["thresholds"], layers),
+            trigger_rate=_in_order(stored["trigger_rate"], layers),
+            sinks=tuple(stored["sinks"]),
+            profile=stored["profile"],
             token_norms=None if token_norms is None else tuple(map(tuple, token_norms)),
         )
 
@@ -113,7 +152,87 @@ class NormTrace:
             "intensity": self.intensity,
             "low_steps": _list(self.low_steps),
             "steps": steps,
+            "thresholds": _by_layer(self.thresholds, self.layers),
+            "trigger_rate": _by_layer(self.trigger_rate, self.layers),
+            "sinks": list(self.sinks),
+            "profile": self.profile,
         }
+
+    def to_json(self) -> str:
+        """Return the trace as one line of JSON, with the norms of tokens if it has them."""
+        rows = {} if self.token_norms is None else {"token_norms": [list(row) for row in self.token_norms]}
+        return json.dumps(self.to_dict() | rows, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> NormTrace:
+        """Return the trace whose `to_json` is `text`.
+
+        Raises:
+            OptionError: It is not the JSON form of a trace of this version.
+        """
+        try:
+            stored = json.loads(text)
+            trace = cls.from_dict(stored, token_norms=stored.get("token_norms"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OptionError(_not_a_trace(text)) from error
+        if stored.get("version") != _VERSION:
+            raise OptionError(_not_a_trace(text))
+        return trace
+
+    @classmethod
+    def write_jsonl(cls, path: str | os.PathLike[str], traces: Iterable[NormTrace]) -> None:
+        """Write traces to a file, one a line; the file is there whole or not at all."""
+        from langnorm.files import write_atomically
+
+        write_atomically(Path(path), "".join(trace.to_json() + "\n" for trace in traces))
+
+    @classmethod
+    def read_jsonl(cls, path: str | os.PathLike[str]) -> list[NormTrace]:
+        """Return the traces that `write_jsonl` wrote.
+
+        Raises:
+            OptionError: A line is not a trace.
+        """
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return [cls.from_json(line) for line in lines if line.strip()]
+
+    def to_dataframe(self, by: str = "step") -> pd.DataFrame:
+        """Return the trace as a pandas frame.
+
+        Args:
+            by: `"step"` for a row per step with its fields and its mean norm of each layer (`mean_9`, ...); `"token"`
+                for a row per token with the norm of each layer (`norm_9`, ...), its step, and whether it is a sink.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+            OptionError: `by` is something else, or the trace has no norms of tokens.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            msg = "A data frame needs pandas. Install it: `pip install pandas`."
+            raise MissingDependencyError(msg) from error
+        if by == "step":
+            return pd.DataFrame([self._step_row(step) for step in self.steps], columns=self._step_columns())
+        if by != "token":
+            msg = f'`by={by!r}` is not allowed. Use "step" or "token".'
+            raise OptionError(msg)
+        if self.token_norms is None:
+            msg = 'This trace has no norms of tokens. Ask the model with `norms="tokens"`.'
+            raise OptionError(msg)
+        step_of = {token: i for i, step in enumerate(self.steps) for token in range(step.start, step.end)}
+        frame = pd.DataFrame(list(self.token_norms), columns=[f"norm_{layer}" for layer in self.layers], dtype=float)
+        frame.insert(0, "step", pd.Series([step_of.get(i) for i in range(len(frame))], dtype="Int64"))
+        frame["sink"] = [i in self.sinks for i in range(len(frame))]
+        return frame.rename_axis("token")
+
+    def _step_columns(self) -> list[str]:
+        means = [f"mean_{layer}" for layer in self.layers]
+        return ["kind", "start", "end", "text_start", "text_end", "intensity", "low", *means]
+
+    def _step_row(self, step: NormStep) -> list[Any]:
+        means = step.mean or (None,) * len(self.layers)
+        return [step.kind, step.start, step.end, *step.text_span, step.intensity, step.low, *means]
 
 
 def build_trace(
@@ -121,6 +240,7 @@ def build_trace(
     layers: Sequence[int],
     norms: Sequence[Sequence[float]],
     spans: Sequence[StepSpan],
+    reading: Reading,
     *,
     keep_tokens: bool,
 ) -> NormTrace:
@@ -131,20 +251,51 @@ def build_trace(
         layers: The layers that were read.
         norms: T - 1 rows with one norm per layer.
         spans: The steps.
+        reading: What the norms mean.
         keep_tokens: Whether the trace keeps the rows.
     """
-    steps = tuple(
-        NormStep(
+    sinks = frozenset(reading.sinks)
+
+    def kept(rows: Sequence[Sequence[float]], start: int, end: int) -> list[Sequence[float]]:
+        return [rows[i] for i in range(start, min(end, len(rows))) if i not in sinks]
+
+    def intensity(start: int, end: int) -> float | None:
+        percentiles = kept(reading.percentiles, start, end) if reading.percentiles is not None else []
+        return round(fmean(map(fmean, percentiles)), _INTENSITY_DIGITS) if percentiles else None
+
+    def step(span: StepSpan) -> NormStep:
+        of_step = intensity(span.start, span.end)
+        return NormStep(
             start=span.start,
             end=span.end,
-            kind=span.part,
+            kind=span.kind,
             text_span=(span.text_start, span.text_end),
-            mean=_mean(norms[span.start : span.end]),
+            mean=_mean(kept(norms, span.start, span.end)),
+            intensity=of_step,
+            low=None if of_step is None else of_step < reading.low_below,
         )
-        for span in spans
+
+    return NormTrace(
+        tokens=num_tokens,
+        layers=tuple(layers),
+        mean=_mean(kept(norms, 0, len(norms))),
+        steps=tuple(map(step, spans)),
+        intensity=intensity(0, len(norms)),
+        thresholds=_rounded_all(reading.thresholds),
+        trigger_rate=_rounded_all(reading.trigger_rate),
+        sinks=reading.sinks,
+        profile=reading.source,
+        token_norms=tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None,
     )
-    rows = tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None
-    return NormTrace(num_tokens, tuple(layers), _mean(norms), steps, token_norms=rows)
+
+
+def _not_a_trace(text: str) -> str:
+    return f"This is not a trace of this version of langnorm: `{text[:60]}`. Use what `NormTrace.to_json` wrote."
+
+
+def _stored(message: BaseMessage) -> dict[str, Any] | None:
+    metadata: dict[str, Any] = getattr(message, "response_metadata", None) or {}
+    return metadata.get(KEY) or None
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
@@ -154,6 +305,18 @@ def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
 def _rounded(value: float) -> float:
     """Return the value with seven significant digits: all that float32 holds."""
     return float(f"{value:.7g}")
+
+
+def _rounded_all(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(map(_rounded, values))
+
+
+def _by_layer(values: Sequence[float] | None, layers: Sequence[int]) -> dict[str, float] | None:
+    return None if values is None else {str(layer): value for layer, value in zip(layers, values, strict=True)}
+
+
+def _in_order(by_layer: Mapping[str, float] | None, layers: Sequence[int]) -> tuple[float, ...] | None:
+    return None if by_layer is None else tuple(by_layer[str(layer)] for layer in layers)
 
 
 def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:

@@ -12,6 +12,9 @@ from langnorm.options import Sampling
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+    from langnorm.norms.online import OnlineStatistics
+    from langnorm.norms.profile import ModelIdentity, NormProfile
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -91,6 +94,18 @@ class Engine(Protocol):
     @property
     def generation_config(self) -> GenerationConfig:
         """The model's own defaults of sampling."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """The profile that came with the weights, if one did and it is of this model."""
+
+    @property
+    def statistics(self) -> OnlineStatistics:
+        """The norms of all sequences so far."""
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the responses in the order of the requests, which share forward passes."""

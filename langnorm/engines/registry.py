@@ -10,6 +10,7 @@ from typing import Any
 import langnorm.abacus
 from langnorm.engines.base import Engine
 from langnorm.errors import ModelError, OptionError, closest
+from langnorm.norms.profile import FILE_NAME, NormProfile
 
 BUNDLED_MODEL = "abacus"
 
@@ -84,7 +85,13 @@ def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
         raise ModelError(msg) from error
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    return TransformersEngine(weights, tokenizer, layers_path)
+    return TransformersEngine(weights, tokenizer, layers_path, _profile_beside(source))
+
+
+def _profile_beside(source: str) -> NormProfile | None:
+    """Return the profile in the folder of the weights, if there is one."""
+    path = Path(source) / FILE_NAME
+    return NormProfile.load(path) if path.is_file() else None
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import queue
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,15 +17,19 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from langnorm.engines.base import Completion, Delta, Request, Response
 from langnorm.engines.batching import Batcher, Row
 from langnorm.engines.clock import Clock
+from langnorm.engines.identity import identity_of
 from langnorm.engines.sampling import RowSampler
 from langnorm.engines.watching import RowWatcher
 from langnorm.errors import PromptError
 from langnorm.norms.layers import decoder_layers, select_layers
+from langnorm.norms.online import OnlineStatistics
 from langnorm.norms.recorder import NormRecorder
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from langnorm.norms.profile import ModelIdentity, NormProfile
 
 
 class TransformersEngine:
@@ -34,18 +39,27 @@ class TransformersEngine:
         model: The model, on its device or devices.
         tokenizer: Its tokenizer.
         layers_path: Where its decoder layers are, such as `"model.layers"`, if they are not found by themselves.
+        profile: What came with the weights. One that is not of this model as loaded, in another dtype for example, is
+            left aside.
 
     Raises:
         ModelError: The decoder layers cannot be found.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layers_path: str | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        layers_path: str | None = None,
+        profile: NormProfile | None = None,
     ) -> None:
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._layers = decoder_layers(model, layers_path)
         self._own_config: GenerationConfig | None = None
+        self._statistics = OnlineStatistics(len(self._layers))
+        is_ours = profile is not None and profile.identity == self.identity
+        self._profile = profile if is_ours else None
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
 
     @property
@@ -67,6 +81,21 @@ class TransformersEngine:
     def generation_config(self) -> GenerationConfig:
         """The model's own defaults of sampling."""
         return self._own_config or self._model.generation_config
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+        return identity_of(self._model, self._tokenizer, self.num_layers)
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """The profile that came with the weights, if one did and it is of this model."""
+        return self._profile
+
+    @property
+    def statistics(self) -> OnlineStatistics:
+        """The norms of all sequences so far."""
+        return self._statistics
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
@@ -197,17 +226,13 @@ class TransformersEngine:
             [(row.seed, row.sample) for row in rows],
             [len(r.prompt_ids) for r in requests],
         )
-        norms: dict[int, Tensor] = {}
 
         def norms_of(number: int, num_tokens: int) -> list[list[float]]:
             layers = requests[number].layers
             if not layers:
                 return []
-            if recorder.num_passes not in norms:
-                norms.clear()
-                norms[recorder.num_passes] = recorder.rows()
             columns = [recorder.layers.index(layer) for layer in layers]
-            return norms[recorder.num_passes][: num_tokens - 1, number, columns].tolist()
+            return recorder.rows()[: num_tokens - 1, number, columns].tolist()
 
         watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill)
         config.max_new_tokens = max(limits)
@@ -219,7 +244,11 @@ class TransformersEngine:
                 stopping_criteria=StoppingCriteriaList([watcher]),
             )
         generated = output[:, input_ids.size(1) :].tolist()
-        return [watcher.completion(number, ids) for number, ids in enumerate(generated)]
+        completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]
+        if recorder.layers:
+            lengths = [len(c.token_ids) - 1 if c.norms else 0 for c in completions]
+            self._statistics.update(recorder.rows(), recorder.layers, lengths)
+        return completions
 
     def _batch_config(self) -> GenerationConfig:
         """Return the model's own configuration with all that `RowSampler` does itself switched off."""

@@ -28,6 +28,7 @@ class NormRecorder:
         self.layers = tuple(layers)
         self._num_prompt_passes = 1
         self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
+        self._rows: tuple[int, Tensor] | None = None  # what `rows` found after so many passes
 
     @contextmanager
     def attached(self, decoder_layers: nn.ModuleList) -> Iterator[None]:
@@ -65,7 +66,8 @@ class NormRecorder:
         Row i is generated token i, run at its own position. The passes of the prefill are left out: their last position
         is the prompt's.
         """
-        by_layer = [torch.stack(self._norms[layer]).cpu() for layer in self.layers if self._norms[layer]]
-        if not by_layer:
-            return torch.empty(0, 0, len(self.layers))
-        return torch.stack(by_layer, dim=-1)[self._num_prompt_passes :]
+        if self._rows is None or self._rows[0] != self.num_passes:
+            by_layer = [torch.stack(self._norms[layer]).cpu() for layer in self.layers if self._norms[layer]]
+            rows = torch.stack(by_layer, dim=-1) if by_layer else torch.empty(0, 0, len(self.layers))
+            self._rows = (self.num_passes, rows)
+        return self._rows[1][self._num_prompt_passes :]

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessageChunk
 from typer.testing import CliRunner, Result
 
-from langnorm import NormTrace, __version__, cli
+from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__, cli
 from langnorm.cli import app
 from langnorm.trace import NormStep
 
@@ -235,6 +236,31 @@ def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:
     assert result.exit_code == 0
     assert "abacus: 1 token in " in result.stdout
     assert result.stdout.endswith("cut off at the token limit\n")
+
+
+def test_calibrate_writes_a_profile_that_fits(tmp_path: Path) -> None:
+    """And says so in a line; nothing else is left in the folder."""
+    (tmp_path / "prompts.txt").write_text("What is 3 + 4?\nHello!\n")
+    out = tmp_path / "p.json"
+    options = ("--num-tokens", "30", "--max-tokens", "12")
+    result = run("calibrate", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out), *options)
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r".*p\.json: \d+ tokens, 12 layers of abacus\n", result.stdout)
+    NormProfile.load(out).check(ChatLangNorm())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "prompts.txt"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "out", "message"),
+    [("absent.txt", "p.json", "absent.txt` cannot be read"), ("prompts.txt", "absent/p.json", "cannot be written")],
+)
+def test_calibrate_refuses_bad_paths_before_it_starts(tmp_path: Path, prompts: str, out: str, message: str) -> None:
+    """Neither the prompts nor the profile is found missing after an hour of work."""
+    (tmp_path / "prompts.txt").write_text("Hello!")
+    result = run("calibrate", "--prompts", str(tmp_path / prompts), "--out", str(tmp_path / out))
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr)
+    assert message in result.stderr
 
 
 def test_text_of_the_model_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

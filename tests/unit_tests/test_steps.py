@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.steps import split_steps, split_text
+from langnorm.errors import OptionError
+from langnorm.steps import SPLITTERS, get_splitter, split_sentences, split_steps
 from langnorm.text import split_reasoning
 
 
-def texts(text: str) -> list[str]:
+def texts(text: str, splitter: str = "sentence") -> list[str]:
     """Return the texts of the steps."""
-    return [text[start:end] for start, end in split_text(text)]
+    return [text[start:end] for start, end in SPLITTERS[splitter](text)]
 
 
 @pytest.mark.parametrize(
@@ -33,10 +34,17 @@ def test_lines_and_sentences(text: str, steps: list[str]) -> None:
     assert texts(text) == steps
 
 
-@given(st.text(alphabet="ab .!?。\n3"))
-def test_no_visible_character_is_lost(text: str) -> None:
+def test_lines_and_paragraphs() -> None:
+    """Coarser splitters leave sentences, and lines, together."""
+    text = "One. Two.\nThree.\n \n Four."
+    assert texts(text, "line") == ["One. Two.", "Three.", "Four."]
+    assert texts(text, "paragraph") == ["One. Two.\nThree.", "Four."]
+
+
+@given(st.text(alphabet="ab .!?。\n3"), st.sampled_from(list(SPLITTERS)))
+def test_no_visible_character_is_lost(text: str, splitter: str) -> None:
     """All that is not white space is in exactly one step."""
-    assert "".join("".join(texts(text)).split()) == "".join(text.split())
+    assert "".join("".join(texts(text, splitter)).split()) == "".join(text.split())
 
 
 @given(st.lists(st.text(alphabet="ab .\n", max_size=4), max_size=12))
@@ -44,7 +52,7 @@ def test_every_token_belongs_to_at_most_one_step(pieces: list[str]) -> None:
     """Token ranges are in order, not empty, and do not overlap, however the text is cut into tokens."""
     spans = split_steps(split_reasoning(["<think>", *pieces, "</think>", *pieces]))
     for part in ("reasoning", "answer"):
-        of_part = [span for span in spans if span.part == part]
+        of_part = [span for span in spans if span.kind == part]
         edges = [edge for span in of_part for edge in (span.start, span.end)]
         assert edges == sorted(edges)
         assert all(span.start < span.end for span in of_part)
@@ -53,11 +61,65 @@ def test_every_token_belongs_to_at_most_one_step(pieces: list[str]) -> None:
 def test_reasoning_is_told_from_the_answer() -> None:
     """Steps name their part, and count characters within it."""
     spans = split_steps(split_reasoning(["<think>", "\n", "a.", " b.", "\n", "</think>", "\n\n", "c."]))
-    assert [(s.part, s.start, s.end, s.text_start, s.text_end) for s in spans] == [
+    assert [(s.kind, s.start, s.end, s.text_start, s.text_end) for s in spans] == [
         ("reasoning", 2, 3, 0, 2),
         ("reasoning", 3, 4, 3, 5),
         ("answer", 7, 8, 0, 2),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "steps"),
+    [
+        (
+            'I look. <tool_call>\n{"name": "a. b"}\n</tool_call>\n<tool_call>{}</tool_call> Done.',
+            [
+                ("answer", "I look."),
+                ("tool_call", '<tool_call>\n{"name": "a. b"}\n</tool_call>'),
+                ("tool_call", "<tool_call>{}</tool_call>"),
+                ("answer", "Done."),
+            ],
+        ),
+        ('<tool_call>{"name": "a', [("tool_call", '<tool_call>{"name": "a')]),
+        ("[TOOL_CALLS]f{}[TOOL_CALLS]g{}", [("tool_call", "[TOOL_CALLS]f{}"), ("tool_call", "[TOOL_CALLS]g{}")]),
+        ("<|python_tag|>{}\n", [("tool_call", "<|python_tag|>{}")]),
+    ],
+)
+def test_a_tool_call_is_one_step(answer: str, steps: list[tuple[str, str]]) -> None:
+    """Calls keep together whatever is in them, also one that was cut off."""
+    pieces = ["<think>", "x", "</think>", *answer]
+    spans = split_steps(split_reasoning(pieces))[1:]
+    assert [(s.kind, answer[s.text_start : s.text_end]) for s in spans] == steps
+
+
+def test_a_call_in_the_reasoning_is_reasoning() -> None:
+    """Only what is outside the reasoning is a call."""
+    (span,) = split_steps(split_reasoning(["<think>", "<tool_call>{}</tool_call>"]))
+    assert span.kind == "reasoning"
+
+
+def test_a_splitter_of_ones_own() -> None:
+    """A function of the text decides what a step is."""
+    spans = split_steps(split_reasoning(list("a;bc")), get_splitter(lambda text: [(0, 2), (2, len(text))]))
+    assert [(s.start, s.end) for s in spans] == [(0, 2), (2, 4)]
+
+
+@pytest.mark.parametrize("spans", [[(2, 1)], [(0, 2), (1, 3)], [(0, 9)], [(-1, 2)], [(1, 1)]])
+def test_a_splitter_that_is_wrong_is_refused(spans: list[tuple[int, int]]) -> None:
+    """The error shows what it returned."""
+    with pytest.raises(OptionError, match=r"step splitter returned .* text of 4 characters"):
+        split_steps(split_reasoning(list("abcd")), lambda _: spans)
+
+
+def test_an_unknown_splitter_is_refused() -> None:
+    """With the closest name."""
+    with pytest.raises(OptionError, match="`step_splitter='lines'` is not allowed.*Did you mean `line`"):
+        get_splitter("lines")
+
+
+def test_sentences_are_the_default() -> None:
+    """A step is a sentence unless the user says otherwise."""
+    assert get_splitter("sentence") is split_sentences
 
 
 def test_a_token_with_two_steps_belongs_to_the_first() -> None:

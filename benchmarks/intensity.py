@@ -1,0 +1,89 @@
+"""How much higher are the norms of reasoning than those of direct answers, layer by layer?
+
+Asks Abacus the same held-out problems with and without reasoning, and compares the percentiles of the norms in the
+profile of the model. Prints a table and writes JSON; with `--write` the table goes into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from langnorm import ChatLangNorm, NormTrace
+from langnorm.abacus.data import arithmetic, corpus
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- intensity: begin -->", "<!-- intensity: end -->"
+COLUMNS = ("layer", "reasoning", "answer after it", "direct answer", "reasoning - direct", "AUC")
+
+
+def percentiles(chat: ChatLangNorm, problems: list[Any], *, enable_thinking: bool) -> dict[str, torch.Tensor]:
+    """Return the percentiles (tokens, layers) of the norms of each kind of step, attention sinks left out."""
+    profile = chat.loaded_engine().profile
+    assert profile is not None
+    replies = chat.batch(problems, enable_thinking=enable_thinking, norms="tokens", layers="all")
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    for trace in map(NormTrace.from_message, replies):
+        assert trace.token_norms is not None
+        for step in trace.steps:
+            of_step = range(step.start, min(step.end, len(trace.token_norms)))
+            rows.setdefault(step.kind, []).extend(trace.token_norms[i] for i in of_step if i not in trace.sinks)
+    return {kind: profile.sketch.percentile(torch.tensor(of_kind)) for kind, of_kind in rows.items()}
+
+
+def auc(high: torch.Tensor, low: torch.Tensor) -> float:
+    """Return the probability that a value of `high` is above one of `low`, ties counted half (Mann-Whitney)."""
+    below = torch.searchsorted(low.sort().values, high.contiguous())
+    up_to = torch.searchsorted(low.sort().values, high.contiguous(), right=True)
+    return ((below + up_to).double() / 2).mean().item() / len(low)
+
+
+def measure(num_problems: int) -> dict[str, Any]:
+    """Return the figures of each layer."""
+    drawn = corpus.held_out(lambda rng, split: arithmetic.draw(rng, split, enable_thinking=True), num_problems)
+    problems = [list(example.messages[:-1]) for example in drawn]
+    chat = ChatLangNorm(temperature=0, max_tokens=600, max_batch_size=32)
+    thinking = percentiles(chat, problems, enable_thinking=True)
+    direct = percentiles(chat, problems, enable_thinking=False)["answer"]
+    layers = []
+    for layer in range(chat.loaded_engine().num_layers):
+        kinds = [tensor[:, layer] for tensor in (thinking["reasoning"], thinking["answer"], direct)]
+        means = [tensor.mean().item() for tensor in kinds]
+        layers.append([layer, *means, means[0] - means[2], auc(kinds[0], kinds[2])])
+    numbers = {"reasoning": len(thinking["reasoning"]), "answer": len(thinking["answer"]), "direct": len(direct)}
+    return {"num_problems": num_problems, "num_tokens": numbers, "columns": COLUMNS, "layers": layers}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    lines += [f"| {row[0]} | {' | '.join(f'{value:.2f}' for value in row[1:])} |" for row in figures["layers"]]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-problems", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    arguments = parser.parse_args()
+    figures = measure(arguments.num_problems)
+    print(table(figures))
+    late = [row for row in figures["layers"] if row[0] in (9, 10)]
+    print(f"late layers: AUC {fmean(row[-1] for row in late):.3f}; tokens {figures['num_tokens']}")
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    (results / "intensity.json").write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.write:
+        readme = ROOT / "README.md"
+        head, _, rest = readme.read_text().partition(BEGIN)
+        readme.write_text(f"{head}{BEGIN}\n{table(figures)}\n{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    main()

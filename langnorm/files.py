@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from langnorm.errors import OptionError
+
+
+def check_folder(path: Path) -> None:
+    """Raise `OptionError` unless a file can be written at `path`: before the work whose result it is to hold."""
+    if path.is_dir():
+        msg = f"`{path}` is a folder. Give the path of a file in it."
+        raise OptionError(msg)
+    if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        msg = f"`{path}` cannot be written. Give a path in a folder that exists and is yours."
+        raise OptionError(msg)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half-written.
+
+    Raises:
+        OptionError: The folder does not exist or cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            partial = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                partial.chmod(0o666 & ~_umask())
+                partial.replace(path)
+            except BaseException:
+                partial.unlink()
+                raise
+    except OSError as error:
+        msg = f"`{path}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
+        raise OptionError(msg) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

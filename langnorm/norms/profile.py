@@ -1,0 +1,223 @@
+"""A model's own distribution of norms, fitted once and kept in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langnorm.errors import OptionError
+from langnorm.files import write_atomically
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from langnorm.chat_models import ChatLangNorm
+    from langnorm.engines.base import Engine
+    from langnorm.norms.sketch import QuantileSketch
+
+FILE_NAME = "norm_profile.json"
+"""A profile of this name beside a model's weights is taken by itself."""
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What a profile is tied to.
+
+    Attributes:
+        model: Class of the model.
+        weights: Hash over a sample of every weight, which any other model or fine-tune changes.
+        dtype: In which the model computes.
+        num_layers: Number of decoder layers.
+        chat_template: Hash of the chat template: another one puts other text in front of every answer.
+    """
+
+    model: str
+    weights: str
+    dtype: str
+    num_layers: int
+    chat_template: str
+
+
+class NormProfile:
+    """The distribution of the norms of each decoder layer, and of what model it is.
+
+    Args:
+        name: What messages call it.
+        identity: Of the model that it was fitted on.
+        sketch: The distributions, of one or more of the model's layers.
+    """
+
+    def __init__(self, name: str, identity: ModelIdentity, sketch: QuantileSketch) -> None:
+        self.name = name
+        self.identity = identity
+        self.sketch = sketch
+
+    def __repr__(self) -> str:
+        return f"NormProfile({self.name!r}, layers={list(self.layers)}, num_tokens={self.num_tokens})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NormProfile) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # it can be merged into
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers it knows, as 0-based indices."""
+        return self.sketch.layers
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that it was fitted on."""
+        return self.sketch.num_samples
+
+    @classmethod
+    def calibrate(
+        cls,
+        chat: ChatLangNorm,
+        prompts: Sequence[Any],
+        *,
+        num_tokens: int = 20_000,
+        checkpoint: str | os.PathLike[str] | None = None,
+        show_progress: bool = True,
+    ) -> NormProfile:
+        """Return the profile of the answers that `chat` gives to `prompts`.
+
+        All decoder layers are recorded. Attention sinks are left out.
+
+        Args:
+            chat: The model, with the sampling that the profile is for.
+            prompts: Texts or lists of messages, like those that the model will be asked. They are asked in order, and
+                where the model samples, again with other seeds until there are enough tokens.
+            num_tokens: Tokens to record; calibration ends with the batch that reaches it.
+            checkpoint: File that holds what was done so far; a call that was interrupted goes on from it. It is
+                removed at the end.
+            show_progress: Whether to show a progress bar.
+
+        Raises:
+            OptionError: There are no prompts, or the checkpoint belongs to another calibration.
+        """
+        from langnorm.calibration import calibrate
+
+        return calibrate(
+            chat,
+            prompts,
+            num_tokens=num_tokens,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            show_progress=show_progress,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> NormProfile:
+        """Return the profile in a file.
+
+        Raises:
+            OptionError: There is no such file, or it holds no profile.
+        """
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            msg = (
+                f"The profile `{path}` cannot be read ({error.strerror}). Give the path of a file that "
+                "`NormProfile.save` or `langnorm calibrate` wrote."
+            )
+            raise OptionError(msg) from error
+        except ValueError as error:
+            raise OptionError(_no_profile(path)) from error
+        return cls.from_dict(stored, source=str(path))
+
+    @classmethod
+    def from_dict(cls, stored: Any, *, source: str = "this") -> NormProfile:
+        """Return the profile whose JSON form is `stored`.
+
+        Raises:
+            OptionError: It is not the JSON form of a profile of this version.
+        """
+        from langnorm.norms.sketch import QuantileSketch
+
+        if not isinstance(stored, dict) or stored.get("langnorm_profile") != _VERSION:
+            raise OptionError(_no_profile(source))
+        try:
+            identity = ModelIdentity(**stored["identity"])
+            return cls(str(stored["name"]), identity, QuantileSketch.from_dict(stored["sketch"]))
+        except (KeyError, TypeError) as error:
+            raise OptionError(_no_profile(source)) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the profile to a file, whole or not at all.
+
+        Raises:
+            OptionError: The folder does not exist or cannot be written.
+        """
+        write_atomically(Path(path), json.dumps(self.to_dict(), separators=(",", ":")) + "\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its JSON form."""
+        return {
+            "langnorm_profile": _VERSION,
+            "name": self.name,
+            "identity": asdict(self.identity),
+            "sketch": self.sketch.to_dict(),
+        }
+
+    def merge(self, other: NormProfile) -> None:
+        """Add the tokens of another profile of the same model and layers.
+
+        Raises:
+            OptionError: They differ in what they were fitted on.
+        """
+        self._refuse(_differences(self.identity, other.identity), f"`{other.name}`")
+        self.sketch.merge(other.sketch)
+
+    def check(self, model: ChatLangNorm | Engine) -> None:
+        """Do nothing if this is a profile of `model`.
+
+        Raises:
+            OptionError: It is a profile of another model, dtype or chat template; the message says what differs.
+        """
+        engine: Engine = model.loaded_engine() if hasattr(model, "loaded_engine") else model
+        self._refuse(_differences(self.identity, engine.identity), "this model")
+
+    def select(self, layers: Sequence[int]) -> QuantileSketch:
+        """Return the distributions of some layers.
+
+        Raises:
+            OptionError: It does not know one of them.
+        """
+        missing = sorted(set(layers) - set(self.layers))
+        if missing:
+            msg = (
+                f"The profile `{self.name}` has no layer {', '.join(map(str, missing))}; it has "
+                f"{', '.join(map(str, self.layers))}. Record one of these, or calibrate again."
+            )
+            raise OptionError(msg)
+        return self.sketch.select(layers)
+
+    def _refuse(self, differences: list[str], what: str) -> None:
+        if differences:
+            msg = (
+                f"The profile `{self.name}` does not belong to {what}: {'; '.join(differences)}. Norms of different "
+                "models cannot be compared: calibrate one for it with `NormProfile.calibrate` or `langnorm calibrate`."
+            )
+            raise OptionError(msg)
+
+
+def _differences(mine: ModelIdentity, other: ModelIdentity) -> list[str]:
+    found = [
+        f"{field.name.replace('_', ' ')} `{getattr(mine, field.name)}` here, `{getattr(other, field.name)}` there"
+        for field in fields(ModelIdentity)
+        if getattr(mine, field.name) != getattr(other, field.name)
+    ]
+    # The same weights in another dtype have another hash: the dtype is the reason to name.
+    return [text for text in found if not text.startswith("weights")] if mine.dtype != other.dtype else found
+
+
+def _no_profile(source: object) -> str:
+    return (
+        f"`{source}` is not a profile of this version of langnorm. Make one with `NormProfile.calibrate` or "
+        "`langnorm calibrate`."
+    )

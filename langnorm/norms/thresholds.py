@@ -1,0 +1,347 @@
+"""Which norm is high: a threshold `tau_l` per decoder layer, from numbers, a distribution or the paper's estimator."""
+
+from __future__ import annotations
+
+import copy
+import math
+from bisect import bisect_right, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from langnorm.errors import OptionError, closest
+
+if TYPE_CHECKING:
+    from langnorm.norms.sketch import QuantileSketch
+
+
+@dataclass(frozen=True, slots=True)
+class FixedThreshold:
+    """`tau_l` is a number given by the user, as are the published ones of arXiv 2606.06188.
+
+    Attributes:
+        values: One norm for all layers, or one per 0-based layer index (which JSON writes as a text).
+
+    Raises:
+        OptionError: A value is not a number from 0 up, or a key is no layer.
+    """
+
+    values: Mapping[int, float] | float
+
+    def __post_init__(self) -> None:
+        values, allowed = self.values, "a norm from 0 up, or one per layer such as `{21: 1300.0}`"
+        if not isinstance(values, Mapping):
+            _check("values", values, allowed=allowed)
+            return
+        if not _is_per_layer(values):
+            raise OptionError(_not_allowed("values", values, allowed))
+        for layer, value in values.items():
+            _check(f"values[{layer}]", value, allowed="a norm from 0 up")
+        object.__setattr__(self, "values", {int(layer): value for layer, value in values.items()})
+
+    def __hash__(self) -> int:
+        values = self.values
+        return hash(frozenset(values.items()) if isinstance(values, Mapping) else values)
+
+    def of(self, layers: Sequence[int]) -> tuple[float, ...]:
+        """Return the thresholds of these layers, in their order.
+
+        Raises:
+            OptionError: A layer has none.
+        """
+        values = self.values
+        if not isinstance(values, Mapping):
+            return (float(values),) * len(layers)
+        missing = [layer for layer in layers if layer not in values]
+        if missing:
+            msg = (
+                f"Layers `{missing}` have no threshold; `{sorted(values)}` have one. "
+                "Give one to each recorded layer, or record only layers that have one."
+            )
+            raise OptionError(msg)
+        return tuple(float(values[layer]) for layer in layers)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileThreshold:
+    """`tau_l` is the q-quantile of `n_t^l` over a calibration run or over what the engine has seen.
+
+    Attributes:
+        q: Between 0 and 1; 0.9 calls one token in ten high.
+
+    Raises:
+        OptionError: `q` is outside 0 to 1.
+    """
+
+    q: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check("q", self.q, high=1, allowed="a number between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class IQRThreshold:
+    """`tau_l = max(floor, Q3 + k * max(min_iqr, Q3 - Q1))`, the adaptive rule of arXiv 2606.06188.
+
+    The quartiles are those of single tokens, not of means over a batch: those would shrink with the batch.
+
+    Attributes:
+        k: How many interquartile ranges above the third quartile.
+        min_iqr: Least interquartile range to reckon with.
+        floor: Least threshold.
+
+    Raises:
+        OptionError: A value is not a number from 0 up.
+    """
+
+    k: float = 1.5
+    min_iqr: float = 1e-3
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_fence(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceThreshold:
+    """The formula of `IQRThreshold` as the reference of arXiv 2606.06188 runs it: online, quartiles by P-square.
+
+    It goes on from token to token, in `ReferenceEstimator`.
+
+    Attributes:
+        k: How many interquartile ranges above the third quartile.
+        min_iqr: Least interquartile range to reckon with.
+        floor: Least threshold.
+        warm_up: Number of decode steps before there is a threshold.
+
+    Raises:
+        OptionError: A value is not a number from 0 up, or `warm_up` is not an integer.
+    """
+
+    k: float = 1.5
+    min_iqr: float = 1e-3
+    floor: float = 0.0
+    warm_up: int = 500
+
+    def __post_init__(self) -> None:
+        _check_fence(self)
+        if not isinstance(self.warm_up, int) or isinstance(self.warm_up, bool) or self.warm_up < 0:
+            raise OptionError(_not_allowed("warm_up", self.warm_up, "an integer from 0 up"))
+
+
+ThresholdRule = FixedThreshold | QuantileThreshold | IQRThreshold | ReferenceThreshold
+"""All rules."""
+
+_RULES: Mapping[str, type[ThresholdRule]] = {
+    "fixed": FixedThreshold,
+    "quantile": QuantileThreshold,
+    "iqr": IQRThreshold,
+    "reference": ReferenceThreshold,
+}
+_FORMS = (
+    'a number, a number per layer such as `{21: 1300.0}`, `"iqr"`, `"quantile"`, `"reference"`, or a rule with its '
+    'fields such as `{"rule": "quantile", "q": 0.95}`'
+)
+
+
+def threshold_rule(value: Any) -> ThresholdRule:
+    """Return the rule that a user means.
+
+    Args:
+        value: A rule, a norm for all layers, a norm per layer index, the name of a rule, or a mapping with its name
+            under `"rule"` and its fields.
+
+    Raises:
+        OptionError: It is none of these, or has an unknown name or field or a value that is not allowed.
+    """
+    if isinstance(value, ThresholdRule):
+        return value
+    if isinstance(value, str):
+        return _named_rule(value, {})
+    if isinstance(value, Mapping) and "rule" in value:
+        return _named_rule(value["rule"], {name: field for name, field in value.items() if name != "rule"})
+    if _is_number(value) or _is_per_layer(value):
+        return FixedThreshold(value)
+    raise OptionError(_not_allowed("threshold", value, _FORMS))
+
+
+def _named_rule(name: Any, given: dict[Any, Any]) -> ThresholdRule:
+    rule = _RULES.get(name) if isinstance(name, str) else None
+    if rule is None:
+        raise OptionError(_not_allowed("threshold", name, _FORMS) + closest(name, _RULES))
+    allowed = {field.name: field for field in fields(rule)}
+    for field in given:
+        if field not in allowed:
+            msg = f"The threshold rule `{name}` has no field `{field}`. Use {', '.join(f'`{key}`' for key in allowed)}."
+            raise OptionError(msg + closest(field, allowed))
+    missing = [key for key, field in allowed.items() if field.default is MISSING and key not in given]
+    if missing:
+        msg = f"The threshold rule `{name}` lacks `{missing[0]}`. Give it, or use {_FORMS}."
+        raise OptionError(msg)
+    return rule(**given)
+
+
+def thresholds_of(
+    rule: ThresholdRule, layers: Sequence[int], distribution: QuantileSketch | None
+) -> tuple[float, ...] | None:
+    """Return `tau_l` for each of the layers, in their order, or None while the rule has no norms to go by.
+
+    Args:
+        rule: Which norms are high.
+        layers: 0-based indices of decoder layers.
+        distribution: Of the norms of at least these layers, for the rules that need one.
+
+    Raises:
+        OptionError: A layer has no fixed threshold or is not in the distribution, or the rule is the reference's.
+    """
+    if isinstance(rule, FixedThreshold):
+        return rule.of(layers)
+    if isinstance(rule, ReferenceThreshold):
+        msg = "`ReferenceThreshold` goes on from token to token. Use a `ReferenceEstimator` of it."
+        raise OptionError(msg)
+    if distribution is None:
+        return None
+    known = distribution.select(sorted(set(layers)))
+    if known.num_samples == 0:
+        return None
+    if isinstance(rule, QuantileThreshold):
+        values = known.quantile(rule.q).tolist()
+    else:
+        quartiles = zip(known.quantile(0.25).tolist(), known.quantile(0.75).tolist(), strict=True)
+        values = [_fence(rule, first, third) for first, third in quartiles]
+    by_layer = dict(zip(known.layers, values, strict=True))
+    return tuple(by_layer[layer] for layer in layers)
+
+
+class PSquare:
+    """A quantile of a stream in constant memory: the P-square algorithm of Jain and Chlamtac (1985).
+
+    Five markers stand at the minimum, the maximum, the quantile and halfway between; each new sample moves them by at
+    most one rank, along a parabola through their neighbours.
+
+    Args:
+        q: Which quantile, above 0 and below 1.
+
+    Raises:
+        OptionError: `q` is not.
+    """
+
+    def __init__(self, q: float) -> None:
+        if not _is_number(q) or not 0 < q < 1:
+            raise OptionError(_not_allowed("q", q, "a number above 0 and below 1"))
+        self.num_samples = 0
+        self._heights: list[float] = []
+        self._positions = [1, 2, 3, 4, 5]
+        self._desired = [1, 1 + 2 * q, 1 + 4 * q, 3 + 2 * q, 5]
+        self._increments = (0, q / 2, q, (1 + q) / 2, 1)
+
+    @property
+    def value(self) -> float | None:
+        """The estimate, or None before five samples: the algorithm starts from these."""
+        return self._heights[2] if len(self._heights) == 5 else None
+
+    def add(self, x: float) -> None:
+        """Take one sample. What is not finite is left out: it would never leave the markers."""
+        if not math.isfinite(x):
+            return
+        self.num_samples += 1
+        heights = self._heights
+        if len(heights) < 5:
+            insort(heights, x)
+            return
+        cell = min(max(bisect_right(heights, x), 1), 4)
+        heights[0], heights[4] = min(heights[0], x), max(heights[4], x)
+        for marker in range(cell, 5):
+            self._positions[marker] += 1
+        self._desired = [place + step for place, step in zip(self._desired, self._increments, strict=True)]
+        for marker in (1, 2, 3):
+            self._adjust(marker)
+
+    def copy(self) -> PSquare:
+        """Return a copy that further samples do not change."""
+        return copy.deepcopy(self)
+
+    def _adjust(self, i: int) -> None:
+        """Move marker i towards its desired position, by one rank at most."""
+        q, n = self._heights, self._positions
+        offset = self._desired[i] - n[i]
+        if offset >= 1 and n[i + 1] - n[i] > 1:
+            d = 1
+        elif offset <= -1 and n[i - 1] - n[i] < -1:
+            d = -1
+        else:
+            return
+        up, down = n[i + 1] - n[i], n[i] - n[i - 1]
+        parabolic = q[i] + d / (up + down) * ((down + d) * (q[i + 1] - q[i]) / up + (up - d) * (q[i] - q[i - 1]) / down)
+        is_between = q[i - 1] < parabolic < q[i + 1]
+        q[i] = parabolic if is_between else q[i] + d * (q[i + d] - q[i]) / (n[i + d] - n[i])
+        n[i] += d
+
+
+class ReferenceEstimator:
+    """The state of a `ReferenceThreshold`: both quartiles of each layer, over all samples so far.
+
+    Args:
+        rule: The rule.
+        layers: 0-based indices of the decoder layers, the columns of what is added.
+    """
+
+    def __init__(self, rule: ReferenceThreshold, layers: Sequence[int]) -> None:
+        self.rule = rule
+        self.layers = tuple(layers)
+        self._quartiles = [(PSquare(0.25), PSquare(0.75)) for _ in self.layers]
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """`tau_l`, one per layer, or None while a layer has fewer than `warm_up` samples, or fewer than five."""
+        thresholds = []
+        for first, third in self._quartiles:
+            if first.value is None or third.value is None or first.num_samples < self.rule.warm_up:
+                return None
+            thresholds.append(_fence(self.rule, first.value, third.value))
+        return tuple(thresholds)
+
+    def add(self, row: Sequence[float]) -> None:
+        """Take the norms of one decode step, one per layer.
+
+        Raises:
+            OptionError: There is not one norm per layer.
+        """
+        if len(row) != len(self.layers):
+            msg = f"A row of `{len(row)}` norms does not fit `{len(self.layers)}` layers. Give one norm per layer."
+            raise OptionError(msg)
+        for quartiles, norm in zip(self._quartiles, row, strict=True):
+            for quartile in quartiles:
+                quartile.add(norm)
+
+    def copy(self) -> ReferenceEstimator:
+        """Return a copy that further samples do not change."""
+        return copy.deepcopy(self)
+
+
+def _fence(rule: IQRThreshold | ReferenceThreshold, first: float, third: float) -> float:
+    return max(rule.floor, third + rule.k * max(rule.min_iqr, third - first))
+
+
+def _check_fence(rule: IQRThreshold | ReferenceThreshold) -> None:
+    for name in ("k", "min_iqr", "floor"):
+        _check(name, getattr(rule, name), allowed="a number from 0 up")
+
+
+def _check(name: str, value: Any, *, allowed: str, high: float = math.inf) -> None:
+    if not _is_number(value) or not math.isfinite(value) or not 0 <= value <= high:
+        raise OptionError(_not_allowed(name, value, allowed))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_per_layer(value: Any) -> bool:
+    """Return whether it is a mapping of layers, as integers or as JSON writes these."""
+    is_filled = isinstance(value, Mapping) and len(value) > 0
+    return is_filled and all(isinstance(key, int | str) and str(key).isascii() and str(key).isdigit() for key in value)
+
+
+def _not_allowed(name: str, value: object, allowed: str) -> str:
+    return f"`{name}={value!r}` is not allowed. Use {allowed}."

@@ -1,0 +1,1 @@
+"""Pictures of norms: tables for the terminal."""

@@ -1,0 +1,112 @@
+"""What an engine has seen: every token of every sequence, and snapshots that do not change."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
+import pytest
+import torch
+
+from langnorm import ChatLangNorm, NormTrace
+from langnorm.norms.online import WARM_UP, OnlineStatistics
+
+SHORT = {"temperature": 0, "max_tokens": 20, "profile": None, "layers": [9, 10]}
+
+
+def filled(num_rows: int = WARM_UP) -> OnlineStatistics:
+    """Return statistics of this many tokens of one sequence."""
+    statistics = OnlineStatistics(12)
+    statistics.update(torch.full((num_rows, 1, 2), 7.0), (3, 4), [num_rows])
+    return statistics
+
+
+def test_nothing_is_said_before_the_warm_up() -> None:
+    """Nor of layers that were never recorded."""
+    assert filled(WARM_UP - 1).snapshot((3, 4)) is None
+    assert filled().snapshot((3, 4)) is not None
+    assert filled().snapshot((3, 5)) is None
+
+
+def test_padding_and_sinks_are_left_out() -> None:
+    """A sequence counts up to its own length, without its attention sinks."""
+    statistics = OnlineStatistics(2)
+    norms = torch.ones(600, 2, 1)
+    norms[300:, 1] = 1e4  # padding
+    norms[5, 0] = 1e4  # a sink
+    statistics.update(norms, (1,), [600, 300])
+    snapshot = statistics.snapshot((1,))
+    assert snapshot is not None
+    assert snapshot.num_samples == 899
+    assert snapshot.quantile(1.0).tolist() == [1.0]
+
+
+def test_a_snapshot_does_not_change() -> None:
+    """What runs later is not in it."""
+    statistics = filled()
+    snapshot = statistics.snapshot((3, 4))
+    assert snapshot is not None
+    statistics.update(torch.full((100, 1, 2), 9.0), (3, 4), [100])
+    assert snapshot.num_samples == WARM_UP
+    assert snapshot.quantile(1.0).tolist() == [7.0, 7.0]
+
+
+def test_requests_of_a_batch_see_the_same() -> None:
+    """In all threads and tasks that start inside, and nowhere else."""
+    statistics, other = filled(), filled()
+
+    def seen() -> int:
+        snapshot = statistics.snapshot((3, 4))
+        assert snapshot is not None
+        return snapshot.num_samples
+
+    async def seen_by_a_task() -> int:
+        return await asyncio.to_thread(seen)
+
+    with ThreadPoolExecutor() as pool, statistics.frozen():
+        statistics.update(torch.full((100, 1, 2), 9.0), (3, 4), [100])
+        other.update(torch.full((100, 1, 2), 9.0), (3, 4), [100])
+        assert seen() == pool.submit(copy_context().run, seen).result() == WARM_UP
+        assert asyncio.run(seen_by_a_task()) == WARM_UP
+        assert pool.submit(seen).result() == WARM_UP + 100
+        assert other.snapshot((3, 4)).num_samples == WARM_UP + 100  # type: ignore[union-attr]
+    assert seen() == WARM_UP + 100
+
+
+@pytest.fixture(autouse=True)
+def _fresh_statistics(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abacus_engine, "_statistics", OnlineStatistics(abacus_engine.num_layers))
+
+
+def test_every_token_of_every_sequence_is_sampled(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of unequal answers counts all of their rows, and a silent neighbour none."""
+    monkeypatch.setattr("langnorm.norms.online.WARM_UP", 1)
+    chat = ChatLangNorm(engine=abacus_engine, **SHORT)
+    replies = chat.batch(["What is 3 + 4?", "Hello!", "12 * 3"], norms="tokens")
+    chat.invoke("Hello!", norms="off")
+    rows = [NormTrace.from_message(reply).token_norms for reply in replies]
+    snapshot = abacus_engine.statistics.snapshot((9, 10))
+    assert snapshot.num_samples == sum(map(len, rows))
+    assert snapshot.quantile(1.0).tolist() == pytest.approx([max(r[i] for row in rows for r in row) for i in (0, 1)])
+
+
+def test_intensity_is_there_once_enough_was_seen(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a profile, a model is compared with itself so far."""
+    monkeypatch.setattr("langnorm.norms.online.WARM_UP", 3)
+    chat = ChatLangNorm(engine=abacus_engine, **SHORT)
+    first, second = (NormTrace.from_message(chat.invoke("What is 3 + 4?")) for _ in range(2))
+    assert (first.intensity, first.profile, first.thresholds) == (None, None, None)
+    assert second.intensity == pytest.approx(0.5, abs=0.1)
+    assert second.profile == "online"
+
+
+def test_the_place_in_a_batch_does_not_matter(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two run one after the other; all of their requests compare with what was there before."""
+    monkeypatch.setattr("langnorm.norms.online.WARM_UP", 3)
+    chat = ChatLangNorm(engine=abacus_engine, max_batch_size=2, **SHORT)
+    chat.invoke("Tell me a joke.")
+    for replies in (chat.batch(["What is 3 + 4?"] * 6), asyncio.run(chat.abatch(["What is 3 + 4?"] * 6))):
+        traces = [NormTrace.from_message(reply) for reply in replies]
+        assert len({trace.intensity for trace in traces}) == 1
+        assert traces[0].intensity is not None
