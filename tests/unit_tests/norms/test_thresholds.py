@@ -11,7 +11,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
@@ -263,7 +263,6 @@ class TestPSquare:
             assert estimates[:5].count(None) == 4
             assert estimates == p_square(column, q)
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 6).map(float), max_size=60), st.sampled_from([0.25, 0.75]))
     def test_ties_take_the_branches_of_the_oracle(self, samples, q) -> None:
         """Samples that equal a marker are counted in the cell that the paper says."""
