@@ -2,10 +2,10 @@
 
 A call goes through four steps, the same for invoke, stream and their asynchronous twins:
 
-    settings   constructor fields, overridden by what the call gives      `_settings`
+    settings   constructor fields, overridden by what the call gives      `settings.call_settings`
     prompt     messages through the model's chat template                 `messages.render_prompt`
     request    what the engine needs                                      `_prepare`
-    message    text, reasoning, usage, norms                              `messages.closing_fields`
+    message    text, reasoning, usage, norms                              `results`, `messages`
 """
 
 from __future__ import annotations
@@ -13,53 +13,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from langnorm.abacus import CONTEXT_LENGTH
-from langnorm.engines.base import Delta, Engine, Request, Response
+from langnorm.engines.base import Engine, Request
 from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
-from langnorm.errors import OptionError, closest
-from langnorm.messages import Prompt, Recording, closing_fields, render_prompt, to_message
-from langnorm.norms.baseline import AUTO, LOW_BELOW, Baseline, baseline_for, check_profile
-from langnorm.norms.layers import select_layers
-from langnorm.norms.thresholds import threshold_rule
-from langnorm.options import Sampling
-from langnorm.steps import get_splitter
-from langnorm.text import ReasoningSplitter, Segment
-
-_SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
-_NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
-_CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", *_NORM_NAMES, "timeout", "max_batch_size")
-_ACCEPTED_NAMES = ("stream", "profile")  # LangChain's own need nothing done; `profile` is told apart
-_NORMS = ("off", "steps", "tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One prepared call."""
-
-    engine: Engine
-    prompt: Prompt
-    request: Request
-    recording: Recording | None
-    model_name: str
-
-    def closing(self, completion: Any) -> dict[str, Any]:
-        return closing_fields(self.prompt, completion, recording=self.recording, model_name=self.model_name)
-
-    def result(self, response: Response) -> ChatResult:
-        messages = [to_message(self.prompt, c, self.closing(c)) for c in response.completions]
-        return ChatResult(generations=[_generation(message) for message in messages])
+from langnorm.errors import OptionError
+from langnorm.messages import render_prompt
+from langnorm.norms.baseline import AUTO, LOW_BELOW
+from langnorm.results import Chunks, PreparedCall
+from langnorm.settings import CALL_NAMES, call_settings, check_known, recording_of, sampling_of, told_apart
 
 
 class ChatLangNorm(BaseChatModel):
@@ -78,7 +50,8 @@ class ChatLangNorm(BaseChatModel):
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
             ``layers_path`` and ``chat_template`` for models that need them.
         temperature, top_p, top_k, min_p, repetition_penalty: Sampling; by default what the model's own generation
-            configuration says. ``temperature=0`` is greedy.
+            configuration says. ``temperature=0`` is greedy. Where that configuration samples and names no ``top_k``,
+            all tokens stay possible; transformers' ``generate`` would keep 50.
         max_tokens: Most tokens to generate; by default as many as the context holds.
         stop, seed, n: Stop texts, seed, and number of completions per call.
         enable_thinking: Whether the model may reason before it answers, where its template knows of that.
@@ -157,8 +130,8 @@ class ChatLangNorm(BaseChatModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     def __init__(self, **fields: Any) -> None:
-        _check_known(fields, [*type(self).model_fields], type(self).__name__)
-        fields = _told_apart(fields)
+        check_known(fields, [*type(self).model_fields], type(self).__name__)
+        fields = told_apart(fields)
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -181,7 +154,7 @@ class ChatLangNorm(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes an answer: two models with different keys never share a cached one."""
-        names = ("model_kwargs", *(name for name in _CALL_NAMES if name not in ("timeout", "max_batch_size")))
+        names = ("model_kwargs", *(name for name in CALL_NAMES if name not in ("timeout", "max_batch_size")))
         engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
         # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
         return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
@@ -193,32 +166,8 @@ class ChatLangNorm(BaseChatModel):
         return params
 
     def _settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields, overridden by what a call gives, all checked as far as that needs no model."""
-        _check_known(given, [*_CALL_NAMES, *_ACCEPTED_NAMES], "This call")
-        given = _told_apart(given)
-        settings = {name: given.get(name, getattr(self, name)) for name in _CALL_NAMES}
-        if settings["norms"] not in _NORMS:
-            hint = closest(str(settings["norms"]), _NORMS)
-            msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'
-            raise OptionError(msg)
-        timeout = settings["timeout"]
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
-            msg = f"`timeout={timeout!r}` is not allowed. Use seconds above 0, or None for no limit."
-            raise OptionError(msg)
-        if not isinstance(settings["max_batch_size"], int) or settings["max_batch_size"] < 1:
-            msg = f"`max_batch_size={settings['max_batch_size']!r}` is not allowed. Use 1 or above."
-            raise OptionError(msg)
-        if not isinstance(settings["model"], str) or not settings["model"]:
-            msg = f'`model={settings["model"]!r}` is not allowed. Use a folder or a name, such as `"abacus"`.'
-            raise OptionError(msg)
-        if isinstance(settings["layers"], str):
-            select_layers(settings["layers"], 1)  # type: ignore[arg-type]  # this is the check
-        check_profile(settings["norm_profile"])
-        get_splitter(settings["step_splitter"])
-        settings["threshold"] = threshold_rule(settings["threshold"])
-        Baseline(low_below=settings["low_below"])
-        _sampling(settings, {})
-        return settings
+        """Return the fields, overridden by what a call gives."""
+        return call_settings(given, lambda name: getattr(self, name))
 
     def _resolve_model_profile(self) -> ModelProfile:
         profile = ModelProfile(text_inputs=True, text_outputs=True, image_inputs=False, audio_inputs=False)
@@ -242,21 +191,21 @@ class ChatLangNorm(BaseChatModel):
 
     def samples(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
-        return _sampling(self._settings({}), _defaults(self.loaded_engine())).temperature > 0
+        return sampling_of(self._settings({}), self.loaded_engine()).temperature > 0
 
-    def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> _Call:
+    def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> PreparedCall:
         settings = self._settings(given | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings["model"])
         prompt = render_prompt(engine.tokenizer, messages, enable_thinking=settings["enable_thinking"])
-        recording = _recording(settings, engine)
+        recording = recording_of(settings, engine)
         request = Request(
             prompt_ids=prompt.ids,
-            sampling=_sampling(settings, _defaults(engine)),
+            sampling=sampling_of(settings, engine),
             layers=recording.layers if recording else (),
             max_batch_size=settings["max_batch_size"],
             timeout=settings["timeout"],
         )
-        return _Call(engine, prompt, request, recording, settings["model"])
+        return PreparedCall(engine, prompt, request, recording, settings["model"])
 
     def _generate(
         self,
@@ -286,7 +235,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call = self._prepare(messages, stop, kwargs | {"n": 1})
-        chunks = _Chunks(call)
+        chunks = Chunks(call)
         deltas = call.engine.stream(call.request)
         try:
             for delta in deltas:
@@ -305,7 +254,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = await asyncio.to_thread(self._prepare, messages, stop, kwargs | {"n": 1})
-        chunks = _Chunks(call)
+        chunks = Chunks(call)
         deltas = call.engine.astream(call.request)
         try:
             async for delta in deltas:
@@ -348,86 +297,15 @@ class ChatLangNorm(BaseChatModel):
         return _together(self.loaded_engine(given.get("model")), num_inputs)
 
 
-class _Chunks:
-    """Turns what an engine streams into chunks; the last one carries everything that is said once."""
-
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-        self._splitter = ReasoningSplitter(is_thinking=call.prompt.is_thinking)
-
-    def of(self, delta: Delta) -> Iterator[ChatGenerationChunk]:
-        segments = [s for token, piece in delta.pieces for s in self._splitter.feed(token, piece)]
-        if delta.completion:
-            segments += self._splitter.finish()
-        yield from map(_text_chunk, segments)
-        if delta.completion:
-            closing = self._call.closing(delta.completion)
-            message = AIMessageChunk(content="", chunk_position="last", **closing)
-            info = {"finish_reason": delta.completion.finish_reason}
-            yield ChatGenerationChunk(message=message, generation_info=info)
-
-
-def _text_chunk(segment: Segment) -> ChatGenerationChunk:
-    if segment.part == "reasoning":
-        message = AIMessageChunk(content="", additional_kwargs={"reasoning_content": segment.text})
-    else:
-        message = AIMessageChunk(content=segment.text)
-    return ChatGenerationChunk(message=message)
-
-
-def _generation(message: AIMessage) -> ChatGeneration:
-    info = {"finish_reason": message.response_metadata["finish_reason"]}
-    return ChatGeneration(message=message, generation_info=info)
-
-
 @contextmanager
 def _together(engine: Engine, num_inputs: int) -> Iterator[None]:
     with engine.expect(num_inputs), engine.statistics.frozen():
         yield
 
 
-def _recording(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
-    if settings["norms"] == "off":
-        return None
-    layers = select_layers(settings["layers"], engine.num_layers)
-    baseline = baseline_for(
-        engine,
-        layers,
-        profile=settings["norm_profile"],
-        rule=settings["threshold"],
-        low_below=settings["low_below"],
-    )
-    return Recording(settings["norms"], layers, get_splitter(settings["step_splitter"]), baseline)
-
-
-def _told_apart(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with a `profile` that is about norms under its own name.
-
-    A dict is LangChain's description of a model's abilities.
-    """
-    fields = dict(given)
-    if "profile" in fields and not isinstance(fields["profile"], dict):
-        fields["norm_profile"] = fields.pop("profile")
-    return fields
-
-
 def _wide(configs: list[RunnableConfig], max_batch_size: int) -> list[RunnableConfig]:
     """Return the configs with room for a whole batch of threads, where the caller set no limit."""
     return [{"max_concurrency": max_batch_size, **config} for config in configs]
-
-
-def _defaults(engine: Engine) -> dict[str, Any]:
-    """Return what the model's own generation configuration says of sampling."""
-    config = engine.generation_config
-    found = {name: getattr(config, name, None) for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
-    found["temperature"] = (config.temperature if config.temperature is not None else 1.0) if config.do_sample else 0.0
-    found["max_tokens"] = config.max_new_tokens
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _sampling(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sampling:
-    given = {name: settings[name] for name in _SAMPLING_NAMES if settings[name] is not None}
-    return Sampling(**(dict(defaults) | given))
 
 
 def _option_error(error: ValidationError) -> OptionError:
@@ -438,11 +316,3 @@ def _option_error(error: ValidationError) -> OptionError:
         return original
     name = ".".join(map(str, first["loc"]))
     return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
-
-
-def _check_known(given: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    for name in given:
-        if name not in allowed:
-            hint = closest(name, allowed) or f" Use one of: {', '.join(allowed)}."
-            msg = f"{where} has no option `{name}`.{hint}"
-            raise OptionError(msg)

@@ -77,7 +77,7 @@ async def test_batches_give_what_single_calls_give(chat: ChatLangNorm) -> None:
 
 def test_a_batch_is_one_padded_batch(chat: ChatLangNorm, monkeypatch: pytest.MonkeyPatch) -> None:
     """All inputs of `batch` share forward passes, up to `max_batch_size` of them."""
-    engine: Any = chat._engine()
+    engine: Any = chat.loaded_engine()
     sizes: list[int] = []
     run = engine._batcher._run
     monkeypatch.setattr(engine._batcher, "_run", lambda rows: sizes.append(len(rows)) or run(rows))
@@ -175,7 +175,7 @@ def test_fields_are_configurable(chat: ChatLangNorm) -> None:
     runnable = chat.configurable_fields(norms=ConfigurableField(id="norms"))
     message = runnable.with_config(configurable={"norms": "off"}).invoke("Hi!")
     assert "langnorm" not in message.response_metadata
-    assert ChatLangNorm(temperature=0)._engine() is chat._engine()
+    assert ChatLangNorm(temperature=0).loaded_engine() is chat.loaded_engine()
 
 
 def test_a_chat_model_can_be_pickled(chat: ChatLangNorm) -> None:

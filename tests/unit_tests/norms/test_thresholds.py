@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
+from langnorm.norms.p_square import PSquare
 from langnorm.norms.sketch import QuantileSketch
 from langnorm.norms.thresholds import (
     FixedThreshold,
     IQRThreshold,
-    PSquare,
     QuantileThreshold,
     ReferenceEstimator,
     ReferenceThreshold,

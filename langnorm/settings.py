@@ -1,0 +1,123 @@
+"""The options of a call: their names, their checks, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from langnorm.engines.base import Engine
+from langnorm.errors import OptionError, closest
+from langnorm.messages import Recording
+from langnorm.norms.baseline import Baseline, baseline_for, check_profile
+from langnorm.norms.layers import select_layers
+from langnorm.norms.thresholds import threshold_rule
+from langnorm.options import Sampling
+from langnorm.steps import get_splitter
+
+_SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
+_NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
+CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", *_NORM_NAMES, "timeout", "max_batch_size")
+"""What a call may set, as it may be set in the constructor."""
+
+_ACCEPTED_NAMES = ("stream", "profile")  # LangChain's own need nothing done; `profile` is told apart
+_NORMS = ("off", "steps", "tokens")
+
+
+def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> dict[str, Any]:
+    """Return all options of a call, checked as far as that needs no model.
+
+    Args:
+        given: What the call sets.
+        default: Returns the value of an option that it does not set.
+
+    Raises:
+        OptionError: An option is unknown, or its value is not allowed.
+    """
+    check_known(given, [*CALL_NAMES, *_ACCEPTED_NAMES], "This call")
+    given = told_apart(given)
+    settings = {name: given[name] if name in given else default(name) for name in CALL_NAMES}
+    if settings["norms"] not in _NORMS:
+        hint = closest(str(settings["norms"]), _NORMS)
+        msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'
+        raise OptionError(msg)
+    timeout = settings["timeout"]
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        msg = f"`timeout={timeout!r}` is not allowed. Use seconds above 0, or None for no limit."
+        raise OptionError(msg)
+    if not isinstance(settings["max_batch_size"], int) or settings["max_batch_size"] < 1:
+        msg = f"`max_batch_size={settings['max_batch_size']!r}` is not allowed. Use 1 or above."
+        raise OptionError(msg)
+    if not isinstance(settings["model"], str) or not settings["model"]:
+        msg = f'`model={settings["model"]!r}` is not allowed. Use a folder or a name, such as `"abacus"`.'
+        raise OptionError(msg)
+    if isinstance(settings["layers"], str):
+        select_layers(settings["layers"], 1)  # type: ignore[arg-type]  # this is the check
+    check_profile(settings["norm_profile"])
+    get_splitter(settings["step_splitter"])
+    settings["threshold"] = threshold_rule(settings["threshold"])
+    Baseline(low_below=settings["low_below"])
+    _sampling(settings, {})
+    return settings
+
+
+def sampling_of(settings: Mapping[str, Any], engine: Engine) -> Sampling:
+    """Return how a call samples: what it says, and for the rest what the model's own generation configuration says.
+
+    Raises:
+        OptionError: A value is not allowed.
+    """
+    return _sampling(settings, _defaults(engine))
+
+
+def _defaults(engine: Engine) -> dict[str, Any]:
+    """Return what the model's own generation configuration says of sampling."""
+    config = engine.generation_config
+    found = {name: getattr(config, name, None) for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
+    found["temperature"] = (config.temperature if config.temperature is not None else 1.0) if config.do_sample else 0.0
+    found["max_tokens"] = config.max_new_tokens
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _sampling(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sampling:
+    given = {name: settings[name] for name in _SAMPLING_NAMES if settings[name] is not None}
+    return Sampling(**(dict(defaults) | given))
+
+
+def recording_of(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
+    """Return what a call records and compares with, or None where norms are off.
+
+    Raises:
+        OptionError: A layer is outside the model, or the profile is of another one.
+    """
+    if settings["norms"] == "off":
+        return None
+    layers = select_layers(settings["layers"], engine.num_layers)
+    baseline = baseline_for(
+        engine,
+        layers,
+        profile=settings["norm_profile"],
+        rule=settings["threshold"],
+        low_below=settings["low_below"],
+    )
+    return Recording(settings["norms"], layers, get_splitter(settings["step_splitter"]), baseline)
+
+
+def told_apart(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with a `profile` that is about norms under its own name.
+
+    A dict is LangChain's description of a model's abilities.
+    """
+    fields = dict(given)
+    if "profile" in fields and not isinstance(fields["profile"], dict):
+        fields["norm_profile"] = fields.pop("profile")
+    return fields
+
+
+def check_known(given: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
+    """Raise `OptionError` with the closest name for an option that there is not."""
+    for name in given:
+        if name not in allowed:
+            hint = closest(name, allowed) or f" Use one of: {', '.join(allowed)}."
+            msg = f"{where} has no option `{name}`.{hint}"
+            raise OptionError(msg)
