@@ -184,13 +184,15 @@ def test_table_shows_every_step() -> None:
     head = "\n\n".join(filter(None, texts.values()))
     assert output.startswith(head + "\n\nstep  ")
     header, *rows = rows_of(output)
-    assert header == ["step", "kind", "tokens", "layer 9", "layer 10", "text"]
+    assert header == ["step", "kind", "tokens", "layer 9", "layer 10", "intensity", "low", "text"]
     assert len(rows) == len(trace.steps)
     for number, (row, step) in enumerate(zip(rows, trace.steps, strict=True), 1):
         assert row[:3] == [str(number), step.kind, f"{step.start}-{step.end}"]
         assert [float(cell) for cell in row[3:5]] == pytest.approx(step.mean, rel=1e-3)
+        assert float(row[5]) == pytest.approx(step.intensity, abs=0.005)
+        assert (row[6] == "low") is step.low
         span = " ".join(texts[step.kind][slice(*step.text_span)].split())
-        assert span.startswith(re.split(" {2,}", row[5])[0].removesuffix("…"))
+        assert span.startswith(re.split(" {2,}", row[-1])[0].removesuffix("…"))
     last = output.splitlines()[-1]
     assert re.match(rf"abacus: {trace.tokens} tokens? in [\d.]+ s \([\d.]+ tokens/s\)", last)
 
