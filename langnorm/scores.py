@@ -1,0 +1,438 @@
+"""Numbers by which sampled responses to one prompt are ranked; a higher score is a better rank.
+
+In the formulas n_t is the norm of token t at one layer, tau that layer's threshold, p_t the probability of token t
+and T the number of tokens. Tokens that were never run (the last one) and attention sinks count nowhere: t runs over
+the rows that are left. The late tokens are the last ceil(0.3 T) of them.
+
+A score of norms has one value per layer. Norms grow with depth, so they are never averaged as they are: every layer is
+standardised over the candidates of the prompt first. Scores without layers are returned as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langnorm.errors import OptionError, closest
+
+if TYPE_CHECKING:
+    from langnorm.trace import NormTrace
+
+FloatArray = NDArray[np.float64]
+
+DEFAULT_SCORE = "late_rate"
+
+LENGTH_WARNING = 0.8
+"""Above this |rho| of `length_correlation`, a score ranks by length more than by anything else."""
+
+# Candidates that differ by less than this share of the largest value differ by rounding only.
+_SPREAD_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a score sees of one response.
+
+    Attributes:
+        norms: R rows, one per token that was run, of L norms.
+        layers: The L indices of the layers that were read.
+        thresholds: One tau per layer, or None when there are none.
+        sinks: Indices of the rows of attention-sink tokens. No score of norms sees them.
+        steps: The [start, end) token ranges of the steps; row i is token i.
+        logprobs: Log-probability of every generated token, or None when it was not recorded.
+
+    Raises:
+        OptionError: The norms or thresholds do not fit the layers, or a sink is not a row.
+    """
+
+    norms: Sequence[Sequence[float]]
+    layers: Sequence[int]
+    thresholds: Sequence[float] | None = None
+    sinks: Sequence[int] = ()
+    steps: Sequence[tuple[int, int]] = ()
+    logprobs: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        num_layers = len(self.layers)
+        if any(len(row) != num_layers for row in self.norms):
+            msg = f"A row of `norms` does not fit the layers. Give `{num_layers}` norms in each, one per layer."
+            raise OptionError(msg)
+        if self.thresholds is not None and (len(self.thresholds) != num_layers or not _is_finite(self.tau)):
+            msg = f"`thresholds={self.thresholds!r}` do not fit. Give `{num_layers}` finite numbers, one per layer."
+            raise OptionError(msg)
+        if any(not 0 <= sink < len(self.norms) for sink in self.sinks):
+            msg = f"`sinks={self.sinks!r}` are not all rows. Use indices from 0 and below `{len(self.norms)}`."
+            raise OptionError(msg)
+
+    @property
+    def rows(self) -> FloatArray:
+        """The norms (T, L) without those of sinks."""
+        return self._rows(0, len(self.norms))
+
+    @property
+    def late_rows(self) -> FloatArray:
+        """The last ceil(0.3 T) of `rows`: at least one, unless there is none at all."""
+        rows = self.rows
+        # In integers: 0.3 is not exact in binary, and ceil would now and then take one row more.
+        return rows[len(rows) - (3 * len(rows) + 9) // 10 :]
+
+    @property
+    def step_rows(self) -> list[FloatArray]:
+        """The norms (tokens, L) of every step that has any; all of them as one step when no step has any."""
+        return [rows for start, end in self.steps if len(rows := self._rows(start, end))] or [self.rows]
+
+    @property
+    def tau(self) -> FloatArray:
+        """The thresholds (L,).
+
+        Raises:
+            OptionError: There are none.
+        """
+        if self.thresholds is None:
+            msg = (
+                "This score compares norms with thresholds, and the response has none. Calibrate a NormProfile, pass "
+                "a fixed threshold per layer, or use a score without thresholds such as `mean`."
+            )
+            raise OptionError(msg)
+        return np.asarray(self.thresholds, dtype=np.float64)
+
+    @property
+    def token_logprobs(self) -> FloatArray:
+        """The log-probabilities (generated tokens,), sinks included: their probability is as good as any.
+
+        Raises:
+            OptionError: They were not recorded.
+        """
+        if self.logprobs is None:
+            msg = "This score reads log-probabilities, and the response has none. Generate with `logprobs=True`."
+            raise OptionError(msg)
+        return np.asarray(self.logprobs, dtype=np.float64)
+
+    def _rows(self, start: int, end: int) -> FloatArray:
+        sinks = set(self.sinks)
+        kept = [row for i, row in enumerate(self.norms[start:end], start) if i not in sinks]
+        return np.asarray(kept, dtype=np.float64).reshape(len(kept), len(self.layers))
+
+
+def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None) -> Sample:
+    """Return what scores see of the response whose trace this is.
+
+    Raises:
+        OptionError: The trace has no norms of tokens.
+    """
+    if trace.token_norms is None:
+        msg = 'Scores need the norms of every token, and this trace has none. Ask the model with `norms="tokens"`.'
+        raise OptionError(msg)
+    return Sample(
+        norms=trace.token_norms,
+        layers=trace.layers,
+        thresholds=trace.thresholds,
+        sinks=trace.sinks,
+        steps=tuple((step.start, step.end) for step in trace.steps),
+        logprobs=logprobs,
+    )
+
+
+ScoreFunction = Callable[[Sample], ArrayLike | None]
+"""Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A score and what it asks for.
+
+    Attributes:
+        name: Its name in `SCORES`.
+        function: Computes it.
+        summary: One line for listings.
+        needs_norms: Whether a response without a row cannot be scored.
+        needs_thresholds: Whether it compares norms with thresholds.
+        needs_logprobs: Whether it reads log-probabilities.
+        is_length_robust: Whether its expectation is the same for short and long responses of the same kind of tokens.
+    """
+
+    name: str
+    function: ScoreFunction
+    summary: str = ""
+    needs_norms: bool = True
+    needs_thresholds: bool = False
+    needs_logprobs: bool = False
+    is_length_robust: bool = False
+
+
+_scores: dict[str, Score] = {}
+_aliases: dict[str, str] = {}
+
+SCORES: Mapping[str, Score] = MappingProxyType(_scores)
+"""All scores by name, in the order in which they were registered."""
+
+
+def register(name: str, *, alias: str | None = None, **needs: bool) -> Callable[[ScoreFunction], ScoreFunction]:
+    """Return a decorator that lists a function in `SCORES`; `needs` are the flags of `Score`.
+
+    Raises:
+        OptionError: The name or the alias is taken.
+    """
+
+    def listed(function: ScoreFunction) -> ScoreFunction:
+        if taken := {name, alias} & {*_scores, *_aliases}:
+            msg = f"There is a score `{taken.pop()}` already. Register `{name}` under other names."
+            raise OptionError(msg)
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        _scores[name] = Score(name=name, function=function, summary=summary, **needs)
+        if alias is not None:
+            _aliases[alias] = name
+        return function
+
+    return listed
+
+
+def get_score(score: str | Score | ScoreFunction) -> Score:
+    """Return the score of this name or letter, or one that calls the given function.
+
+    Raises:
+        OptionError: There is no score of this name.
+    """
+    if isinstance(score, Score):
+        return score
+    if callable(score):
+        return Score(name=getattr(score, "__name__", repr(score)), function=score, needs_norms=False)
+    name = _aliases.get(score, score) if isinstance(score, str) else ""
+    if name not in _scores:
+        allowed = ", ".join(f"`{known}`" for known in _scores)
+        msg = f"There is no score `{score}`. Use {allowed} or a function of a Sample."
+        raise OptionError(msg + closest(str(score), [*_scores, *_aliases]))
+    return _scores[name]
+
+
+def per_layer(score: str | Score | ScoreFunction, sample: Sample) -> FloatArray:
+    """Return the score of one response before layers are combined.
+
+    Returns:
+        An array (L,), or () for a score without layers. It is NaN when the response cannot be scored: it has no row
+        but those of sinks, no token, or a value that is not finite; or the function returned None.
+
+    Raises:
+        OptionError: There is no such score, it needs thresholds or log-probabilities that are missing, or its function
+            returned something else than finite numbers, one or L of them.
+    """
+    score = get_score(score)
+    needed = [sample.rows] if score.needs_norms else []
+    needed += [sample.tau] if score.needs_thresholds else []
+    needed += [sample.token_logprobs] if score.needs_logprobs else []
+    if not all(values.size and _is_finite(values) for values in needed):
+        return np.full(len(sample.layers) if score.needs_norms else (), np.nan)
+    result = score.function(sample)
+    if result is None:
+        return np.full((), np.nan)
+    num_layers = len(sample.layers)
+    try:
+        values = np.asarray(result, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.full((), np.nan)
+    if values.shape not in {(), (num_layers,)} or not _is_finite(values):
+        msg = (
+            f"The score `{score.name}` returned `{reprlib.repr(result)}`. Return a finite number, `{num_layers}` of "
+            "them (one per layer), or None for a response that cannot be scored."
+        )
+        raise OptionError(msg)
+    return values
+
+
+def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample]) -> list[float | None]:
+    """Return the scores of the candidates for one prompt, in their order.
+
+    A score with layers is standardised per layer over the candidates (population standard deviation; a layer where
+    all candidates agree contributes 0) and averaged over the layers, so that no layer outweighs another. It compares
+    candidates of this prompt only: a single one has 0. A score without layers is returned as it is.
+
+    Returns:
+        One number per candidate; None ranks last, for those that cannot be scored (see `per_layer`).
+
+    Raises:
+        OptionError: As `per_layer`; or the candidates have values for different layers.
+    """
+    score = get_score(score)
+    values = [per_layer(score, sample) for sample in samples]
+    scored = [i for i, value in enumerate(values) if _is_finite(value)]
+    if len({(values[i].shape, tuple(samples[i].layers) if values[i].ndim else None) for i in scored}) > 1:
+        msg = (
+            f"The score `{score.name}` has values for different layers in different candidates. Read the same layers "
+            "in all of them, and return a number for each response or L numbers for each."
+        )
+        raise OptionError(msg)
+    found: list[float | None] = [None] * len(samples)
+    if scored:
+        table = np.stack([values[i] for i in scored])  # (candidates, L) or (candidates,)
+        combined = _standardised(table).mean(axis=1) if table.ndim > 1 else table
+        for i, value in zip(scored, combined.tolist(), strict=True):
+            found[i] = value
+    return found
+
+
+def length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
+    """Return Spearman's rho between the scores of the candidates for one prompt and their lengths.
+
+    Candidates without a score are left out. Ties share the average of their ranks.
+
+    Returns:
+        -1 to 1, or None where it says nothing: fewer than three scores (two are always in line), or all scores or all
+        lengths the same.
+    """
+    pairs = [(value, length) for value, length in zip(scores, lengths, strict=True) if value is not None]
+    if len(pairs) < 3:
+        return None
+    ranks = np.stack([_ranks(np.asarray(column, dtype=np.float64)) for column in zip(*pairs, strict=True)])
+    return None if (np.ptp(ranks, axis=1) == 0).any() else float(np.asarray(np.corrcoef(ranks))[0, 1])
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Return the ranks from 1, ties averaged."""
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+
+
+def _standardised(table: FloatArray) -> FloatArray:
+    """Return the z-scores of each column, 0 where its values are the same."""
+    has_spread = np.ptp(table, axis=0) > _SPREAD_TOLERANCE * np.abs(table).max(axis=0)
+    return np.where(has_spread, table - table.mean(axis=0), 0) / np.where(has_spread, table.std(axis=0), 1)
+
+
+def _is_finite(values: FloatArray) -> bool:
+    return bool(np.isfinite(values).all())
+
+
+@register("sum", alias="A")
+def total(sample: Sample) -> FloatArray:
+    """Total norm.
+
+    A = sum_t n_t, 0 and above. Grows in proportion to length. Source: arXiv 2606.06188.
+    """
+    return _sum(sample.rows)
+
+
+@register("area", alias="B", needs_thresholds=True)
+def area(sample: Sample) -> FloatArray:
+    """Area of the norms above the threshold.
+
+    B = sum_t max(0, n_t - tau), 0 and above. Grows in proportion to length. Source: arXiv 2606.06188.
+    """
+    return _sum(_excess(sample.rows, sample))
+
+
+@register("count", alias="C", needs_thresholds=True)
+def count(sample: Sample) -> FloatArray:
+    """Number of tokens with a norm above the threshold.
+
+    C = #{t : n_t > tau}, 0 to T. Grows in proportion to length. Source: arXiv 2606.06188.
+    """
+    return _sum(sample.rows > sample.tau)
+
+
+@register("late", alias="D", needs_thresholds=True)
+def late_area(sample: Sample) -> FloatArray:
+    """Area of the norms above the threshold, late tokens only.
+
+    D = B over the late tokens, 0 and above. Grows in proportion to length. Source: arXiv 2606.06188, which says the
+    last 30 % of the tokens; that part of a token counts as a whole one is ours.
+    """
+    return _sum(_excess(sample.late_rows, sample))
+
+
+@register("mean", is_length_robust=True)
+def mean(sample: Sample) -> FloatArray:
+    """Mean norm.
+
+    A / T, 0 and above. Does not depend on length. Source: A of arXiv 2606.06188, per token.
+    """
+    return _mean(sample.rows)
+
+
+@register("area_per_token", needs_thresholds=True, is_length_robust=True)
+def area_per_token(sample: Sample) -> FloatArray:
+    """Mean excess of the norms over the threshold.
+
+    B / T, 0 and above. Does not depend on length. Source: B of arXiv 2606.06188, per token.
+    """
+    return _mean(_excess(sample.rows, sample))
+
+
+@register("rate", needs_thresholds=True, is_length_robust=True)
+def rate(sample: Sample) -> FloatArray:
+    """Share of the tokens with a norm above the threshold.
+
+    C / T, 0 to 1. Does not depend on length. Source: C of arXiv 2606.06188, per token.
+    """
+    return _mean(sample.rows > sample.tau)
+
+
+@register("late_rate", needs_thresholds=True, is_length_robust=True)
+def late_rate(sample: Sample) -> FloatArray:
+    """Share of the late tokens with a norm above the threshold.
+
+    C / T over the late tokens, 0 to 1. Does not depend on length. Source: C and D of arXiv 2606.06188, per token.
+    """
+    return _mean(sample.late_rows > sample.tau)
+
+
+@register("p90", is_length_robust=True)
+def p90(sample: Sample) -> FloatArray:
+    """90th percentile of the norms.
+
+    The value at index 0.9 (T - 1) of the sorted norms, interpolated linearly between its neighbours; 0 and above. Does
+    not depend on length but for very short responses, where it is lower. Source: a robust maximum; ours.
+    """
+    return np.quantile(sample.rows, 0.9, axis=0)
+
+
+@register("min_step")
+def min_step(sample: Sample) -> FloatArray:
+    """Lowest mean norm of a step.
+
+    min over steps s of mean_{t in s} n_t, 0 and above; without steps the mean norm. A minimum over more steps is
+    lower, so it falls with length: slower than sums grow, and in the other direction. Source: ours, after the lowest
+    group confidence of arXiv 2508.15260.
+    """
+    return np.asarray(np.min([_mean(rows) for rows in sample.step_rows], axis=0))
+
+
+@register("mean_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)
+def mean_logprob(sample: Sample) -> float:
+    """Mean log-probability of the tokens, without norms.
+
+    sum_t ln p_t / T over all generated tokens, up to 0. Does not depend on length. Source: the usual baseline.
+    """
+    return float(sample.token_logprobs.mean())
+
+
+@register("lowest_window", needs_norms=False, needs_logprobs=True)
+def lowest_window(sample: Sample, window: int = 64) -> float:
+    """Lowest mean log-probability of a window of 64 tokens, without norms.
+
+    min over windows w of `window` consecutive tokens of mean_{t in w} ln p_t, up to 0; a shorter response is one
+    window. A minimum over more windows is lower, so it falls with length. Source: after the lowest group confidence
+    of DeepConf, arXiv 2508.15260. There the confidence of a token is the negative mean log-probability of the k most
+    likely tokens, in windows of 1024 or 2048 tokens; here it is the log-probability of the chosen token.
+    """
+    logprobs = sample.token_logprobs
+    windows = np.lib.stride_tricks.sliding_window_view(logprobs, min(window, len(logprobs)))  # (windows, tokens)
+    return float(windows.mean(axis=1).min())
+
+
+def _excess(rows: FloatArray, sample: Sample) -> FloatArray:
+    return np.maximum(0.0, rows - sample.tau)
+
+
+def _sum(rows: FloatArray | NDArray[np.bool_]) -> FloatArray:
+    return np.asarray(np.sum(rows, axis=0), dtype=np.float64)
+
+
+def _mean(rows: FloatArray | NDArray[np.bool_]) -> FloatArray:
+    return np.asarray(np.mean(rows, axis=0), dtype=np.float64)
