@@ -7,6 +7,7 @@ worker thread runs them; it starts with the first row and ends when none is left
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -65,25 +66,30 @@ class Batcher:
     def __init__(self, run: Callable[[Sequence[Row]], list[Completion]], name: str) -> None:
         self._run = run
         self._name = name
+        self.reset()
+        _batchers.add(self)
+
+    def reset(self) -> None:
+        """Forget all rows and the worker, without a word to either: in a forked process they are the parent's."""
         self._waiting: deque[Row] = deque()
         self._running: list[Row] = []
         self._announced: list[_Announcement] = []
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
-        _batchers.add(self)
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Queue rows; they are run in this order."""
         with self._changed:
+            if self._worker is None or not self._worker.is_alive():
+                # A daemon, so that leaving Python does not wait for an answer that nobody reads.
+                worker = threading.Thread(target=self._work, name=self._name, daemon=True)
+                worker.start()
+                self._worker = worker
             self._waiting.extend(rows)
             for announcement in self._announced:
                 if announcement.num_missing:
                     announcement.num_missing -= 1
                     break
-            if self._worker is None:
-                # A daemon, so that leaving Python does not wait for an answer that nobody reads.
-                self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._worker.start()
             self._changed.notify_all()
 
     @contextmanager
@@ -97,7 +103,8 @@ class Batcher:
         finally:
             with self._changed:
                 # Requests that never came (a cache had the answer) must not slow others down.
-                self._announced.remove(announcement)
+                if announcement in self._announced:  # a forked process has forgotten it
+                    self._announced.remove(announcement)
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -157,3 +164,13 @@ def _close_all() -> None:
     """End what is still running: Python must not take its threads down inside a forward pass."""
     for batcher in list(_batchers):
         batcher.close()
+
+
+def _reset_all() -> None:
+    """Let a forked process begin anew: it has copies of locks that are held by threads it does not have."""
+    for batcher in list(_batchers):
+        batcher.reset()
+
+
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    os.register_at_fork(after_in_child=_reset_all)

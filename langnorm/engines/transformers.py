@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import queue
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -271,7 +272,7 @@ class TransformersEngine:
     def _configured(self, config: GenerationConfig) -> Iterator[None]:
         """Put `config` in place of the model's own: given as an argument, it would be filled up from that one."""
         # Requests that are prepared meanwhile, on other threads, still see the model's own.
-        self._own_config = self._model.generation_config
+        self._own_config = self.generation_config  # in a fork amid a batch, the model still has that batch's
         self._model.generation_config = config
         try:
             yield
@@ -295,3 +296,8 @@ def _cancel(rows: Sequence[Sequence[Row]]) -> None:
     for group in rows:
         for row in group:
             row.cancel()
+
+
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    # OpenMP's threads stay behind in the parent, and whatever is computed on several would wait for them.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -301,6 +304,69 @@ def test_worker_does_not_keep_python_alive(runner) -> None:
     wait_until(lambda: len(runner.batches) == 1)
 
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == NAME)
+
+
+def test_worker_that_does_not_start_is_tried_again(runner, monkeypatch) -> None:
+    """When no thread can be started, the call fails, its rows are never run, and the next call works."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        runner.submit(0)
+
+    assert result(runner.submit(1)[0]) == 1
+    assert runner.batches == [[1]]
+
+
+FORK = """
+import os, signal, threading
+from langnorm.engines.base import Completion, Request
+from langnorm.engines.batching import Batcher, Row
+from langnorm.options import Sampling
+
+has_started, may_go_on = threading.Event(), threading.Event()
+
+def run(rows):
+    has_started.set()
+    assert os.getpid() != parent or may_go_on.wait(20)
+    return [Completion([os.getpid()], [""], "stop") for _ in rows]
+
+def submit():
+    row = Row(Request((1,), Sampling()), sample=0, seed=0)
+    batcher.submit([row])
+    return row.future
+
+def hold(lock):
+    with lock:
+        is_held.set()
+        may_go_on.wait(20)
+
+parent, batcher, is_held = os.getpid(), Batcher(run, name="parent"), threading.Event()
+running = submit()
+assert has_started.wait(20)
+waiting = submit()
+threading.Thread(target=hold, args=[batcher._changed]).start()
+assert is_held.wait(20)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    is_own = submit().result(10).token_ids == [os.getpid()]
+    os._exit(0 if is_own and not running.done() and not waiting.done() else 1)
+assert os.waitpid(child, 0)[1] == 0
+may_go_on.set()
+assert [running.result(10).token_ids, waiting.result(10).token_ids] == [[parent]] * 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_forked_process_has_a_worker_of_its_own() -> None:
+    """A child gets answers although the parent's worker was busy and its lock held, and the parent keeps its rows."""
+    done = subprocess.run([sys.executable, "-c", FORK], check=False, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_many_threads_lose_nothing(runner) -> None:
