@@ -19,6 +19,10 @@ Part = Literal["reasoning", "answer"]
 # Opening and closing marks of reasoning, by model family.
 THINKING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
 
+# Parts of the marks of tools, in lower case: the marks themselves (`<tool_call>`, `[TOOL_CALLS]`, `<|python_tag|>`,
+# `<start_function_call>`) are too many to list, and each new family brings others.
+_TOOL_MARKUP = ("tool", "function", "python_tag", "[args]", "[call_id]")
+
 
 class Detokenizer:
     """Decodes one sequence as its tokens arrive.
@@ -149,7 +153,11 @@ def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     markup = {tag for pair in THINKING_TAGS for tag in pair}
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return frozenset(i for i, token in special.items() if token not in markup and "tool" not in token.lower())
+    return frozenset(
+        i
+        for i, token in special.items()
+        if token not in markup and not any(part in token.lower() for part in _TOOL_MARKUP)
+    )
 
 
 @dataclass(frozen=True, slots=True)

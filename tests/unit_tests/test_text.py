@@ -108,7 +108,20 @@ def test_control_tokens_have_no_text(tokenizer) -> None:
     assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(marks)) == marks
 
 
-@pytest.mark.parametrize("mark", ["[TOOL_CALLS]", "<|tool_call>", "[THINK]", "</seed:think>"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|tool_call>",
+        "<|tool_call_begin|>",
+        "<｜tool▁calls▁begin｜>",
+        "<|python_tag|>",
+        "<start_function_call>",
+        "[THINK]",
+        "</seed:think>",
+    ],
+)
 def test_special_marks_of_other_families_keep_their_text(mark, tokenizer) -> None:
     """Marks of reasoning and tool calls are text also where a tokenizer calls them special."""
     tokenizer = copy.deepcopy(tokenizer)

@@ -313,9 +313,10 @@ def test_worker_that_does_not_start_is_tried_again(runner, monkeypatch) -> None:
         msg = "can't start new thread"
         raise RuntimeError(msg)
 
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="start new thread"):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        runner.submit(0)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            runner.submit(0)
 
     assert result(runner.submit(1)[0]) == 1
     assert runner.batches == [[1]]
