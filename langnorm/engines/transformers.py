@@ -106,7 +106,7 @@ class TransformersEngine:
         """Return the responses in the order of the requests, which share forward passes.
 
         Raises:
-            PromptError: A prompt is empty or does not fit into the context.
+            PromptError: A prompt is empty, does not fit into the context, or has a token that the model does not know.
             OptionError: A layer is outside the model.
             TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
@@ -195,6 +195,14 @@ class TransformersEngine:
     def _check(self, request: Request) -> None:
         if not request.prompt_ids:
             msg = "The prompt is empty. Give at least one message with text."
+            raise PromptError(msg)
+        num_tokens = self._model.get_input_embeddings().weight.size(0)
+        unknown = next((i for i in request.prompt_ids if not 0 <= i < num_tokens), None)
+        if unknown is not None:
+            msg = (
+                f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
+                "tokenizer that came with the model."
+            )
             raise PromptError(msg)
         length, limit = len(request.prompt_ids), self.context_length
         if limit is not None and length >= limit:

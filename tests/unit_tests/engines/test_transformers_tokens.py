@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import langnorm.abacus
 from langnorm.engines.base import Engine
+from langnorm.errors import PromptError
 from tests.calls import PROMPTS, answer, answers, ask, counted_passes, plain_tokens, tokens
 from tests.models import FAMILIES, NUM_LAYERS
 
@@ -208,6 +209,19 @@ def test_answer_ends_with_context(model_of, engine_of) -> None:
     for prompt, ids in zip(prompts, found, strict=True):
         assert len(prompt) + len(ids) == 40 or ids[-1] == ends
     assert [len(ids) for ids in found[:2]] == [9, 2]
+
+
+@pytest.mark.parametrize("unknown", [-1, 1023, 10**6])
+def test_token_outside_vocabulary_is_refused_before_any_compute(unknown, model_of, engine_of) -> None:
+    """A token id that the model lacks is an error that names it, and nothing of the call is run."""
+    fields = {"vocab_size": 1023}
+    with counted_passes(model_of("llama", **fields)) as passes:
+        with pytest.raises(PromptError, match=rf"token id `{unknown}`.*0 to 1022.*tokenizer"):
+            engine_of("llama", **fields).generate([ask(PROMPTS[0]), ask((5, unknown, 7))])
+        with pytest.raises(PromptError, match=f"`{unknown}`"):
+            next(engine_of("llama", **fields).stream(ask((5, unknown, 7))))
+
+    assert len(passes) == 0
 
 
 def test_large_batches_are_split_at_their_limit(model_of, engine_of) -> None:
