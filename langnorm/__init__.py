@@ -7,18 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
+    from langnorm.interventions.options import Recursion, Steering, Suppression
     from langnorm.norms.profile import NormProfile
     from langnorm.trace import NormStep, NormTrace
 
 __version__ = "0.1.0"
 
-__all__ = ["ChatLangNorm", "NormProfile", "NormStep", "NormTrace", "__version__"]
+__all__ = [
+    "ChatLangNorm",
+    "NormProfile",
+    "NormStep",
+    "NormTrace",
+    "Recursion",
+    "Steering",
+    "Suppression",
+    "__version__",
+]
 
 _MODULES = {
     "ChatLangNorm": "langnorm.chat_models",
     "NormProfile": "langnorm.norms.profile",
     "NormStep": "langnorm.trace",
     "NormTrace": "langnorm.trace",
+    "Recursion": "langnorm.interventions.options",
+    "Steering": "langnorm.interventions.options",
+    "Suppression": "langnorm.interventions.options",
 }
 
 

@@ -31,7 +31,7 @@ from langnorm.errors import OptionError
 from langnorm.messages import render_prompt
 from langnorm.norms.baseline import AUTO, LOW_BELOW
 from langnorm.results import Chunks, PreparedCall
-from langnorm.settings import CALL_NAMES, call_settings, check_known, recording_of, sampling_of, told_apart
+from langnorm.settings import CALL_NAMES, call_settings, check_known, plans_of, recording_of, sampling_of, told_apart
 
 
 class ChatLangNorm(BaseChatModel):
@@ -65,6 +65,9 @@ class ChatLangNorm(BaseChatModel):
         low_below: A step whose intensity is below this is low; 0.1 by default.
         step_splitter: ``"sentence"`` (default), ``"line"``, ``"paragraph"``, or a function from a text to the
             ``(start, end)`` offsets of its steps.
+        recursion: A ``Recursion`` or a dict of its fields: runs late layers again for tokens of high norm.
+        steering: A ``Steering`` or a dict: pulls slack states toward the sequence's own states of high norm.
+        suppression: A ``Suppression`` or a dict: shrinks states, to see whether their norm mattered.
         timeout: Most seconds that a call may take, its wait for its turn included.
         max_batch_size: Most sequences in one forward pass.
 
@@ -123,6 +126,9 @@ class ChatLangNorm(BaseChatModel):
     threshold: Any = "iqr"
     low_below: float = LOW_BELOW
     step_splitter: Any = "sentence"
+    recursion: Any = None
+    steering: Any = None
+    suppression: Any = None
     streaming: bool = False
     timeout: float | None = None
     max_batch_size: int = 16
@@ -204,6 +210,7 @@ class ChatLangNorm(BaseChatModel):
             layers=recording.layers if recording else (),
             max_batch_size=settings["max_batch_size"],
             timeout=settings["timeout"],
+            plans=plans_of(settings, engine),
         )
         return PreparedCall(engine, prompt, request, recording, settings["model"])
 

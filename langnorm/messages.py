@@ -197,6 +197,8 @@ def closing_fields(
         metadata[KEY] = trace.to_dict()
         if trace.token_norms is not None:
             extra[KEY] = {"token_norms": [list(row) for row in trace.token_norms]}
+    if completion.interventions:
+        metadata[KEY] = metadata.get(KEY, {}) | completion.interventions
     usage = UsageMetadata(
         input_tokens=len(prompt.ids),
         output_tokens=num_tokens,

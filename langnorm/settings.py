@@ -8,16 +8,23 @@ from typing import Any
 
 from langnorm.engines.base import Engine
 from langnorm.errors import OptionError, closest
+from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression, intervention
+from langnorm.interventions.plan import Plan, Plans
 from langnorm.messages import Recording
-from langnorm.norms.baseline import Baseline, baseline_for, check_profile
+from langnorm.norms.baseline import Baseline, baseline_for, check_profile, distribution_for
 from langnorm.norms.layers import select_layers
-from langnorm.norms.thresholds import threshold_rule
+from langnorm.norms.thresholds import threshold_rule, thresholds_of
 from langnorm.options import Sampling
 from langnorm.steps import get_splitter
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
 _NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
-CALL_NAMES = ("model", *_SAMPLING_NAMES, "enable_thinking", *_NORM_NAMES, "timeout", "max_batch_size")
+_INTERVENTIONS: dict[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
+CALL_NAMES = (
+    *("model", *_SAMPLING_NAMES, "enable_thinking"),
+    *(*_NORM_NAMES, *_INTERVENTIONS),
+    *("timeout", "max_batch_size"),
+)
 """What a call may set, as it may be set in the constructor."""
 
 _ACCEPTED_NAMES = ("stream", "profile")  # LangChain's own need nothing done; `profile` is told apart
@@ -57,6 +64,8 @@ def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> di
     get_splitter(settings["step_splitter"])
     settings["threshold"] = threshold_rule(settings["threshold"])
     Baseline(low_below=settings["low_below"])
+    for name, kind in _INTERVENTIONS.items():
+        settings[name] = intervention(kind, settings[name])
     _sampling(settings, {})
     return settings
 
@@ -101,6 +110,21 @@ def recording_of(settings: Mapping[str, Any], engine: Engine) -> Recording | Non
         low_below=settings["low_below"],
     )
     return Recording(settings["norms"], layers, get_splitter(settings["step_splitter"]), baseline)
+
+
+def plans_of(settings: Mapping[str, Any], engine: Engine) -> Plans:
+    """Return what a call does to its states, with thresholds from its profile or from what the engine has seen.
+
+    Raises:
+        OptionError: A layer is outside the model or has no threshold, or the profile is of another model.
+    """
+    found = {}
+    for name in _INTERVENTIONS:
+        if options := settings[name]:
+            layers = select_layers(options.layers, engine.num_layers)
+            distribution, _ = distribution_for(engine, layers, settings["norm_profile"])
+            found[name] = Plan(options, layers, thresholds_of(options.rule, layers, distribution))
+    return Plans(**found)
 
 
 def told_apart(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ KEY = "langnorm"
 
 _VERSION = 1
 _INTENSITY_DIGITS = 6
+_INTERVENTIONS = ("recursion", "steering", "suppression")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,9 @@ class NormTrace:
         sinks: Indices of the tokens that are attention sinks.
         profile: Name of the profile that the norms were compared with, `"online"`, or None.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
+        recursion: Thresholds, counts per layer, and the share of all layer passes that were extra, if there was any.
+        steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
+        suppression: Thresholds, and the number of shrunk states per layer, if there was suppression.
     """
 
     tokens: int
@@ -78,6 +82,9 @@ class NormTrace:
     sinks: tuple[int, ...] = ()
     profile: str | None = None
     token_norms: tuple[tuple[float, ...], ...] | None = None
+    recursion: dict[str, Any] | None = None
+    steering: dict[str, Any] | None = None
+    suppression: dict[str, Any] | None = None
 
     @property
     def low_steps(self) -> tuple[int, ...] | None:
@@ -139,6 +146,7 @@ class NormTrace:
             sinks=tuple(stored["sinks"]),
             profile=stored["profile"],
             token_norms=None if token_norms is None else tuple(map(tuple, token_norms)),
+            **{name: stored[name] for name in _INTERVENTIONS if name in stored},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +164,7 @@ class NormTrace:
             "trigger_rate": _by_layer(self.trigger_rate, self.layers),
             "sinks": list(self.sinks),
             "profile": self.profile,
-        }
+        } | {name: done for name in _INTERVENTIONS if (done := getattr(self, name)) is not None}
 
     def to_json(self) -> str:
         """Return the trace as one line of JSON, with the norms of tokens if it has them."""
@@ -295,7 +303,8 @@ def _not_a_trace(text: str) -> str:
 
 def _stored(message: BaseMessage) -> dict[str, Any] | None:
     metadata: dict[str, Any] = getattr(message, "response_metadata", None) or {}
-    return metadata.get(KEY) or None
+    stored: dict[str, Any] = metadata.get(KEY) or {}
+    return stored if "steps" in stored else None  # with norms off there are interventions alone
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...] | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from langnorm.interventions.plan import Plans
 from langnorm.options import Sampling
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Request:
         layers: Decoder layers whose norms are recorded; empty records none.
         max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
         timeout: Most seconds from now to the end, or None.
+        plans: What is done to its states on the way.
     """
 
     prompt_ids: tuple[int, ...]
@@ -35,6 +37,7 @@ class Request:
     layers: tuple[int, ...] = ()
     max_batch_size: int = 16
     timeout: float | None = None
+    plans: Plans = field(default_factory=Plans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class Completion:
         finish_reason: `"stop"` for an end-of-turn token or a stop text, `"length"` for `max_tokens`.
         norms: A row for each of the first T - 1 tokens with one norm per recorded layer. The last token is never
             run through the model.
+        interventions: What was done to its states, in plain JSON types, by the name of the intervention.
     """
 
     token_ids: list[int]
     pieces: list[str]
     finish_reason: FinishReason
     norms: list[list[float]] = field(default_factory=list)
+    interventions: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

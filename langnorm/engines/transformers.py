@@ -19,6 +19,8 @@ from langnorm.engines.base import Completion, Delta, Request, Response
 from langnorm.engines.batching import Batcher, Row
 from langnorm.engines.clock import Clock
 from langnorm.engines.identity import identity_of
+from langnorm.engines.intervening import Intervener
+from langnorm.engines.rerun import check_can_rerun
 from langnorm.engines.sampling import RowSampler
 from langnorm.engines.watching import RowWatcher
 from langnorm.errors import PromptError
@@ -213,6 +215,8 @@ class TransformersEngine:
             raise PromptError(msg)
         if request.layers:
             select_layers(request.layers, self.num_layers)
+        if recursion := request.plans.recursion:
+            check_can_rerun(self._model.config.get_text_config(), recursion.layers, recursion.options.block)
 
     def _limit(self, request: Request) -> int:
         limits = [request.sampling.max_tokens]
@@ -230,11 +234,9 @@ class TransformersEngine:
         input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
         limits = [self._limit(request) for request in requests]
         recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}))
-        sampler = RowSampler(
-            [r.sampling for r in requests],
-            [(row.seed, row.sample) for row in rows],
-            [len(r.prompt_ids) for r in requests],
-        )
+        seeds, lengths = [(row.seed, row.sample) for row in rows], [len(r.prompt_ids) for r in requests]
+        sampler = RowSampler([r.sampling for r in requests], seeds, lengths)
+        intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
 
         def norms_of(number: int, num_tokens: int) -> list[list[float]]:
             layers = requests[number].layers
@@ -243,9 +245,11 @@ class TransformersEngine:
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, number, columns].tolist()
 
-        watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill)
+        watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill,
+                             intervener if intervener.is_needed else None)  # fmt: skip
         config.max_new_tokens = max(limits)
-        with recorder.attached(self._layers), self._configured(config):
+        # The recorder comes last: it sees the states that flow on.
+        with intervener.attached(), recorder.attached(self._layers), self._configured(config):
             output = self._model.generate(
                 input_ids,
                 attention_mask=attention_mask,
@@ -255,8 +259,8 @@ class TransformersEngine:
         generated = output[:, input_ids.size(1) :].tolist()
         completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]
         if recorder.layers:
-            lengths = [len(c.token_ids) - 1 if c.norms else 0 for c in completions]
-            self._statistics.update(recorder.rows(), recorder.layers, lengths)
+            num_rows = [len(c.token_ids) - 1 if c.norms else 0 for c in completions]
+            self._statistics.update(recorder.rows(), recorder.layers, num_rows)
         return completions
 
     def _batch_config(self) -> GenerationConfig:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.engines.batching import Row
+    from langnorm.engines.intervening import Intervener
 
 
 class RowWatcher(StoppingCriteria):
@@ -28,6 +29,7 @@ class RowWatcher(StoppingCriteria):
         end_ids: Tokens that end a sequence.
         norms_of: Returns the norms of a row that has just ended, given its number and its number of tokens.
         on_prefilled: Called when the prompt has been run and nothing else.
+        intervener: What acts on the rows, if anything does.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class RowWatcher(StoppingCriteria):
         end_ids: Collection[int],
         norms_of: Callable[[int, int], list[list[float]]],
         on_prefilled: Callable[[], None],
+        intervener: Intervener | None = None,
     ) -> None:
         self._rows = rows
         self._limits = limits
@@ -45,6 +48,8 @@ class RowWatcher(StoppingCriteria):
         self._end_ids = frozenset(end_ids)
         self._norms_of = norms_of
         self._on_prefilled = on_prefilled
+        self._intervener = intervener
+        self._has_ended: Tensor | None = None
         # Only these need their tokens on the host at every step.
         self._followed = {
             number: Detokenizer(tokenizer, row.request.sampling.stop)
@@ -72,7 +77,20 @@ class RowWatcher(StoppingCriteria):
                 self._follow(number, token_id)
         if self._done is None or sum(self._is_done) != before:
             self._done = torch.tensor(self._is_done, device=input_ids.device)
+        if self._intervener:
+            self._note_ended(input_ids[:, -1], self._done)
         return self._done
+
+    def _note_ended(self, last_ids: Tensor, done: Tensor) -> None:
+        assert self._intervener
+        ends = torch.tensor(sorted(self._end_ids), device=last_ids.device)
+        has_ended = done | torch.isin(last_ids, ends)
+        self._has_ended = has_ended if self._has_ended is None else self._has_ended | has_ended
+        self._intervener.next_step(self._has_ended)
+
+    def _completion(self, number: int, ids: list[int], text: Detokenizer, reason: FinishReason) -> Completion:
+        done = self._intervener.report(number) if self._intervener else {}
+        return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)), done)
 
     def _follow(self, number: int, token_id: int) -> None:
         text, ids = self._followed[number], self._ids[number]
@@ -87,7 +105,7 @@ class RowWatcher(StoppingCriteria):
         if reason:
             self._is_done[number] = True
             text.finish()
-            completion = Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)))
+            completion = self._completion(number, ids, text, reason)
             self._completions[number] = completion
             del self._followed[number]
             if sink:
@@ -108,4 +126,4 @@ class RowWatcher(StoppingCriteria):
             text.add(token_id)
         text.finish()
         reason: FinishReason = "length" if end is None else "stop"
-        return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)))
+        return self._completion(number, ids, text, reason)

@@ -71,15 +71,29 @@ def baseline_for(
     Raises:
         OptionError: The profile is of another model, or lacks a layer.
     """
-    found = _profile_of(engine, profile)
-    distribution = found.select(layers) if found else engine.statistics.snapshot(layers)
+    distribution, source = distribution_for(engine, layers, profile)
     return Baseline(
         distribution=distribution,
-        source=None if distribution is None else found.name if found else "online",
+        source=source,
         rule=rule,
         estimator=engine.statistics.estimator(rule, layers) if isinstance(rule, ReferenceThreshold) else None,
         low_below=low_below,
     )
+
+
+def distribution_for(
+    engine: Engine, layers: Sequence[int], profile: ProfileOption
+) -> tuple[QuantileSketch | None, str | None]:
+    """Return the distribution of the norms of some layers as of now, and its name; None and None while there is none.
+
+    Raises:
+        OptionError: The profile is of another model, or lacks a layer.
+    """
+    found = _profile_of(engine, profile)
+    if found:
+        return found.select(layers), found.name
+    snapshot = engine.statistics.snapshot(layers)
+    return snapshot, None if snapshot is None else "online"
 
 
 def _profile_of(engine: Engine, option: ProfileOption) -> NormProfile | None:

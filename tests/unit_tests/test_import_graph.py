@@ -22,6 +22,10 @@ PURE = (
     "errors",
     "files",
     "calibration",
+    "scores",
+    "interventions.options",
+    "interventions.plan",
+    "interventions.draws",
     "norms.layers",
     "norms.baseline",
     "norms.p_square",
@@ -129,13 +133,15 @@ def test_pure_modules_import_nothing_heavy(name) -> None:
 def test_pure_modules_import_pure_modules_only() -> None:
     """No heavy module is reached through another one of langnorm."""
     pure = {f"langnorm.{name}" for name in PURE}
-    parents = {"langnorm", "langnorm.norms", "langnorm.engines"}
+    parents = {"langnorm", "langnorm.norms", "langnorm.engines", "langnorm.interventions"}
     for name in pure | parents:
         reached = {other for other in imports(MODULES[name], is_lazy=False) if other.startswith("langnorm.")}
         assert reached <= pure | parents
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if below(name, "engines", "norms", "abacus")])
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if below(name, "engines", "norms", "interventions", "abacus")]
+)
 def test_engines_and_norms_never_import_langchain(name) -> None:
     """What runs a model knows nothing of LangChain, not even inside a function."""
     assert not packages(imports(MODULES[name], is_lazy=True)) & LANGCHAIN
@@ -149,7 +155,9 @@ def test_arrows_point_one_way(name) -> None:
         assert "langnorm.chat_models" not in reached
     if not below(name, "chat_models", "settings", "results", "cli"):
         assert "langnorm.messages" not in reached
-    if below(name, "norms", *(pure for pure in PURE if "." not in pure)):
+    if below(name, "norms"):
+        assert not any(below(other, "interventions") for other in reached)
+    if below(name, "norms", "interventions", *(pure for pure in PURE if "." not in pure)):
         assert not any(below(other, "engines", "messages", "abacus") for other in reached)
 
 
