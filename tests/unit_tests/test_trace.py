@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, messag
 
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.norms.reading import Reading
+from langnorm.scores import sample_of
 from langnorm.steps import StepSpan
 from langnorm.trace import KEY, NormTrace, build_trace
 
@@ -130,6 +131,16 @@ def test_a_state_without_messages_is_refused() -> None:
     """The error names what it has."""
     with pytest.raises(OptionError, match="no `messages`, only answer"):
         NormTrace.from_messages({"answer": 1})
+
+
+def test_a_trace_becomes_a_sample() -> None:
+    """With everything that scores look at."""
+    sample = sample_of(trace(replace(READING, sinks=(1,)), keep_tokens=True), logprobs=[-0.5] * 4)
+    assert sample.rows.tolist() == [ROWS[0], ROWS[2]]
+    assert sample.tau.tolist() == [2.5, 40.0]
+    assert list(sample.steps) == [(0, 2), (2, 4)]
+    with pytest.raises(OptionError, match='`norms="tokens"`'):
+        sample_of(trace(READING))
 
 
 @pytest.mark.parametrize("keep_tokens", [False, True])
