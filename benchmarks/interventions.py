@@ -4,8 +4,9 @@
     python benchmarks/interventions.py --models abacus --batches 1,8
 
 Sides take turns in one process, as in `chat.py`. `idle` sides have interventions that never trigger. The side
-`every token` runs both late layers once more for every token and takes none of the new states, so that the text stays the
-same: what it takes longer, divided by the extra passes, is compared with a layer's share of an ordinary forward pass.
+`every token` runs the late layers once more for every token and takes none of the new states, so that the text
+stays the same: what it takes longer, divided by the extra passes, is compared with a layer's share of an ordinary
+forward pass.
 """
 
 from __future__ import annotations
