@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import queue
 import secrets
@@ -20,6 +19,7 @@ from langnorm.engines.batching import Batcher, Row
 from langnorm.engines.clock import Clock
 from langnorm.engines.identity import identity_of
 from langnorm.engines.intervening import Intervener
+from langnorm.engines.processing import RowProcessor, batch_config
 from langnorm.engines.rerun import check_can_rerun
 from langnorm.engines.sampling import RowSampler
 from langnorm.engines.watching import RowWatcher
@@ -230,9 +230,10 @@ class TransformersEngine:
     def _run(self, rows: Sequence[Row]) -> list[Completion]:
         """Generate one batch, on the batcher's thread."""
         requests = [row.request for row in rows]
-        config = self._batch_config()
+        config = batch_config(self.generation_config, self._tokenizer)
         input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
         limits = [self._limit(request) for request in requests]
+        processor = RowProcessor(self.generation_config, input_ids, attention_mask, limits, config.eos_token_id)
         recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}))
         seeds, lengths = [(row.seed, row.sample) for row in rows], [len(r.prompt_ids) for r in requests]
         sampler = RowSampler([r.sampling for r in requests], seeds, lengths)
@@ -253,7 +254,7 @@ class TransformersEngine:
             output = self._model.generate(
                 input_ids,
                 attention_mask=attention_mask,
-                logits_processor=LogitsProcessorList([sampler] if sampler.is_needed else []),
+                logits_processor=LogitsProcessorList([p for p in (processor, sampler) if p.is_needed]),
                 stopping_criteria=StoppingCriteriaList([watcher]),
             )
         generated = output[:, input_ids.size(1) :].tolist()
@@ -262,23 +263,6 @@ class TransformersEngine:
             num_rows = [len(c.token_ids) - 1 if c.norms else 0 for c in completions]
             self._statistics.update(recorder.rows(), recorder.layers, num_rows)
         return completions
-
-    def _batch_config(self) -> GenerationConfig:
-        """Return the model's own configuration with all that `RowSampler` does itself switched off."""
-        config: GenerationConfig = copy.deepcopy(self.generation_config)
-        end_ids = config.eos_token_id if config.eos_token_id is not None else self._tokenizer.eos_token_id
-        config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
-        if config.pad_token_id is None:
-            # Any token will do: padding is masked before the prompt and cut off after the answer.
-            config.pad_token_id = self._tokenizer.pad_token_id or (config.eos_token_id or [0])[0]
-        for name in ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"):
-            setattr(config, name, None)
-        for name in ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"):
-            setattr(config, name, False)
-        config.do_sample, config.output_hidden_states, config.repetition_penalty = False, False, 1.0
-        config.num_beams = config.num_return_sequences = 1
-        config.max_length = None
-        return config
 
     @contextmanager
     def _configured(self, config: GenerationConfig) -> Iterator[None]:

@@ -10,7 +10,17 @@ import torch
 
 from langnorm import ChatLangNorm
 from langnorm.engines.transformers import TransformersEngine
-from tests.calls import PROMPTS, answer, ask, plain_tokens, tokens
+from tests.calls import (
+    PROMPTS,
+    answer,
+    answers,
+    ask,
+    counted_passes,
+    langnorm_threads,
+    plain_tokens,
+    tokens,
+    wait_until,
+)
 
 PROMPT = PROMPTS[2]
 
@@ -37,6 +47,7 @@ def configured(model_of, tokenizer):
         return ListeningEngine(model, tokenizer), model
 
     yield build
+    wait_until(lambda: not langnorm_threads())  # an engine puts the configuration back when its batch is over
     for model, config in models:
         model.generation_config = config
 
@@ -68,6 +79,55 @@ def test_greedy_chat_equals_generate_under_own_configuration(fields, configured)
     request, completion = engine.last
     alone = {"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "max_new_tokens": 25}
     assert completion.token_ids == plain_tokens(model, request.prompt_ids, **alone)
+
+
+@pytest.mark.parametrize(
+    "fields_of",
+    [
+        lambda pad: {"sequence_bias": [[[pad, 811, 77], 1e3]]},
+        lambda _: {"encoder_repetition_penalty": 4.0},
+        lambda _: {"no_repeat_ngram_size": 1},
+        lambda _: {"encoder_no_repeat_ngram_size": 1},
+        lambda pad: {"bad_words_ids": [[pad, 811, i] for i in range(1000)]},
+        lambda _: {"min_length": 20},
+        lambda _: {"forced_bos_token_id": 77},
+        lambda _: {"forced_eos_token_id": 78},
+        lambda _: {"min_new_tokens": 8, "exponential_decay_length_penalty": (5, 1.3)},
+        lambda _: {"suppress_tokens": list(range(100, 300)), "begin_suppress_tokens": list(range(300, 900))},
+    ],
+    ids=lambda fields_of: next(iter(fields_of(0))),
+)
+def test_rows_of_a_batch_obey_own_configuration_as_if_alone(fields_of, configured) -> None:
+    """Padding, and the lengths of others, are of no account to what the model's configuration rules."""
+    _, model = configured()
+    limits = (30, 27, 24, 21, 18)
+    # Padding that one row says after a while, and an end that another reaches soon.
+    *_, pad = plain_tokens(model, PROMPTS[0], max_new_tokens=9)
+    *_, end = plain_tokens(model, PROMPTS[1], max_new_tokens=4)
+    engine, _ = configured(pad_token_id=pad, eos_token_id=end, **fields_of(pad))
+
+    found = tokens(engine, [ask(prompt, max_tokens=n) for prompt, n in zip(PROMPTS, limits, strict=True)])
+
+    assert found == [plain_tokens(model, prompt, max_new_tokens=n) for prompt, n in zip(PROMPTS, limits, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"max_time": 1e-6}, {"prompt_lookup_num_tokens": 3}, {"guidance_scale": 1.5}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_own_configuration_neither_ends_a_batch_nor_adds_passes(fields, configured) -> None:
+    """A batch ends with its rows, and each pass through the model is one token of each row."""
+    engine, model = configured(**fields)
+    requests = [ask(prompt, layers=(1, 2), max_tokens=6) for prompt in PROMPTS]
+
+    with counted_passes(model) as passes:
+        completions = answers(engine, requests)
+    *_, last = engine.stream(requests[0])
+
+    assert passes.batch_sizes == [5] * 6
+    assert [len(completion.norms) for completion in completions] == [5] * 5
+    assert last.completion.token_ids == completions[0].token_ids
 
 
 def test_sampling_defaults_are_those_of_model(configured) -> None:

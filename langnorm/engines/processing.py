@@ -1,0 +1,118 @@
+"""What a model's own generation configuration does to scores, done for each row as if it were alone.
+
+In a padded batch, the processors of transformers take padding for tokens, and the batch's length for that of a row.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    prompt: Tensor  # (1, P)
+    max_length: int  # of prompt and answer
+    end_ids: Tensor  # (E,)
+
+
+# By field of the configuration: the value that means nothing, and what makes the processor of a row.
+_PROCESSORS: dict[str, tuple[float | None, Callable[[Any, _Row], LogitsProcessor]]] = {
+    "sequence_bias": (None, lambda value, _: SequenceBiasLogitsProcessor(value)),
+    "encoder_repetition_penalty": (1, lambda value, row: EncoderRepetitionPenaltyLogitsProcessor(value, row.prompt)),
+    "no_repeat_ngram_size": (0, lambda value, _: NoRepeatNGramLogitsProcessor(value)),
+    "encoder_no_repeat_ngram_size": (0, lambda value, row: EncoderNoRepeatNGramLogitsProcessor(value, row.prompt)),
+    "bad_words_ids": (None, lambda value, row: NoBadWordsLogitsProcessor(value, row.end_ids)),
+    "min_length": (0, lambda value, row: MinLengthLogitsProcessor(value, row.end_ids)),
+    "forced_bos_token_id": (None, lambda value, _: ForcedBOSTokenLogitsProcessor(value)),
+    "forced_eos_token_id": (
+        None,
+        lambda value, row: ForcedEOSTokenLogitsProcessor(row.max_length, value, row.prompt.device),
+    ),
+}
+
+# What `RowSampler` does, or does away with.
+_SAMPLING = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+
+# What ends a batch as a whole, allows no batch, or runs passes of its own, which hooks would take for tokens.
+_OF_WHOLE_BATCH = ("max_time", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "guidance_scale")
+
+
+def batch_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Return a model's own configuration without what is done row by row; its end tokens are a list."""
+    config: GenerationConfig = copy.deepcopy(own)
+    end_ids = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
+    config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
+    if config.pad_token_id is None:
+        # Any token will do: padding is masked before the prompt and cut off after the answer.
+        config.pad_token_id = tokenizer.pad_token_id or (config.eos_token_id or [0])[0]
+    for name in (*_PROCESSORS, *_SAMPLING, *_OF_WHOLE_BATCH):
+        setattr(config, name, None)
+    for name in ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"):
+        setattr(config, name, False)
+    config.do_sample, config.output_hidden_states, config.repetition_penalty = False, False, 1.0
+    config.num_beams = config.num_return_sequences = 1
+    config.max_length = None
+    return config
+
+
+class RowProcessor(LogitsProcessor):
+    """Applies the processors that look at the tokens before to each row without its padding.
+
+    Args:
+        config: The model's own configuration.
+        input_ids: The prompts (B, longest), padded on the left.
+        attention_mask: 0 where there is padding.
+        limits: Most tokens to generate per row.
+        end_ids: Tokens that end a sequence.
+    """
+
+    def __init__(
+        self,
+        config: GenerationConfig,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        limits: Sequence[int],
+        end_ids: Sequence[int],
+    ) -> None:
+        given = [
+            (make, value)
+            for name, (off, make) in _PROCESSORS.items()
+            if (value := getattr(config, name)) is not None and value != off
+        ]
+        ends = torch.tensor(end_ids, dtype=torch.long, device=input_ids.device)
+        self.is_needed = bool(given)
+        self._rows: list[tuple[int, LogitsProcessorList]] = []
+        if not given:
+            return
+        num_paddings = (attention_mask == 0).sum(dim=1).tolist()
+        for ids, num_padding, limit in zip(input_ids, num_paddings, limits, strict=True):
+            row = _Row(ids[None, num_padding:], len(ids) - num_padding + limit, ends)
+            self._rows.append((num_padding, LogitsProcessorList(make(value, row) for make, value in given)))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the processed scores (B, V)."""
+        scores = scores.clone()
+        for number, (num_padding, process) in enumerate(self._rows):
+            scores[number] = process(input_ids[number : number + 1, num_padding:], scores[number : number + 1])[0]  # type: ignore[arg-type]
+        return scores
