@@ -23,7 +23,9 @@ from langnorm.options import Sampling
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DRAWN_AT_ONCE = 2**16  # random numbers per row
+# Random numbers per row: some steps of a small vocabulary, little memory in a large batch. How many rows there are must
+# not decide: on a GPU, numbers drawn in portions of another size are other numbers.
+_DRAWN_AT_ONCE = 2**12
 _COLDEST = 1e-5  # below, logits divided by the temperature overflow, and only one token is left anyway
 
 

@@ -123,6 +123,20 @@ def test_long_answers_do_not_repeat_random_numbers() -> None:
         assert (tokens[lag:] == tokens[:-lag]).float().mean() < 0.02
 
 
+@pytest.mark.parametrize("vocabulary", [1024, 50_000])
+def test_memory_of_noise_is_that_of_a_few_steps(vocabulary) -> None:
+    """Noise is drawn for few steps ahead, for as many in any batch, and a row's is its own."""
+    logits = random_logits(32, vocabulary, seed=6)
+    fair = [Sampling(temperature=1.0)] * 32
+    sampler, alone = sampler_of(fair), sampler_of(fair[:1])
+
+    tokens = draw(sampler, logits, num_steps=9)
+
+    assert sum(noise.numel() for noise in sampler._noise._ahead) <= 4 * logits.numel()
+    assert torch.equal(tokens[:1], draw(alone, logits[:1], num_steps=9))
+    assert len(sampler._noise._ahead) == len(alone._noise._ahead)
+
+
 @settings(max_examples=40)
 @given(
     num_rows=st.integers(1, 5),
