@@ -43,9 +43,10 @@ def get_engine(engine: str, model: str, model_kwargs: dict[str, Any]) -> Engine:
     with _locks_guard:
         lock = _locks[key]
     with lock:
-        if key not in _loaded:
-            _loaded[key] = _load(str(model), dict(model_kwargs))
-        return _loaded[key]
+        found = _loaded.get(key)  # only once: `unload` does not wait for the lock
+        if found is None:
+            found = _loaded[key] = _load(str(model), dict(model_kwargs))
+        return found
 
 
 def check_engine_name(engine: str) -> None:
