@@ -20,6 +20,11 @@ ENGINES = ("transformers",)
 _SHARED_ARGUMENTS = ("cache_dir", "code_revision", "force_download", "local_files_only", "revision",
                      "subfolder", "token", "trust_remote_code")  # fmt: skip
 
+_ALLOWED = (
+    "Give a folder with the weights, a name on the Hugging Face hub that this machine can reach, or "
+    f'`model="{BUNDLED_MODEL}"` for the model that ships with langnorm.'
+)
+
 _loaded: dict[str, Engine] = {}
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 _locks_guard = threading.Lock()
@@ -68,25 +73,42 @@ def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
 
     from langnorm.engines.transformers import TransformersEngine
 
+    source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
+    _check_source(source)
     layers_path = model_kwargs.pop("layers_path", None)
     chat_template = model_kwargs.pop("chat_template", None)
-    source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
     shared = {name: model_kwargs[name] for name in _SHARED_ARGUMENTS if name in model_kwargs}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         weights = AutoModelForCausalLM.from_pretrained(source, **model_kwargs)
     except Exception as error:
-        hint = closest(model, [BUNDLED_MODEL])
         where = "is not a folder here, so it was looked for on the hub" if not Path(source).exists() else "exists"
         msg = (
             f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
-            f"`{model}` {where}. Give a folder with the weights, a name on the Hugging Face hub that this machine "
-            f'can reach, or `model="{BUNDLED_MODEL}"` for the model that ships with langnorm.{hint}'
+            f"`{model}` {where}. {_ALLOWED}"
         )
         raise ModelError(msg) from error
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return TransformersEngine(weights, tokenizer, layers_path, _profile_beside(source))
+
+
+def _check_source(source: str) -> None:
+    """Refuse at once what is neither a folder nor a name of the hub, which may take a minute to find out."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if Path(source).exists():
+        return
+    if "/" not in source and (hint := closest(source, [BUNDLED_MODEL])):
+        msg = f"There is no model `{source}`. {_ALLOWED}{hint}"
+        raise ModelError(msg)
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        home = " Write your home folder out in place of `~`." if source.startswith("~") else ""
+        msg = f"There is no folder `{source}`, and no model on the hub has such a name. {_ALLOWED}{home}"
+        raise ModelError(msg) from None
 
 
 def _profile_beside(source: str) -> NormProfile | None:

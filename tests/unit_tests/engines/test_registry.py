@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import transformers
 
 from langnorm.engines import registry
 from langnorm.engines.registry import get_engine
+from langnorm.errors import ModelError
 
 
 @pytest.fixture
@@ -64,3 +67,49 @@ def test_model_that_could_not_be_loaded_is_tried_again(loads, monkeypatch) -> No
 
     assert get_engine("transformers", "model", {}) is get_engine("transformers", "model", {})
     assert loads == ["model"]
+
+
+@pytest.fixture
+def no_search(monkeypatch) -> None:
+    """Fails a test in which a model is looked for."""
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("looked for it"))
+
+
+@pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize(
+    "model", ["/no/such/folder", "./folder", "../folder", "~/folder", r"C:\folder", "a/b/c", "a/", "a b"]
+)
+def test_path_that_is_no_folder_is_refused_at_once(model, tmp_path, monkeypatch) -> None:
+    """What cannot be the name of a model on the hub is not looked for there."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ModelError, match=rf"There is no folder `{re.escape(model)}`.*Give a folder.*`model=\"abacus\"`"
+    ):
+        get_engine("transformers", model, {})
+
+
+@pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize("model", ["Abacus", "abakus", "abacuss"])
+def test_misspelt_bundled_model_is_refused_at_once(model, tmp_path, monkeypatch) -> None:
+    """A word close to `abacus` is taken for it, not for a model on the hub."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=rf"There is no model `{model}`.*Did you mean `abacus`\?"):
+        get_engine("transformers", model, {})
+
+
+@pytest.mark.parametrize("model", ["abacus2", "models/mine", "my models/mine/v1"])
+def test_folder_of_any_name_is_loaded(model, tmp_path, monkeypatch) -> None:
+    """A folder is looked into, whatever its name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / model).mkdir(parents=True)
+
+    with pytest.raises(ModelError, match=f"`{model}` could not be loaded.*`{model}` exists"):
+        get_engine("transformers", model, {})
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "nobody/no-such-model"])
+def test_name_of_the_hub_is_looked_for(model, tmp_path, monkeypatch) -> None:
+    """What may be the name of a model on the hub is not refused before the hub was asked."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=f"`{model}` could not be loaded.*looked for on the hub"):
+        get_engine("transformers", model, {})
