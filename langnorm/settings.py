@@ -85,6 +85,7 @@ def _defaults(engine: Engine) -> dict[str, Any]:
     found = {name: getattr(config, name, None) for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
     found["temperature"] = (config.temperature if config.temperature is not None else 1.0) if config.do_sample else 0.0
     found["max_tokens"] = config.max_new_tokens
+    found["stop"] = config.stop_strings
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -51,8 +51,9 @@ _PROCESSORS: dict[str, tuple[float | None, Callable[[Any, _Row], LogitsProcessor
     ),
 }
 
-# What `RowSampler` does, or does away with.
-_SAMPLING = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+# What `RowSampler` and `RowWatcher` do as a request says, or do away with.
+_OF_REQUESTS = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
+                "stop_strings")  # fmt: skip
 
 # What ends a batch as a whole, allows no batch, or runs passes of its own, which hooks would take for tokens.
 _OF_WHOLE_BATCH = ("max_time", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "guidance_scale")
@@ -66,7 +67,7 @@ def batch_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> G
     if config.pad_token_id is None:
         # Any token will do: padding is masked before the prompt and cut off after the answer.
         config.pad_token_id = tokenizer.pad_token_id or (config.eos_token_id or [0])[0]
-    for name in (*_PROCESSORS, *_SAMPLING, *_OF_WHOLE_BATCH):
+    for name in (*_PROCESSORS, *_OF_REQUESTS, *_OF_WHOLE_BATCH):
         setattr(config, name, None)
     for name in ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"):
         setattr(config, name, False)

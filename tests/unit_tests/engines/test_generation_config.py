@@ -168,6 +168,22 @@ def test_any_of_several_end_tokens_ends_an_answer(configured, model_of) -> None:
     assert completion.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("as_list", [True, False], ids=["list", "text"])
+def test_stop_texts_of_model_end_an_answer(as_list, configured) -> None:
+    """Stop texts of the configuration are cut from an answer, until a call gives its own."""
+    engine, _ = configured()
+    whole = ChatLangNorm(engine=engine, max_tokens=25).invoke("Hello").content
+    stop = whole[7:10]
+    engine, _ = configured(stop_strings=[stop] if as_list else stop)
+
+    reply = ChatLangNorm(engine=engine, max_tokens=25).invoke("Hello")
+    other = ChatLangNorm(engine=engine, max_tokens=25).invoke("Hello", stop=["never said"])
+
+    assert reply.content == whole.partition(stop)[0]
+    assert reply.response_metadata["finish_reason"] == "stop"
+    assert other.content == whole
+
+
 @pytest.mark.parametrize("pad", [None, 0, 5])
 def test_padding_token_is_of_no_account(pad, configured) -> None:
     """Any token or none may be the padding token, also one that the answer contains."""
