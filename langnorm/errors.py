@@ -34,7 +34,7 @@ class MissingDependencyError(LangNormError, ImportError):
 
 
 def closest(name: str, allowed: Iterable[str]) -> str:
-    """Returns a hint that names the allowed name closest to a misspelt one.
+    """Return a hint that names the allowed name closest to a misspelt one.
 
     Args:
         name: What was given. Case does not matter.

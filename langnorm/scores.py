@@ -329,7 +329,7 @@ def area(sample: Sample) -> FloatArray:
 
 @register("count", alias="C", needs_thresholds=True)
 def count(sample: Sample) -> FloatArray:
-    """Number of tokens with a norm above the threshold.
+    """Count of the tokens with a norm above the threshold.
 
     C = #{t : n_t > tau}, 0 to T. Grows in proportion to length. Source: arXiv 2606.06188.
     """

@@ -21,7 +21,7 @@ _NAMED_SELECTIONS = ("late", "all")
 
 
 def select_layers(layers: LayerSelection, num_layers: int) -> tuple[int, ...]:
-    """Returns the indices of the decoder layers to read.
+    """Return the indices of the decoder layers to read.
 
     Args:
         layers: `"late"` for the last quarter without the very last layer, `"all"`, or indices, where
@@ -53,7 +53,7 @@ def select_layers(layers: LayerSelection, num_layers: int) -> tuple[int, ...]:
 
 
 def _late_layers(num_layers: int) -> tuple[int, ...]:
-    """Returns the last quarter without the very last layer, or the layer before it when none is left."""
+    """Return the last quarter without the very last layer, or the layer before it when none is left."""
     late = range(num_layers - max(1, num_layers // 4), num_layers - 1)
     return tuple(late) or (max(0, num_layers - 2),)
 
@@ -81,7 +81,7 @@ def _not_a_selection(layers: object) -> str:
 
 
 def decoder_layers(model: torch.nn.Module, layers_path: str | None = None) -> torch.nn.ModuleList:
-    """Returns the list of decoder layers of a causal language model.
+    """Return the list of decoder layers of a causal language model.
 
     The layers are the one `ModuleList` of the text decoder with as many entries as the configuration
     has hidden layers. Lists inside another list (experts, LoRA ranks) and lists outside the decoder
@@ -127,7 +127,7 @@ def decoder_layers(model: torch.nn.Module, layers_path: str | None = None) -> to
 
 
 def layer_output(output: Any) -> torch.Tensor:
-    """Returns the residual stream from what a decoder layer returned.
+    """Return the residual stream from what a decoder layer returned.
 
     Most decoder layers of transformers 5 return the tensor; Falcon, GPT-J, Bloom, MPT and others
     return a tuple that starts with it.
@@ -155,7 +155,7 @@ def layer_output(output: Any) -> torch.Tensor:
 
 
 def _without_adapters(model: torch.nn.Module) -> torch.nn.Module:
-    """Returns the transformers model inside adapter wrappers."""
+    """Return the transformers model inside adapter wrappers."""
     while callable(getattr(model, "get_base_model", None)):
         inner = model.get_base_model()  # type: ignore[operator]
         if inner is model:
@@ -165,7 +165,7 @@ def _without_adapters(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _num_hidden_layers(model: torch.nn.Module) -> int | None:
-    """Returns how many decoder layers the configuration promises, or `None` when it does not say."""
+    """Return how many decoder layers the configuration promises, or `None` when it does not say."""
     config: Any = getattr(model, "config", None)
     if hasattr(config, "get_text_config"):
         try:
@@ -176,7 +176,7 @@ def _num_hidden_layers(model: torch.nn.Module) -> int | None:
 
 
 def _decoder_lists(model: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:
-    """Returns the outermost lists of the text decoder by their path in the model."""
+    """Return the outermost lists of the text decoder by their path in the model."""
     roots = [model.get_decoder()] if callable(getattr(model, "get_decoder", None)) else []  # type: ignore[operator]
     # In some models `decoder` is the language model head: then the search starts at the backbone.
     roots += [getattr(model, "base_model", model), model]
@@ -188,7 +188,7 @@ def _decoder_lists(model: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:
 
 
 def _outermost_lists(module: torch.nn.Module, path: str) -> dict[str, torch.nn.ModuleList]:
-    """Returns the non-empty lists below a module, not those inside another list, each once."""
+    """Return the non-empty lists below a module, not those inside another list, each once."""
     import torch
 
     lists: dict[str, torch.nn.ModuleList] = {}
@@ -204,7 +204,7 @@ def _outermost_lists(module: torch.nn.Module, path: str) -> dict[str, torch.nn.M
 
 
 def _layers_at(model: torch.nn.Module, base: torch.nn.Module, layers_path: str) -> torch.nn.ModuleList:
-    """Returns the list at a path, which may start at the wrapped model or at its wrapper."""
+    """Return the list at a path, which may start at the wrapped model or at its wrapper."""
     import torch
 
     found = None
