@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    prompt: Tensor  # (1, P)
+    prompt: Any  # Tensor (1, P); transformers' types ask for a LongTensor
     max_length: int  # of prompt and answer
     end_ids: Tensor  # (E,)
 
@@ -47,7 +47,7 @@ _PROCESSORS: dict[str, tuple[float | None, Callable[[Any, _Row], LogitsProcessor
     "forced_bos_token_id": (None, lambda value, _: ForcedBOSTokenLogitsProcessor(value)),
     "forced_eos_token_id": (
         None,
-        lambda value, row: ForcedEOSTokenLogitsProcessor(row.max_length, value, row.prompt.device),
+        lambda value, row: ForcedEOSTokenLogitsProcessor(row.max_length, value, str(row.prompt.device)),
     ),
 }
 

@@ -96,7 +96,7 @@ def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
 def _check_source(source: str) -> None:
     """Refuse at once what is neither a folder nor a name of the hub, which may take a minute to find out."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     if Path(source).exists():
         return
