@@ -72,9 +72,11 @@ class Bench:
         model: The model.
         tokenizer: Its tokenizer.
         num_tokens: Number of tokens that every sequence gets.
+        has_peer: Whether the peer takes part, where it is installed.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, num_tokens: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, num_tokens: int, *, has_peer: bool = True) -> None:
+        self.has_peer = has_peer
         # One past the vocabulary: the check for end tokens stays in place, and no sequence ever ends early.
         never = model.config.vocab_size
         model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
@@ -169,7 +171,9 @@ class Bench:
         return lambda: discard(self.model.generate(**tensors, **options))
 
     def peer(self, **options: Any) -> Any:
-        """Return ChatHuggingFace over the shared model, or None where it is not installed."""
+        """Return ChatHuggingFace over the shared model, or None where it is not installed or not wanted."""
+        if not self.has_peer:
+            return None
         try:
             from langchain_huggingface import ChatHuggingFace, HuggingFacePipeline
         except ImportError:
@@ -281,6 +285,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="rounds per row")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
     parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
+    parser.add_argument("--no-peer", action="store_true", help="leave ChatHuggingFace out: it takes most of the time")
     parser.add_argument("--quick", action="store_true", help="Abacus, 32 tokens, 3 rounds: does it all work?")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "chat.json")
     options = parser.parse_args()
@@ -295,7 +300,7 @@ def main() -> None:
         load, num_tokens, repeats = MODELS[model_name]
         num_tokens = options.tokens or (32 if options.quick else num_tokens)
         repeats = options.repeats or (3 if options.quick else repeats)
-        bench, results = Bench(*load(), num_tokens), {}
+        bench, results = Bench(*load(), num_tokens, has_peer=not options.no_peer), {}
         document["models"][model_name] = {"num_tokens": num_tokens, "repeats": repeats, "rows": results}
         for row_name in options.only:
             row = bench.row(row_name)

@@ -207,7 +207,8 @@ class Intervener:
         self._counts[layer][name].index_add_(0, rows, tokens.sum(dim=1))
 
     def _draws(self, kind: str, layer: int, rows: Tensor) -> Tensor:
-        numbers = [draw(*self._seeds[row], kind, self._step, layer) for row in rows.tolist()]
+        pairs = [self._seeds[row] for row in rows.tolist()]
+        numbers = [draw(seed, sample, kind, self._step, layer) for seed, sample in pairs]
         return torch.tensor(numbers, dtype=torch.float32, device=rows.device)
 
     def report(self, row: int) -> dict[str, Any]:
@@ -248,7 +249,8 @@ class Intervener:
 
 
 def _norms(states: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
+    norms: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
+    return norms
 
 
 def _with_last(states: Tensor, rows: Tensor, last: Tensor) -> Tensor:
