@@ -19,7 +19,9 @@ from transformers import AutoTokenizer
 import langnorm.abacus
 from langnorm.engines.base import Completion
 from langnorm.errors import ModelError, PromptError
-from langnorm.messages import Prompt, closing_fields, render_prompt, text_of, to_message, to_turn
+from langnorm.messages import Prompt, Recording, closing_fields, render_prompt, text_of, to_message, to_turn
+from langnorm.norms.baseline import Baseline
+from langnorm.steps import split_sentences
 
 CALL = {"name": "add", "args": {"a": 1}, "id": "call_1"}
 
@@ -120,7 +122,8 @@ def completed(pieces: list[str], *, is_thinking: bool = False, norms: Any = "ste
     prompt = Prompt((1, 2, 3), is_thinking)
     rows = [[1.0]] * (len(pieces) - 1)
     completion = Completion(list(range(len(pieces))), pieces, "stop", rows)
-    closing = closing_fields(prompt, completion, norms=norms, layers=(9,), model_name="m")
+    recording = None if norms == "off" else Recording(norms, (9,), split_sentences, Baseline())
+    closing = closing_fields(prompt, completion, recording=recording, model_name="m")
     return to_message(prompt, completion, closing)
 
 
