@@ -58,7 +58,8 @@ def assert_pieces_join_to_text(tokenizer, made, text: str) -> None:
     ids = encode(tokenizer, text)
     pieces = pieces_of(made, ids)
     assert len(pieces) == len(ids)
-    assert "".join(pieces) == tokenizer.decode(ids)
+    # A text may spell out a control token, which is silent.
+    assert "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True)
 
 
 BACKENDS = pytest.mark.parametrize("make", [lambda tokenizer: tokenizer, PlainTokenizer], ids=["rust", "plain"])
