@@ -83,20 +83,20 @@ class ChatLangNorm(BaseChatModel):
     Invoke:
         .. code-block:: python
 
-            reply = chat.invoke("What is 47 + 385?")
+            reply = chat.invoke("Calculate 47 + 385.")
             reply.content                                  # 'The answer is 432.'
             reply.additional_kwargs["reasoning_content"]   # '47 + 385 = 432'
 
     Stream:
         .. code-block:: python
 
-            for chunk in chat.stream("What is 47 + 385?"):
+            for chunk in chat.stream("Calculate 47 + 385."):
                 print(chunk.content, end="")
 
     Async:
         .. code-block:: python
 
-            await chat.ainvoke("What is 47 + 385?")
+            await chat.ainvoke("Calculate 47 + 385.")
 
     Response metadata:
         .. code-block:: python

@@ -1,4 +1,4 @@
-"""The command line: `langnorm ask "What is 47 + 385?"`.
+"""The command line: `langnorm ask "Calculate 47 + 385."`.
 
 A new command is a function with `@app.command()`. It raises `LangNormError` for what the user can mend; what becomes
 of that, of Ctrl-C and of a closed pipe is the same for all commands (`_Commands`). Whatever takes long to import
@@ -35,7 +35,7 @@ _EXIT_ERROR = 1
 _EXIT_INTERRUPTED = 128 + 2  # what shells say of SIGINT
 _EXIT_CLOSED_PIPE = 128 + 13  # and of SIGPIPE
 
-_EXAMPLE = 'langnorm ask "What is 47 + 385?"'
+_EXAMPLE = 'langnorm ask "Calculate 47 + 385."'
 
 
 class _Commands(TyperGroup):
