@@ -16,6 +16,7 @@ import torch
 
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.abacus.data import arithmetic, corpus
+from langnorm.norms.layers import select_layers
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- intensity: begin -->", "<!-- intensity: end -->"
@@ -63,7 +64,18 @@ def table(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     lines += [f"| {row[0]} | {' | '.join(f'{value:.2f}' for value in row[1:])} |" for row in figures["layers"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", verdict(figures)])
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Return in words how strong the signal is, in the late layers and where it is strongest and weakest."""
+    aucs = {row[0]: row[-1] for row in figures["layers"]}
+    late = select_layers("late", len(aucs))
+    mean, (weakest, strongest) = fmean(aucs[i] for i in late), (min(aucs, key=aucs.get), max(aucs, key=aucs.get))
+    return (
+        f"Late layers, which are read by default ({', '.join(map(str, late))}): mean AUC {mean:.2f}. Strongest: layer "
+        f"{strongest} ({aucs[strongest]:.2f}); weakest: layer {weakest} ({aucs[weakest]:.2f})."
+    )
 
 
 def main() -> None:
@@ -74,8 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = measure(arguments.num_problems)
     print(table(figures))
-    late = [row for row in figures["layers"] if row[0] in (9, 10)]
-    print(f"late layers: AUC {fmean(row[-1] for row in late):.3f}; tokens {figures['num_tokens']}")
+    print(f"Tokens: {figures['num_tokens']}")
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
     (results / "intensity.json").write_text(json.dumps(figures, indent=2) + "\n")

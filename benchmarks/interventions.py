@@ -22,6 +22,7 @@ from langchain_core.messages import HumanMessage
 
 from langnorm import ChatLangNorm, Recursion, Steering
 from langnorm.engines.transformers import TransformersEngine
+from langnorm.norms.layers import select_layers
 
 BATCHES = ("1", "8", "32")
 NEVER, ALWAYS = 1e15, 1e-12  # thresholds above and below every norm
@@ -61,7 +62,7 @@ def main() -> None:
         model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
         engine, results = TransformersEngine(model, tokenizer), {}
         num_layers = engine.num_layers
-        num_late = len(range(num_layers - max(1, num_layers // 4), num_layers - 1))
+        num_late = len(select_layers("late", num_layers))
         for batch_size in map(int, options.batches):
             sides = sides_of(engine, batch_size, options.tokens or num_tokens)
             timings = take_turns(model, sides, options.repeats or repeats)

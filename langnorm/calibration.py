@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ def calibrate(
         raise OptionError(msg)
     engine = chat.loaded_engine()
     empty = NormProfile(chat.model, engine.identity, QuantileSketch(range(engine.num_layers)))
-    state = _State.load(checkpoint, empty, prompts) if checkpoint else _State(empty, 0)
+    work = _fingerprint(prompts, chat.max_batch_size)
+    state = _State.load(checkpoint, empty, work) if checkpoint else _State(empty, 0)
     profile = state.profile
     with tqdm(
         total=num_tokens, initial=min(profile.num_tokens, num_tokens), unit="token", disable=not show_progress
@@ -47,7 +49,7 @@ def calibrate(
             for reply in chat.batch(batch, norms="tokens", layers="all", **settings):
                 _add(profile.sketch, reply)
             if checkpoint:
-                _State(profile, number + 1).save(checkpoint, prompts)
+                _State(profile, number + 1).save(checkpoint, work)
             bar.update(min(profile.num_tokens, num_tokens) - bar.n)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
@@ -90,6 +92,11 @@ def _prompt_of(line: str, where: str) -> Any:
     return value
 
 
+def _fingerprint(prompts: Sequence[Any], batch_size: int) -> str:
+    """Return a hash of what decides which prompts a batch has."""
+    return hashlib.blake2b(repr((list(prompts), batch_size)).encode(), digest_size=8).hexdigest()
+
+
 def _batches(chat: ChatLangNorm, prompts: Sequence[Any], first: int) -> Iterator[tuple[int, list[Any], dict[str, Any]]]:
     """Yield batches of prompts with their number and their settings, from the one numbered `first` on."""
     size = chat.max_batch_size
@@ -123,13 +130,13 @@ class _State:
     num_batches: int
 
     @classmethod
-    def load(cls, path: Path, empty: NormProfile, prompts: Sequence[Any]) -> _State:
+    def load(cls, path: Path, empty: NormProfile, work: str) -> _State:
         if not path.exists():
             return cls(empty, 0)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             state = cls(NormProfile.from_dict(stored["profile"]), int(stored["num_batches"]))
-            is_ours = stored["num_prompts"] == len(prompts) and state.profile.identity == empty.identity
+            is_ours = stored["work"] == work and state.profile.identity == empty.identity
         except (ValueError, KeyError, TypeError):
             is_ours = False
         if not is_ours:
@@ -137,10 +144,10 @@ class _State:
             raise OptionError(msg)
         return state
 
-    def save(self, path: Path, prompts: Sequence[Any]) -> None:
+    def save(self, path: Path, work: str) -> None:
         stored = {
             "profile": self.profile.to_dict(),
             "num_batches": self.num_batches,
-            "num_prompts": len(prompts),
+            "work": work,
         }
         write_atomically(path, json.dumps(stored))

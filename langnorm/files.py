@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from langnorm.errors import OptionError
@@ -25,26 +24,16 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OptionError: The folder does not exist or cannot be written.
     """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            partial = Path(file.name)
-            try:
+        try:
+            with partial.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-                partial.chmod(0o666 & ~_umask())
-                partial.replace(path)
-            except BaseException:
-                partial.unlink()
-                raise
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         msg = f"`{path}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
         raise OptionError(msg) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -14,7 +14,7 @@ import torch
 
 from langnorm.engines.rerun import LayerRerunner
 from langnorm.interventions.draws import draw
-from langnorm.interventions.plan import Plans
+from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.recursion import COUNTS, RecursionRows
 from langnorm.interventions.steering import Pulls, SteeringRows
 from langnorm.interventions.suppression import SuppressionRows
@@ -22,6 +22,10 @@ from langnorm.norms.layers import layer_output
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from langnorm.interventions.options import Recursion
+
+_STEPS_AHEAD = 64  # steps whose draws are made at once
 
 
 class Intervener:
@@ -51,7 +55,8 @@ class Intervener:
         self._steered: dict[int, SteeringRows | None] = {}
         self._suppressed: dict[int, SuppressionRows | None] = {}
         self._counts: dict[int, dict[str, Tensor]] = {}  # by layer; one number per row
-        self._pulls: list[tuple[int, int, Tensor, Pulls]] = []  # step, layer, rows, what was done
+        self._pulls: dict[int, list[Pulls]] = defaultdict(list)  # by layer; one a step
+        self._draws: dict[tuple[str, int], _Draws] = {}  # by kind and layer
         self._shrunk: dict[int, Tensor] = {}
         self._is_running: Tensor | None = None  # rows that have not ended; None for all
         self._step = -1  # of decoding; -1 in the prompt
@@ -117,15 +122,15 @@ class Intervener:
         if steered:
             rows = steered.rows
             now = states[rows, -1]
-            after, pulls = steered.step(now, _norms(now), self._draws("steering", layer, rows), self._running(rows))
-            self._pulls.append((self._step, layer, rows, pulls))
+            draws = self._draws["steering", layer].at(self._step)
+            after, pulls = steered.step(now, _norms(now), draws, self._running(rows))
+            self._pulls[layer].append(pulls)
             states = _with_last(states, rows, after)
         if suppressed:
             rows = suppressed.rows
             now = states[rows, -1]
-            after, is_shrunk = suppressed.step(
-                now, _norms(now), self._draws("suppression", layer, rows), self._running(rows)
-            )
+            draws = self._draws["suppression", layer].at(self._step)
+            after, is_shrunk = suppressed.step(now, _norms(now), draws, self._running(rows))
             self._shrunk[layer].index_add_(0, rows, is_shrunk.long())
             states = _with_last(states, rows, after)
         return states
@@ -150,17 +155,20 @@ class Intervener:
         self._counts[layer] = {name: torch.zeros(batch_size, dtype=torch.int64, device=device) for name in COUNTS}
         rows, plans = chosen("steering")
         self._steered[layer] = SteeringRows(rows, plans, layer, states[:, -1]) if rows else None
+        self._draws["steering", layer] = _Draws([self._seeds[row] for row in rows], "steering", layer, device)
         rows, plans = chosen("suppression")
         self._suppressed[layer] = SuppressionRows(rows, plans, layer, device) if rows else None
+        self._draws["suppression", layer] = _Draws([self._seeds[row] for row in rows], "suppression", layer, device)
         self._shrunk[layer] = torch.zeros(batch_size, dtype=torch.int64, device=device)
 
     def _recur(self, layer: int, group: RecursionRows, states: Tensor) -> Tensor:
         """Return the states (B, T, d) after recursion of the group's rows."""
         batch_size = states.size(0)
         before = _norms(states[group.rows])  # (R, T)
-        is_counted = self._counted(group, before)
-        active = group.triggered(before) & is_counted
-        self._count(layer, "tokens", group.rows, is_counted)
+        active = group.triggered(before)
+        if not active.any():  # here the device is waited for: whether a layer is run again, only the host can decide
+            return states
+        active &= self._counted(group, before)
         self._count(layer, "triggered", group.rows, active)
         block = range(layer - group.block + 1, layer + 1)
         is_changed = False
@@ -206,46 +214,70 @@ class Intervener:
     def _count(self, layer: int, name: str, rows: Tensor, tokens: Tensor) -> None:
         self._counts[layer][name].index_add_(0, rows, tokens.sum(dim=1))
 
-    def _draws(self, kind: str, layer: int, rows: Tensor) -> Tensor:
-        pairs = [self._seeds[row] for row in rows.tolist()]
-        numbers = [draw(seed, sample, kind, self._step, layer) for seed, sample in pairs]
-        return torch.tensor(numbers, dtype=torch.float32, device=rows.device)
+    def report(self, row: int, num_rows: int) -> dict[str, Any]:
+        """Return what was done to a row of the batch, in plain JSON types, by the name of the intervention.
 
-    def report(self, row: int) -> dict[str, Any]:
-        """Return what was done to a row, in plain JSON types, by the name of the intervention."""
+        Args:
+            row: Its number.
+            num_rows: How many of its generated tokens were run.
+        """
         plan, found = self._plans[row], {}
         if plan.recursion:
-            found["recursion"] = self._recursion_report(row, plan)
+            found["recursion"] = self._recursion_report(row, plan.recursion, num_rows)
         if plan.steering:
-            pulls = [
-                {"token": step, "layer": layer, "cosine": round(pulls.cosine[place].item(), 6)}
-                for step, layer, rows, pulls in self._pulls
-                for place in (rows == row).nonzero().flatten().tolist()
-                if pulls.is_pulled[place]
-            ]
+            pulls = [pull for layer in plan.steering.layers for pull in self._pulls_of(row, layer)]
+            pulls.sort(key=lambda pull: (pull["token"], pull["layer"]))
             found["steering"] = {"thresholds": plan.steering.thresholds_by_layer(), "injections": pulls}
         if plan.suppression:
             shrunk = {str(i): int(self._shrunk[i][row]) for i in plan.suppression.layers if i in self._shrunk}
             found["suppression"] = {"thresholds": plan.suppression.thresholds_by_layer(), "suppressed": shrunk}
         return found
 
-    def _recursion_report(self, row: int, plan: Plans) -> dict[str, Any]:
-        recursion = plan.recursion
-        assert recursion is not None
+    def _pulls_of(self, row: int, layer: int) -> list[dict[str, Any]]:
+        steered, pulls = self._steered.get(layer), self._pulls[layer]
+        if not steered or not pulls:
+            return []
+        place = steered.rows.tolist().index(row)
+        is_pulled = torch.stack([pull.is_pulled[place] for pull in pulls])  # (steps,)
+        return [
+            {"token": step, "layer": layer, "cosine": round(pulls[step].cosine[place].item(), 6)}
+            for step in is_pulled.nonzero().flatten().tolist()
+        ]
+
+    def _recursion_report(self, row: int, plan: Plan[Recursion], num_rows: int) -> dict[str, Any]:
+        num_tokens = num_rows + (0 if plan.options.only_decode else self._prompt_lengths[row])
         counts = {
-            str(layer): {name: int(self._counts[layer][name][row]) for name in COUNTS}
-            for layer in recursion.layers
+            str(layer): {"tokens": num_tokens} | {name: int(self._counts[layer][name][row]) for name in COUNTS}
+            for layer in plan.layers
             if layer in self._counts
         }
-        extra = recursion.options.block * sum(of_layer["passes"] for of_layer in counts.values())
-        num_tokens = max((of_layer["tokens"] for of_layer in counts.values()), default=0)
+        extra = plan.options.block * sum(of_layer["passes"] for of_layer in counts.values())
         ordinary = num_tokens * len(self._decoder_layers)
         return {
-            "thresholds": recursion.thresholds_by_layer(),
+            "thresholds": plan.thresholds_by_layer(),
             "layers": counts,
             "extra_layer_passes": extra,
             "share_of_layer_passes": round(extra / (extra + ordinary), 6) if ordinary else 0.0,
         }
+
+
+class _Draws:
+    """The draws of some rows at one layer, handed to the device for many steps at a time."""
+
+    def __init__(self, seeds: Sequence[tuple[int, int]], kind: str, layer: int, device: torch.device) -> None:
+        self._seeds, self._kind, self._layer, self._device = seeds, kind, layer, device
+        self._ahead: list[Tensor] = []
+
+    def at(self, step: int) -> Tensor:
+        """Return the numbers of one step (R,), uniform in [0, 1); steps are asked for in order, from 0."""
+        number = step % _STEPS_AHEAD
+        if number == 0:
+            table = [
+                [draw(seed, sample, self._kind, step + ahead, self._layer) for seed, sample in self._seeds]
+                for ahead in range(_STEPS_AHEAD)
+            ]
+            self._ahead = list(torch.tensor(table, dtype=torch.float32, device=self._device))
+        return self._ahead[number]
 
 
 def _norms(states: Tensor) -> Tensor:

@@ -260,7 +260,11 @@ class TransformersEngine:
         generated = output[:, input_ids.size(1) :].tolist()
         completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]
         if recorder.layers:
-            num_rows = [len(c.token_ids) - 1 if c.norms else 0 for c in completions]
+            # Norms that were acted on are not the model's own.
+            num_rows = [
+                len(c.token_ids) - 1 if c.norms and not r.plans.layers else 0
+                for c, r in zip(completions, requests, strict=True)
+            ]
             self._statistics.update(recorder.rows(), recorder.layers, num_rows)
         return completions
 

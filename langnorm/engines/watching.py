@@ -50,6 +50,7 @@ class RowWatcher(StoppingCriteria):
         self._on_prefilled = on_prefilled
         self._intervener = intervener
         self._has_ended: Tensor | None = None
+        self._ends: Tensor | None = None  # `_end_ids`, where the tokens are
         # Only these need their tokens on the host at every step.
         self._followed = {
             number: Detokenizer(tokenizer, row.request.sampling.stop)
@@ -83,13 +84,14 @@ class RowWatcher(StoppingCriteria):
 
     def _note_ended(self, last_ids: Tensor, done: Tensor) -> None:
         assert self._intervener
-        ends = torch.tensor(sorted(self._end_ids), device=last_ids.device)
-        has_ended = done | torch.isin(last_ids, ends)
+        if self._ends is None:
+            self._ends = torch.tensor(sorted(self._end_ids), device=last_ids.device)
+        has_ended = done | torch.isin(last_ids, self._ends)
         self._has_ended = has_ended if self._has_ended is None else self._has_ended | has_ended
         self._intervener.next_step(self._has_ended)
 
     def _completion(self, number: int, ids: list[int], text: Detokenizer, reason: FinishReason) -> Completion:
-        done = self._intervener.report(number) if self._intervener else {}
+        done = self._intervener.report(number, len(ids) - 1) if self._intervener else {}
         return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)), done)
 
     def _follow(self, number: int, token_id: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +29,11 @@ class Plan(Generic[Options]):
         """Whether it can do anything at all."""
         return self.thresholds is not None
 
+    def threshold_at(self, layer: int) -> float:
+        """Return `tau_l` of one of the layers of an active plan."""
+        assert self.thresholds is not None
+        return self.thresholds[self.layers.index(layer)]
+
     def thresholds_by_layer(self) -> dict[str, float] | None:
         """Return the thresholds as a message carries them."""
         if self.thresholds is None:
@@ -53,11 +57,3 @@ class Plans:
     def layers(self) -> tuple[int, ...]:
         """All layers that may be acted on, ascending."""
         return tuple(sorted({layer for plan in self.all() if plan.is_active for layer in plan.layers}))
-
-
-def spread(values: Sequence[tuple[int, float]], num_rows: int, fill: float) -> list[float]:
-    """Return one value per row of a batch, `fill` where (row, value) pairs have none."""
-    found = [fill] * num_rows
-    for row, value in values:
-        found[row] = value
-    return found

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from langnorm.interventions.options import Recursion
     from langnorm.interventions.plan import Plan
 
-COUNTS = ("tokens", "triggered", "passes", "accepted", "rejected_by_growth", "rejected_by_blowup",
+COUNTS = ("triggered", "passes", "accepted", "rejected_by_growth", "rejected_by_blowup",
           "rejected_by_threshold")  # fmt: skip
-"""What is counted per layer: decode tokens, those whose norm was high, extra passes, and what became of them."""
+"""What is counted per layer: tokens whose norm was high, their extra passes, and what became of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RecursionRows:
 
         options = [plan.options for plan in plans]
         self.rows = torch.tensor(rows, device=device)
-        self.tau = column([plan.thresholds[plan.layers.index(layer)] for plan in plans if plan.thresholds])
+        self.tau = column([plan.threshold_at(layer) for plan in plans])
         self.blowup = column([o.blowup for o in options]) * self.tau
         self.growth_eps = column([o.growth_eps for o in options])
         self.eps = column([o.eps for o in options])
@@ -63,7 +63,6 @@ class RecursionRows:
         self.most_extra = max(o.max_extra for o in options)
         self.any_reads_prompt = any(not o.only_decode for o in options)
         self.block = options[0].block
-        self.is_all_alike = len({o.block for o in options}) == 1
 
     def triggered(self, norms: Tensor) -> Tensor:
         """Return which tokens are run again: `tau < n < blowup * tau`, of norms (R, T)."""

@@ -41,7 +41,7 @@ class SteeringRows:
 
         options = [plan.options for plan in plans]
         self.rows = torch.tensor(rows, device=states.device)
-        self._tau = column([plan.thresholds[plan.layers.index(layer)] for plan in plans if plan.thresholds])
+        self._tau = column([plan.threshold_at(layer) for plan in plans])
         self._low = column([o.gamma for o in options]) * self._tau
         self._low_k = column([o.low_k for o in options])
         self._p_inject = column([o.p_inject for o in options])

@@ -36,9 +36,7 @@ class SuppressionRows:
     ) -> None:
         options = [plan.options for plan in plans]
         self.rows = torch.tensor(rows, device=device)
-        self._tau = torch.tensor(
-            [plan.thresholds[plan.layers.index(layer)] for plan in plans if plan.thresholds], device=device
-        )
+        self._tau = torch.tensor([plan.threshold_at(layer) for plan in plans], device=device)
         self._is_random = torch.tensor([o.mode == "random" for o in options], device=device)
         self._is_clamp = torch.tensor([o.action == "clamp" for o in options], device=device)
         self._factor = torch.tensor([float(o.factor) for o in options], device=device)

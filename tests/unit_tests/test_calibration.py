@@ -60,6 +60,9 @@ def test_it_goes_on_where_it_stopped(chat: ChatLangNorm, tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         calibrate(chat, checkpoint=checkpoint)
     assert checkpoint.exists()
+    for other in ({"prompts": [*PROMPTS[:-1], "Bye!"]}, {"chat": chat.model_copy(update={"max_batch_size": 3})}):
+        with pytest.raises(OptionError, match="belongs to another calibration"):
+            calibrate(**({"chat": chat, "checkpoint": checkpoint} | other))
     resumed = calibrate(chat, checkpoint=checkpoint)
     assert resumed.num_tokens == whole.num_tokens
     for q in (0.0, 0.5, 1.0):  # threads order the rows of a batch, which changes the last bits

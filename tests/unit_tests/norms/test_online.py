@@ -85,6 +85,7 @@ def test_every_token_of_every_sequence_is_sampled(abacus_engine, monkeypatch: py
     chat = ChatLangNorm(engine=abacus_engine, **SHORT)
     replies = chat.batch(["What is 3 + 4?", "Hello!", "12 * 3"], norms="tokens")
     chat.invoke("Hello!", norms="off")
+    chat.invoke("Hello!", suppression={"threshold": 1.0})  # its norms are not the model's own
     rows = [NormTrace.from_message(reply).token_norms for reply in replies]
     snapshot = abacus_engine.statistics.snapshot((9, 10))
     assert snapshot.num_samples == sum(map(len, rows))
