@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,16 @@ from langnorm.norms.layers import layer_output
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Kinds of layers in a configuration's `layer_types` whose only memory is the keys and values of the tokens.
-_ATTENTION_TYPES = ("full_attention", "sliding_attention", "chunked_attention")
+# Kinds of layers in a configuration's `layer_types` that remember keys and values of the tokens, or nothing at all.
+_ALLOWED_KINDS = ("full_attention", "sliding_attention", "chunked_attention", "moe", "mlp")
 
 
-def check_can_rerun(config: Any, layers: Sequence[int], block: int) -> None:
-    """Raise an error unless these layers, with the `block` - 1 before each, can be run again.
+def check_can_rerun(model: Any, layers: Sequence[int], block: int) -> None:
+    """Raise an error unless these layers of a model, with the `block` - 1 before each, can be run again.
 
     Raises:
         OptionError: A block begins below the first layer.
-        ModelError: A layer has a recurrent state, which a second pass would advance.
+        ModelError: A layer has a recurrent state, or another memory that a second pass would change.
     """
     if layers and layers[0] - block + 1 < 0:
         msg = (
@@ -33,13 +33,19 @@ def check_can_rerun(config: Any, layers: Sequence[int], block: int) -> None:
             f"Use a block up to {layers[0] + 1}, or later layers."
         )
         raise OptionError(msg)
-    kinds = getattr(config, "layer_types", None) or []
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        # Such models of transformers have no keys and values, or do not say which layers have.
+        is_recurrent = getattr(model, "_is_stateful", False)
+        kinds = ["recurrent" if is_recurrent else "full_attention"] * config.num_hidden_layers
+    allowed = [layer for layer, kind in enumerate(kinds) if kind in _ALLOWED_KINDS]
     for layer in (layer - back for layer in layers for back in range(block)):
-        if layer < len(kinds) and kinds[layer] not in _ATTENTION_TYPES:
-            allowed = [i for i, kind in enumerate(kinds) if kind in _ATTENTION_TYPES]
+        if layer not in allowed:
             msg = (
-                f"Layer `{layer}` of this model has a recurrent state (`{kinds[layer]}`), which running it again would "
-                f"advance: recursion is not possible there. Use layers of {allowed}, or steering."
+                f"Layer `{layer}` of this model (`{kinds[layer]}`) has a recurrent state, or another memory than keys "
+                "and values, which running it again would change: recursion is not possible there. "
+                f"Use {f'layers of {allowed}, or ' if allowed else ''}steering, which works on every layer."
             )
             raise ModelError(msg)
 
@@ -82,11 +88,14 @@ class _ReadOnlyCache:
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:  # noqa: ARG002
         seen = self._keys_values[layer_idx]
-        return seen if self._rows is None else tuple(tensor[self._rows] for tensor in seen)
+        return seen if self._rows is None else tuple(_rows_of(tensor, self._rows) for tensor in seen)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("update"):  # of a recurrent state
-            msg = f"A layer that calls `{name}` of its cache has a state that running it again would advance."
+            msg = (
+                f"A layer that calls `{name}` of its cache has a state that running it again would change. Instead of "
+                "recursion, use steering, which works on every layer."
+            )
             raise ModelError(msg)
         return getattr(self._cache, name)
 
@@ -163,14 +172,21 @@ class LayerRerunner:
 
 
 def _of_rows(value: Any, rows: Tensor | None, batch_size: int, keys_values: dict[int, tuple[Tensor, Tensor]]) -> Any:
-    """Return an argument of a layer for some rows of the batch only."""
+    """Return an argument of a layer for some rows of the batch only; the layer may write to none of it."""
     if isinstance(value, _WatchedCache):
         return _ReadOnlyCache(value, keys_values, rows)
+    if isinstance(value, Mapping):  # such as keys and values that later layers share
+        return {name: _of_rows(item, rows, batch_size, keys_values) for name, item in value.items()}
     if rows is None:
         return value
     if isinstance(value, torch.Tensor):
         # One dimension is positions, shared by all rows; a leading 1 is shared too.
-        return value[rows] if value.ndim > 1 and value.size(0) == batch_size else value
+        return _rows_of(value, rows) if value.ndim > 1 and value.size(0) == batch_size else value
     if isinstance(value, tuple | list):
         return type(value)(_of_rows(item, rows, batch_size, keys_values) for item in value)
     return value
+
+
+def _rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
+    # Arguments come from wherever the layer before was, with weights on several devices.
+    return tensor[rows.to(tensor.device)]

@@ -17,8 +17,10 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from langnorm.engines.base import Completion, Delta, Request, Response
 from langnorm.engines.batching import Batcher, Row
 from langnorm.engines.clock import Clock
+from langnorm.engines.constraint import RowConstraint
 from langnorm.engines.identity import identity_of
 from langnorm.engines.intervening import Intervener
+from langnorm.engines.logprobs import LogprobRecorder
 from langnorm.engines.processing import RowProcessor, batch_config
 from langnorm.engines.rerun import check_can_rerun
 from langnorm.engines.sampling import RowSampler
@@ -216,7 +218,7 @@ class TransformersEngine:
         if request.layers:
             select_layers(request.layers, self.num_layers)
         if recursion := request.plans.recursion:
-            check_can_rerun(self._model.config.get_text_config(), recursion.layers, recursion.options.block)
+            check_can_rerun(self._model, recursion.layers, recursion.options.block)
 
     def _limit(self, request: Request) -> int:
         limits = [request.sampling.max_tokens]
@@ -234,10 +236,12 @@ class TransformersEngine:
         input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
         limits = [self._limit(request) for request in requests]
         processor = RowProcessor(self.generation_config, input_ids, attention_mask, limits, config.eos_token_id)
-        recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}))
         seeds, lengths = [(row.seed, row.sample) for row in rows], [len(r.prompt_ids) for r in requests]
         sampler = RowSampler([r.sampling for r in requests], seeds, lengths)
         intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
+        constraint = RowConstraint([r.grammar for r in requests], limits, self._tokenizer, config.eos_token_id)
+        logprobs = LogprobRecorder([r.top_logprobs for r in requests])
+        recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}), intervener.norms)
 
         def norms_of(number: int, num_tokens: int) -> list[list[float]]:
             layers = requests[number].layers
@@ -247,14 +251,14 @@ class TransformersEngine:
             return recorder.rows()[: num_tokens - 1, number, columns].tolist()
 
         watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill,
-                             intervener if intervener.is_needed else None)  # fmt: skip
+                             intervener if intervener.is_needed else None, logprobs if logprobs.is_needed else None)  # fmt: skip
         config.max_new_tokens = max(limits)
         # The recorder comes last: it sees the states that flow on.
         with intervener.attached(), recorder.attached(self._layers), self._configured(config):
             output = self._model.generate(
                 input_ids,
                 attention_mask=attention_mask,
-                logits_processor=LogitsProcessorList([p for p in (processor, sampler) if p.is_needed]),
+                logits_processor=LogitsProcessorList([p for p in (logprobs, processor, constraint, sampler) if p.is_needed]),
                 stopping_criteria=StoppingCriteriaList([watcher]),
             )
         generated = output[:, input_ids.size(1) :].tolist()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from langnorm.interventions.rows import Rows
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -20,56 +21,45 @@ COUNTS = ("triggered", "passes", "accepted", "rejected_by_growth", "rejected_by_
 """What is counted per layer: tokens whose norm was high, their extra passes, and what became of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What becomes of new states; each token that was active is in exactly one.
-
-    Attributes:
-        accepted: The new state is taken, and the token stays active.
-        by_growth: The norm grew too little; the old state stands, as in the two below.
-        by_blowup: The norm grew too much.
-        by_threshold: The norm fell to the threshold.
-    """
-
-    accepted: Tensor
-    by_growth: Tensor
-    by_blowup: Tensor
-    by_threshold: Tensor
-
-
-class RecursionRows:
+class RecursionRows(Rows):
     """The rows of a batch that recurse at one layer in blocks of the same length.
 
     Args:
-        rows: Their numbers in the batch.
+        rows: Their numbers in the batch, ascending.
         plans: Their plans.
         layer: The layer.
-        device: Where the layer's states are.
+        states: Any states of the layer (B, d): for their number and device.
     """
 
-    def __init__(self, rows: Sequence[int], plans: Sequence[Plan[Recursion]], layer: int, device: torch.device) -> None:
-        def column(values: list[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)[:, None]  # (R, 1), beside positions
-
+    def __init__(self, rows: Sequence[int], plans: Sequence[Plan[Recursion]], layer: int, states: Tensor) -> None:
+        device = states.device
+        super().__init__(rows, states.size(0), device)
         options = [plan.options for plan in plans]
-        self.rows = torch.tensor(rows, device=device)
-        self.tau = column([plan.threshold_at(layer) for plan in plans])
-        self.blowup = column([o.blowup for o in options]) * self.tau
-        self.growth_eps = column([o.growth_eps for o in options])
-        self.eps = column([o.eps for o in options])
-        self.alpha = column([o.alpha for o in options])
-        self.max_extra = column([o.max_extra for o in options])
-        self.reads_prompt = torch.tensor([not o.only_decode for o in options], device=device)[:, None]
+        self._tau = self._beside_positions(plan.threshold_at(layer) for plan in plans)
+        self._limit = self._beside_positions(o.blowup for o in options) * self._tau
+        self._growth_eps = self._beside_positions(o.growth_eps for o in options)
+        self._eps = self._beside_positions(o.eps for o in options)
+        self._alpha = self._beside_positions(o.alpha for o in options)
+        self._counts = torch.zeros(len(COUNTS), len(rows), dtype=torch.int64, device=device)
+        self.max_extra = self._beside_positions(o.max_extra for o in options)
         self.most_extra = max(o.max_extra for o in options)
+        self.reads_prompt = torch.tensor([not o.only_decode for o in options], device=device)[:, None]
         self.any_reads_prompt = any(not o.only_decode for o in options)
         self.block = options[0].block
 
+    def _beside_positions(self, values: Iterable[float]) -> Tensor:
+        return self.column(values)[:, None]  # (R, 1)
+
     def triggered(self, norms: Tensor) -> Tensor:
         """Return which tokens are run again: `tau < n < blowup * tau`, of norms (R, T)."""
-        return (norms > self.tau) & (norms < self.blowup)
+        return (norms > self._tau) & (norms < self._limit)
 
-    def decide(self, active: Tensor, before: Tensor, after: Tensor, some: Tensor) -> Decision:
-        """Return what becomes of the new states of active tokens.
+    def count_triggered(self, tokens: Tensor) -> None:
+        """Count tokens (R, T) that are to be run again."""
+        self._counts[0] += tokens.sum(dim=1)
+
+    def decide(self, active: Tensor, before: Tensor, after: Tensor, some: Tensor) -> Tensor:
+        """Return which new states are taken (S, T); their tokens stay active. All passes are counted.
 
         Args:
             active: Which tokens are active (S, T).
@@ -77,17 +67,23 @@ class RecursionRows:
             after: Norms of the new states (S, T).
             some: Which of the rows these are, as places in `rows` (S,).
         """
-        growth = (after - before) / (before + self.eps[some])
-        by_growth = active & ~(growth >= self.growth_eps[some])
+        growth = (after - before) / (before + self._eps[some])
+        by_growth = active & ~(growth >= self._growth_eps[some])
         left = active & ~by_growth
-        by_blowup = left & ~(after < self.blowup[some])
+        by_blowup = left & ~(after < self._limit[some])
         left = left & ~by_blowup
-        accepted = left & (after > self.tau[some])
-        return Decision(accepted, by_growth, by_blowup, left & ~accepted)
+        accepted = left & (after > self._tau[some])
+        outcomes = torch.stack([active, accepted, by_growth, by_blowup, left & ~accepted])  # as in COUNTS
+        self._counts[1:].index_add_(1, some, outcomes.sum(dim=-1))
+        return accepted
 
     def mixed(self, old: Tensor, new: Tensor, accepted: Tensor, some: Tensor) -> Tensor:
         """Return `(1 - alpha) * old + alpha * new` for accepted tokens and `old` for others, of states (S, T, d)."""
-        alpha = self.alpha[some][..., None].to(old.dtype)
+        alpha = self._alpha[some][..., None].to(old.dtype)
         # With alpha 1 the new state is taken as it is: 0 * old would be NaN where the old one is infinite.
         blend = torch.where(alpha == 1, new, (1 - alpha) * old + alpha * new)
         return torch.where(accepted[..., None], blend, old)
+
+    def counts_of(self, row: int) -> dict[str, int]:
+        """Return what was counted for a row of the batch, by the names of `COUNTS`."""
+        return dict(zip(COUNTS, self._counts[:, self.places[row]].tolist(), strict=True))

@@ -22,10 +22,12 @@ class NormRecorder:
 
     Args:
         layers: 0-based indices of the layers to read, ascending.
+        known: Where others put norms (B,) of a pass that they have computed anyway, by layer. They are taken out.
     """
 
-    def __init__(self, layers: Sequence[int]) -> None:
+    def __init__(self, layers: Sequence[int], known: dict[int, Tensor] | None = None) -> None:
         self.layers = tuple(layers)
+        self._known = {} if known is None else known
         self._num_prompt_passes = 1
         self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
         self._rows: tuple[int, Tensor] | None = None  # what `rows` found after so many passes
@@ -46,8 +48,11 @@ class NormRecorder:
         append = self._norms[layer].append
 
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            last = layer_output(output)[:, -1]  # (B, hidden)
-            append(torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32))  # (B,)
+            norms = self._known.pop(layer, None)
+            if norms is None:
+                last = layer_output(output)[:, -1]  # (B, hidden)
+                norms = torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32)  # (B,)
+            append(norms)
 
         return record
 
