@@ -28,6 +28,7 @@ from langnorm.abacus import CONTEXT_LENGTH
 from langnorm.engines.base import Engine, Request
 from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
 from langnorm.errors import OptionError
+from langnorm.literal import SpecialTokens
 from langnorm.messages import render_prompt
 from langnorm.norms.baseline import AUTO, LOW_BELOW
 from langnorm.results import Chunks, PreparedCall
@@ -55,6 +56,8 @@ class ChatLangNorm(BaseChatModel):
         max_tokens: Most tokens to generate; by default as many as the context holds.
         stop, seed, n: Stop texts, seed, and number of completions per call.
         enable_thinking: Whether the model may reason before it answers, where its template knows of that.
+        special_tokens: What becomes of control tokens, such as ``<|im_end|>``, in the text of messages: ``"literal"``
+            (default) reads them as text, so that they end no turn; ``"allow"`` lets them; ``"raise"`` is an error.
         norms: ``"steps"`` (default), ``"tokens"`` to keep every token's norms, ``"off"``.
         layers: ``"late"`` (default), ``"all"``, or indices.
         profile: A ``NormProfile`` or the path of one, for intensities; ``"auto"`` (default) takes the one beside the
@@ -120,6 +123,7 @@ class ChatLangNorm(BaseChatModel):
     seed: int | None = None
     n: int = 1
     enable_thinking: bool = True
+    special_tokens: SpecialTokens = "literal"
     norms: Literal["off", "steps", "tokens"] = "steps"
     layers: Any = "late"
     norm_profile: Any = AUTO
@@ -202,7 +206,12 @@ class ChatLangNorm(BaseChatModel):
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> PreparedCall:
         settings = self._settings(given | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings["model"])
-        prompt = render_prompt(engine.tokenizer, messages, enable_thinking=settings["enable_thinking"])
+        prompt = render_prompt(
+            engine.tokenizer,
+            messages,
+            enable_thinking=settings["enable_thinking"],
+            special_tokens=settings["special_tokens"],
+        )
         recording = recording_of(settings, engine)
         request = Request(
             prompt_ids=prompt.ids,

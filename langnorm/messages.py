@@ -18,6 +18,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 
 from langnorm.errors import ModelError, PromptError
+from langnorm.literal import SpecialTokens, encode_chat, first_control_token
 from langnorm.steps import Splitter, split_steps
 from langnorm.text import THINKING_TAGS, Segment, split_reasoning
 from langnorm.trace import KEY, build_trace
@@ -48,12 +49,17 @@ class Prompt:
 
 
 def render_prompt(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[BaseMessage], *, enable_thinking: bool
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[BaseMessage],
+    *,
+    enable_thinking: bool,
+    special_tokens: SpecialTokens = "literal",
 ) -> Prompt:
     """Return the prompt that the model's chat template makes of `messages`.
 
     Raises:
-        PromptError: There are no messages, or one has content that is not text, or the template refuses them.
+        PromptError: There are no messages, or one has content that is not text, or the template refuses them. Or one
+            spells out a control token, and `special_tokens` is `"raise"`.
         ModelError: The model has no chat template.
     """
     if not messages:
@@ -66,17 +72,32 @@ def render_prompt(
         )
         raise ModelError(msg)
     turns = [to_turn(message) for message in messages]
-    try:
-        text = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=False, enable_thinking=enable_thinking
-        )
-    except Exception as error:  # templates raise what they like
-        msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
-        raise PromptError(msg) from error
-    # Not verbose: a prompt that is too long gets an error of ours, not a warning.
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    is_thinking = str(text).rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
+    if special_tokens == "raise":
+        _check_literal(tokenizer, turns)
+
+    def render(turns: list[dict[str, Any]]) -> str:
+        try:
+            text = tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=False, enable_thinking=enable_thinking
+            )
+        except Exception as error:  # templates raise what they like
+            msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
+            raise PromptError(msg) from error
+        return str(text)
+
+    text, ids = encode_chat(tokenizer, render, turns, is_literal=special_tokens == "literal")
+    is_thinking = text.rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
     return Prompt(tuple(ids), is_thinking)
+
+
+def _check_literal(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, Any]]) -> None:
+    for number, turn in enumerate(turns):
+        if token := first_control_token(tokenizer, turn):
+            msg = (
+                f"Message {number}, of role `{turn['role']}`, spells out the control token `{token}`. Remove it, or "
+                'use `special_tokens="literal"` to have it read as text.'
+            )
+            raise PromptError(msg)
 
 
 def _roles(turns: Sequence[dict[str, Any]]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from langnorm.engines.base import Engine
 from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression, intervention
 from langnorm.interventions.plan import Plan, Plans
+from langnorm.literal import SpecialTokens
 from langnorm.messages import Recording
 from langnorm.norms.baseline import Baseline, baseline_for, check_profile, distribution_for
 from langnorm.norms.layers import select_layers
@@ -21,7 +22,7 @@ _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
 _NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
 _INTERVENTIONS: dict[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
 CALL_NAMES = (
-    *("model", *_SAMPLING_NAMES, "enable_thinking"),
+    *("model", *_SAMPLING_NAMES, "enable_thinking", "special_tokens"),
     *(*_NORM_NAMES, *_INTERVENTIONS),
     *("timeout", "max_batch_size"),
 )
@@ -29,6 +30,7 @@ CALL_NAMES = (
 
 _ACCEPTED_NAMES = ("stream", "profile")  # LangChain's own need nothing done; `profile` is told apart
 _NORMS = ("off", "steps", "tokens")
+_SPECIAL_TOKENS = get_args(SpecialTokens)
 
 
 def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> dict[str, Any]:
@@ -47,6 +49,11 @@ def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> di
     if settings["norms"] not in _NORMS:
         hint = closest(str(settings["norms"]), _NORMS)
         msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'
+        raise OptionError(msg)
+    special_tokens = settings["special_tokens"]
+    if special_tokens not in _SPECIAL_TOKENS:
+        hint = closest(str(special_tokens), _SPECIAL_TOKENS)
+        msg = f'`special_tokens={special_tokens!r}` is not allowed. Use "literal", "allow" or "raise".{hint}'
         raise OptionError(msg)
     timeout = settings["timeout"]
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):

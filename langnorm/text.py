@@ -150,14 +150,15 @@ def _text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the control tokens, without those that mark reasoning or tool calls."""
-    markup = {tag for pair in THINKING_TAGS for tag in pair}
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return frozenset(
-        i
-        for i, token in special.items()
-        if token not in markup and not any(part in token.lower() for part in _TOOL_MARKUP)
-    )
+    return frozenset(i for i, token in special.items() if not is_markup(token))
+
+
+def is_markup(token: str) -> bool:
+    """Return whether a token marks reasoning or tool calls."""
+    is_tag = any(token in pair for pair in THINKING_TAGS)
+    return is_tag or any(part in token.lower() for part in _TOOL_MARKUP)
 
 
 @dataclass(frozen=True, slots=True)
