@@ -11,8 +11,9 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -20,19 +21,34 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput, Mo
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from langnorm.abacus import CONTEXT_LENGTH
 from langnorm.engines.base import Engine, Request
 from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
 from langnorm.errors import OptionError
+from langnorm.grammars import build_grammar
 from langnorm.literal import SpecialTokens
 from langnorm.messages import render_prompt
 from langnorm.norms.baseline import AUTO, LOW_BELOW
+from langnorm.readers import reader_factory
 from langnorm.results import Chunks, PreparedCall
-from langnorm.settings import CALL_NAMES, call_settings, check_known, plans_of, recording_of, sampling_of, told_apart
+from langnorm.settings import (
+    CALL_NAMES,
+    call_settings,
+    check_known,
+    plans_of,
+    recording_of,
+    sampling_of,
+    told_apart,
+    top_logprobs_of,
+)
+from langnorm.structured import Method, structured_output
+from langnorm.tool_calls import form_of
+from langnorm.tools import convert_tools, tool_use
 
 
 class ChatLangNorm(BaseChatModel):
@@ -56,8 +72,6 @@ class ChatLangNorm(BaseChatModel):
         max_tokens: Most tokens to generate; by default as many as the context holds.
         stop, seed, n: Stop texts, seed, and number of completions per call.
         enable_thinking: Whether the model may reason before it answers, where its template knows of that.
-        special_tokens: What becomes of control tokens, such as ``<|im_end|>``, in the text of messages: ``"literal"``
-            (default) reads them as text, so that they end no turn; ``"allow"`` lets them; ``"raise"`` is an error.
         norms: ``"steps"`` (default), ``"tokens"`` to keep every token's norms, ``"off"``.
         layers: ``"late"`` (default), ``"all"``, or indices.
         profile: A ``NormProfile`` or the path of one, for intensities; ``"auto"`` (default) takes the one beside the
@@ -71,10 +85,17 @@ class ChatLangNorm(BaseChatModel):
         recursion: A ``Recursion`` or a dict of its fields: runs late layers again for tokens of high norm.
         steering: A ``Steering`` or a dict: pulls slack states toward the sequence's own states of high norm.
         suppression: A ``Suppression`` or a dict: shrinks states, to see whether their norm mattered.
+        logprobs, top_logprobs: Whether ``response_metadata["logprobs"]`` has the log-probability of each token, in
+            OpenAI's form, and of how many most likely ones beside it.
+        special_tokens: What becomes of control tokens that a message spells out: ``"literal"`` (default) reads them as
+            text, so that no user can forge a turn; ``"raise"`` refuses them; ``"allow"`` takes them for control.
         timeout: Most seconds that a call may take, its wait for its turn included.
+        max_retries, api_key: Taken because other chat models have them, and without effect: there is no connection
+            that could fail.
         max_batch_size: Most sequences in one forward pass.
 
-    All of them but engine and model_kwargs may also be given to a single call or to ``bind``.
+    All of them but engine and model_kwargs may also be given to a single call or to ``bind``, as may ``tools``,
+    ``tool_choice``, ``parallel_tool_calls`` and ``response_format``.
 
     Instantiate:
         .. code-block:: python
@@ -101,6 +122,24 @@ class ChatLangNorm(BaseChatModel):
 
             await chat.ainvoke("Calculate 47 + 385.")
 
+    Tool calling:
+        .. code-block:: python
+
+            def weather(city: str) -> str:
+                \"\"\"Get the weather in a city.\"\"\"
+
+            reply = chat.bind_tools([weather]).invoke("What is the weather in Oslo?")
+            reply.tool_calls  # [{'name': 'weather', 'args': {'city': 'Oslo'}, 'id': ..., 'type': 'tool_call'}]
+
+    Structured output:
+        .. code-block:: python
+
+            class Person(BaseModel):
+                name: str
+                age: int
+
+            chat.with_structured_output(Person).invoke("Anna is 34 years old.")
+
     Response metadata:
         .. code-block:: python
 
@@ -122,6 +161,8 @@ class ChatLangNorm(BaseChatModel):
     stop: Any = None
     seed: int | None = None
     n: int = 1
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     enable_thinking: bool = True
     special_tokens: SpecialTokens = "literal"
     norms: Literal["off", "steps", "tokens"] = "steps"
@@ -135,6 +176,8 @@ class ChatLangNorm(BaseChatModel):
     suppression: Any = None
     streaming: bool = False
     timeout: float | None = None
+    max_retries: int = 0
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     max_batch_size: int = 16
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -164,7 +207,10 @@ class ChatLangNorm(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes an answer: two models with different keys never share a cached one."""
-        names = ("model_kwargs", *(name for name in CALL_NAMES if name not in ("timeout", "max_batch_size")))
+        names = (
+            "model_kwargs",
+            *(name for name in CALL_NAMES if name not in ("timeout", "max_retries", "max_batch_size")),
+        )
         engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
         # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
         return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
@@ -180,7 +226,16 @@ class ChatLangNorm(BaseChatModel):
         return call_settings(given, lambda name: getattr(self, name))
 
     def _resolve_model_profile(self) -> ModelProfile:
-        profile = ModelProfile(text_inputs=True, text_outputs=True, image_inputs=False, audio_inputs=False)
+        has_grammars = find_spec("llguidance") is not None
+        profile = ModelProfile(
+            text_inputs=True,
+            text_outputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            tool_calling=True,
+            tool_choice=has_grammars,
+            structured_output=has_grammars,
+        )
         if self.model == BUNDLED_MODEL and self.engine in ENGINES:
             profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
         return profile
@@ -206,11 +261,22 @@ class ChatLangNorm(BaseChatModel):
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> PreparedCall:
         settings = self._settings(given | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings["model"])
+        tokenizer, use = engine.tokenizer, settings["tool_use"]
         prompt = render_prompt(
-            engine.tokenizer,
+            tokenizer,
             messages,
             enable_thinking=settings["enable_thinking"],
             special_tokens=settings["special_tokens"],
+            tools=use.tools,
+        )
+        form = form_of(str(tokenizer.chat_template))
+        grammar = build_grammar(
+            tokenizer,
+            use=use,
+            schema=settings["schema"],
+            form=form,
+            is_thinking=prompt.is_thinking,
+            may_think=settings["enable_thinking"],
         )
         recording = recording_of(settings, engine)
         request = Request(
@@ -220,8 +286,11 @@ class ChatLangNorm(BaseChatModel):
             max_batch_size=settings["max_batch_size"],
             timeout=settings["timeout"],
             plans=plans_of(settings, engine),
+            grammar=grammar,
+            top_logprobs=top_logprobs_of(settings),
         )
-        return PreparedCall(engine, prompt, request, recording, settings["model"])
+        new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
+        return PreparedCall(engine, prompt, request, recording, settings["model"], new_reader)
 
     def _generate(
         self,
@@ -280,6 +349,61 @@ class ChatLangNorm(BaseChatModel):
                     yield chunk
         finally:
             await deltas.aclose()  # type: ignore[attr-defined]
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return a model that may call tools.
+
+        Args:
+            tools: Tools of LangChain, functions, pydantic classes, TypedDicts, or dicts in OpenAI's or Anthropic's form.
+            tool_choice: `"auto"` (default) leaves it to the model, `"any"` makes it call one, the name of a tool makes
+                it call that one, `"none"` keeps it from calling any. A call that must be made is made by any model: its
+                tokens are held to the tools' schemas, which needs the extra `structured`.
+            parallel_tool_calls: Whether an answer may have several calls, where one must be made; True by default.
+            strict: Marks the tools as strict, where the chat template shows that.
+            **kwargs: Settings of the calls, such as `response_format` or `temperature`.
+
+        Raises:
+            OptionError: A tool or the choice is none.
+        """
+        converted = convert_tools(tools, strict=strict)
+        given: dict[str, Any] = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
+        given = {name: value for name, value in given.items() if value is not None} | kwargs
+        tool_use(converted, tool_choice, is_parallel=parallel_tool_calls)  # this is the check
+        return self.bind(tools=converted, **given)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return a chain that answers with an object of a schema; needs the extra `structured`.
+
+        The reasoning stays free; what follows it is held to the schema, so that any model's answer has that form.
+
+        Args:
+            schema: A pydantic class (version 1 or 2), a TypedDict or a JSON schema. With `method="json_mode"` it may be
+                None, for any JSON object.
+            method: `"json_schema"`, `"function_calling"`, which shows the model the schema as a tool, or `"json_mode"`.
+            include_raw: Whether the result is a dict of `raw`, `parsed` and `parsing_error`.
+            strict: Taken because other chat models have it; the schema is always followed to the letter.
+            **kwargs: Settings of the calls.
+
+        Raises:
+            OptionError: The method is unknown, or the schema is none.
+        """
+        return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs)
 
     def batch(
         self,

@@ -1,11 +1,12 @@
-"""LangChain messages to prompt tokens, and generated tokens back to messages."""
+"""LangChain messages to prompt tokens."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
     AIMessage,
@@ -15,24 +16,19 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 
 from langnorm.errors import ModelError, PromptError
 from langnorm.literal import SpecialTokens, encode_chat, first_control_token
-from langnorm.steps import Splitter, split_steps
-from langnorm.text import THINKING_TAGS, Segment, split_reasoning
-from langnorm.trace import KEY, build_trace
+from langnorm.text import THINKING_TAGS
+from langnorm.tool_calls import form_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.engines.base import Completion
-    from langnorm.norms.baseline import Baseline
-
-Norms = Literal["steps", "tokens"]
 
 # Blocks of an assistant's message that the template writes itself, from the message's other fields.
-_SILENT_BLOCKS = ("reasoning", "thinking", "redacted_thinking", "tool_use", "tool_call", "non_standard")
+_REASONING = ("reasoning", "thinking")
+_SILENT_BLOCKS = (*_REASONING, "redacted_thinking", "tool_use", "tool_call", "invalid_tool_call", "non_standard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +50,14 @@ def render_prompt(
     *,
     enable_thinking: bool,
     special_tokens: SpecialTokens = "literal",
+    tools: Sequence[dict[str, Any]] = (),
 ) -> Prompt:
-    """Return the prompt that the model's chat template makes of `messages`.
+    """Return the prompt that the model's chat template makes of `messages` and of the tools that it is offered.
 
     Raises:
         PromptError: There are no messages, or one has content that is not text, or the template refuses them. Or one
             spells out a control token, and `special_tokens` is `"raise"`.
-        ModelError: The model has no chat template.
+        ModelError: The model has no chat template, or one without a place for tools.
     """
     if not messages:
         msg = "There are no messages. Give at least one, such as a HumanMessage."
@@ -71,26 +68,47 @@ def render_prompt(
             'instruction-tuned model, or pass a Jinja template as `model_kwargs={"chat_template": "..."}`.'
         )
         raise ModelError(msg)
+    if tools and "tools" not in str(tokenizer.chat_template):
+        msg = (
+            "This model's chat template has no place for tools, so the model would never see them. Use a model that "
+            'was taught to call tools, or pass a Jinja template as `model_kwargs={"chat_template": "..."}`.'
+        )
+        raise ModelError(msg)
     turns = [to_turn(message) for message in messages]
+    if id_length := form_of(str(tokenizer.chat_template)).id_length:
+        turns = [_with_short_ids(turn, id_length) for turn in turns]
     if special_tokens == "raise":
-        _check_literal(tokenizer, turns)
+        _check_literal(tokenizer, turns, tools)
 
-    def render(turns: list[dict[str, Any]]) -> str:
+    def render(inputs: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> str:
+        turns, tools = inputs
         try:
             text = tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=False, enable_thinking=enable_thinking
+                turns,
+                tools=tools or None,  # type: ignore[arg-type]
+                add_generation_prompt=True,
+                tokenize=False,
+                enable_thinking=enable_thinking,
             )
         except Exception as error:  # templates raise what they like
             msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
             raise PromptError(msg) from error
         return str(text)
 
-    text, ids = encode_chat(tokenizer, render, turns, is_literal=special_tokens == "literal")
+    text, ids = encode_chat(tokenizer, render, (turns, list(tools)), is_literal=special_tokens == "literal")
     is_thinking = text.rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
     return Prompt(tuple(ids), is_thinking)
 
 
-def _check_literal(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, Any]]) -> None:
+def _check_literal(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]
+) -> None:
+    if token := first_control_token(tokenizer, list(tools)):
+        msg = (
+            f"The description of a tool spells out the control token `{token}`. Remove it, or use "
+            '`special_tokens="literal"` to have it read as text.'
+        )
+        raise PromptError(msg)
     for number, turn in enumerate(turns):
         if token := first_control_token(tokenizer, turn):
             msg = (
@@ -127,8 +145,10 @@ def to_turn(message: BaseMessage) -> dict[str, Any]:
 
 
 def _assistant_turn(message: AIMessage) -> dict[str, Any]:
-    turn: dict[str, Any] = {"role": "assistant", "content": text_of(message)}
-    if reasoning := message.additional_kwargs.get("reasoning_content"):
+    # What the model wrote in place of a call is not lost: it reads what it got wrong.
+    misspelt = "".join(call["args"] or "" for call in message.invalid_tool_calls)
+    turn: dict[str, Any] = {"role": "assistant", "content": text_of(message) + misspelt}
+    if reasoning := _reasoning_of(message):
         turn["reasoning_content"] = reasoning
     if message.tool_calls:
         turn["tool_calls"] = [
@@ -139,6 +159,29 @@ def _assistant_turn(message: AIMessage) -> dict[str, Any]:
             }
             for call in message.tool_calls
         ]
+    return turn
+
+
+def _reasoning_of(message: AIMessage) -> str:
+    """Return the reasoning, wherever the model or the output version has put it."""
+    if reasoning := message.additional_kwargs.get("reasoning_content"):
+        return str(reasoning)
+    blocks = [block for block in message.content if isinstance(block, dict)]
+    return "".join(str(block.get(block.get("type", ""), "")) for block in blocks if block.get("type") in _REASONING)
+
+
+def _with_short_ids(turn: dict[str, Any], length: int) -> dict[str, Any]:
+    """Return a turn whose calls have ids as the chat template insists on: letters and digits, so many of them."""
+
+    def short(call_id: str | None) -> str:
+        if call_id and len(call_id) == length and call_id.isalnum():
+            return call_id
+        return hashlib.blake2b(str(call_id).encode(), digest_size=length).hexdigest()[:length]
+
+    if "tool_call_id" in turn:
+        turn = turn | {"tool_call_id": short(turn["tool_call_id"])}
+    if "tool_calls" in turn:
+        turn = turn | {"tool_calls": [call | {"id": short(call["id"])} for call in turn["tool_calls"]]}
     return turn
 
 
@@ -165,81 +208,3 @@ def text_of(message: BaseMessage) -> str:
             )
             raise PromptError(msg)
     return "".join(texts)
-
-
-def join(segments: Sequence[Segment], part: str) -> str:
-    """Return the text of one part: `"reasoning"` or `"answer"`."""
-    return "".join(segment.text for segment in segments if segment.part == part)
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """What a message says of norms.
-
-    Attributes:
-        norms: Whether there is a trace, and whether it keeps the norms of every token.
-        layers: The recorded layers.
-        splitter: What a step is.
-        baseline: What the norms are compared with.
-    """
-
-    norms: Norms
-    layers: tuple[int, ...]
-    splitter: Splitter
-    baseline: Baseline
-
-
-def closing_fields(
-    prompt: Prompt, completion: Completion, *, recording: Recording | None, model_name: str
-) -> dict[str, Any]:
-    """Return what a message says once, when it is complete: usage, metadata and norms.
-
-    A whole message and the last chunk of a streamed one have the same.
-    """
-    segments = split_reasoning(completion.pieces, is_thinking=prompt.is_thinking)
-    num_tokens = len(completion.token_ids)
-    metadata: dict[str, Any] = {
-        "model_name": model_name,
-        "model_provider": "langnorm",
-        "finish_reason": completion.finish_reason,
-    }
-    extra: dict[str, Any] = {}
-    if recording:
-        from langnorm.norms.reading import read_norms
-
-        trace = build_trace(
-            num_tokens,
-            recording.layers,
-            completion.norms,
-            split_steps(segments, recording.splitter),
-            read_norms(completion.norms, recording.layers, recording.baseline),
-            keep_tokens=recording.norms == "tokens",
-        )
-        metadata[KEY] = trace.to_dict()
-        if trace.token_norms is not None:
-            extra[KEY] = {"token_norms": [list(row) for row in trace.token_norms]}
-    if completion.interventions:
-        metadata[KEY] = metadata.get(KEY, {}) | completion.interventions
-    usage = UsageMetadata(
-        input_tokens=len(prompt.ids),
-        output_tokens=num_tokens,
-        total_tokens=len(prompt.ids) + num_tokens,
-        output_token_details=OutputTokenDetails(reasoning=_num_reasoning_tokens(segments, num_tokens)),
-    )
-    return {"response_metadata": metadata, "additional_kwargs": extra, "usage_metadata": usage}
-
-
-def to_message(prompt: Prompt, completion: Completion, closing: dict[str, Any]) -> AIMessage:
-    """Return the whole message of a completion, given its `closing_fields`."""
-    segments = split_reasoning(completion.pieces, is_thinking=prompt.is_thinking)
-    fields = dict(closing)
-    if reasoning := join(segments, "reasoning"):
-        fields["additional_kwargs"] = closing["additional_kwargs"] | {"reasoning_content": reasoning}
-    return AIMessage(content=join(segments, "answer"), **fields)
-
-
-def _num_reasoning_tokens(segments: Sequence[Segment], num_tokens: int) -> int:
-    """Return how many tokens came before the answer, the marks of the reasoning counted in."""
-    if not any(segment.part == "reasoning" for segment in segments):
-        return 0
-    return next((segment.token for segment in segments if segment.part == "answer"), num_tokens)

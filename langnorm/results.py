@@ -1,37 +1,156 @@
-"""What an engine returns, as LangChain's results and chunks."""
+"""What an engine returns, as LangChain's messages, results and chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langnorm.engines.base import Completion, Delta, Engine, Request, Response
-from langnorm.messages import Prompt, Recording, closing_fields, to_message
-from langnorm.text import ReasoningSplitter, Segment
+from langnorm.messages import Prompt
+from langnorm.readers import Item, Reader, Reading, read
+from langnorm.steps import Splitter, split_steps
+from langnorm.text import Segment
+from langnorm.trace import KEY, build_trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.norms.baseline import Baseline
+
+Norms = Literal["steps", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a message says of norms.
+
+    Attributes:
+        norms: Whether there is a trace, and whether it keeps the norms of every token.
+        layers: The recorded layers.
+        splitter: What a step is.
+        baseline: What the norms are compared with.
+    """
+
+    norms: Norms
+    layers: tuple[int, ...]
+    splitter: Splitter
+    baseline: Baseline
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """One prepared call."""
+    """One prepared call.
+
+    Attributes:
+        engine: Runs it.
+        prompt: The messages, rendered.
+        request: What the engine is asked.
+        recording: What the messages say of norms, if anything.
+        model_name: As the caller named the model.
+        new_reader: Returns a reader of one answer.
+    """
 
     engine: Engine
     prompt: Prompt
     request: Request
     recording: Recording | None
     model_name: str
-
-    def closing(self, completion: Completion) -> dict[str, Any]:
-        """Return what the message of a completion says once."""
-        return closing_fields(self.prompt, completion, recording=self.recording, model_name=self.model_name)
+    new_reader: Callable[[], Reader]
 
     def result(self, response: Response) -> ChatResult:
         """Return the messages of all completions."""
-        messages = [to_message(self.prompt, c, self.closing(c)) for c in response.completions]
-        return ChatResult(generations=[_generation(message) for message in messages])
+        return ChatResult(generations=[_generation(self.message(c)) for c in response.completions])
+
+    def message(self, completion: Completion) -> AIMessage:
+        """Return the whole message of a completion."""
+        reading = read(self.new_reader(), completion.pieces)
+        fields = self.closing(completion, reading)
+        if reasoning := reading.text("reasoning"):
+            fields["additional_kwargs"] = fields["additional_kwargs"] | {"reasoning_content": reasoning}
+        return AIMessage(
+            content=reading.text("answer"),
+            tool_calls=[
+                tool_call(name=call.name, args=call.arguments, id=call.id)
+                for call in reading.calls
+                if call.name is not None and call.arguments is not None
+            ],
+            invalid_tool_calls=[
+                invalid_tool_call(name=call.name, args=call.raw, id=call.id, error=call.error)
+                for call in reading.calls
+                if call.error is not None
+            ],
+            **fields,
+        )
+
+    def closing(self, completion: Completion, reading: Reading) -> dict[str, Any]:
+        """Return what a message says once, when it is complete: usage, metadata and norms.
+
+        A whole message and the last chunk of a streamed one have the same.
+        """
+        num_prompt, num_tokens = len(self.prompt.ids), len(completion.token_ids)
+        is_calling = completion.finish_reason == "stop" and any(call.error is None for call in reading.calls)
+        metadata: dict[str, Any] = {
+            "model_name": self.model_name,
+            "model_provider": "langnorm",
+            "finish_reason": "tool_calls" if is_calling else completion.finish_reason,
+        }
+        extra: dict[str, Any] = {}
+        if completion.logprobs:
+            metadata["logprobs"] = {"content": list(self._logprobs(completion))}
+        if self.recording:
+            trace = _trace(completion, reading.segments, self.recording)
+            metadata[KEY] = trace.to_dict()
+            if trace.token_norms is not None:
+                extra[KEY] = {"token_norms": [list(row) for row in trace.token_norms]}
+        if completion.interventions:
+            metadata[KEY] = metadata.get(KEY, {}) | completion.interventions
+        usage = UsageMetadata(
+            input_tokens=num_prompt,
+            output_tokens=num_tokens,
+            total_tokens=num_prompt + num_tokens,
+            output_token_details=OutputTokenDetails(reasoning=_num_reasoning_tokens(reading.segments, num_tokens)),
+        )
+        return {"response_metadata": metadata, "additional_kwargs": extra, "usage_metadata": usage}
+
+    def _logprobs(self, completion: Completion) -> Iterator[dict[str, Any]]:
+        """Yield OpenAI's entry for each token."""
+        tokenizer = self.engine.tokenizer
+        for token_id, found in zip(completion.token_ids, completion.logprobs, strict=True):
+            top = [_logprob(tokenizer, other, value) for other, value in found.top]
+            yield _logprob(tokenizer, token_id, found.logprob) | {"top_logprobs": top}
+
+
+def _logprob(tokenizer: PreTrainedTokenizerBase, token_id: int, value: float) -> dict[str, Any]:
+    text = str(tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    # A token may be part of a character, and then has no text of its own. JSON has no infinity.
+    whole = "\ufffd" not in text
+    return {"token": text, "bytes": list(text.encode()) if whole else None, "logprob": max(value, -9999.0)}
+
+
+def _trace(completion: Completion, segments: Sequence[Segment], recording: Recording) -> Any:
+    from langnorm.norms.reading import read_norms
+
+    return build_trace(
+        len(completion.token_ids),
+        recording.layers,
+        completion.norms,
+        split_steps(segments, recording.splitter),
+        read_norms(completion.norms, recording.layers, recording.baseline),
+        keep_tokens=recording.norms == "tokens",
+    )
+
+
+def _num_reasoning_tokens(segments: Sequence[Segment], num_tokens: int) -> int:
+    """Return how many tokens came before the answer, the marks of the reasoning counted in."""
+    if not any(segment.part == "reasoning" for segment in segments):
+        return 0
+    return next((segment.token for segment in segments if segment.part != "reasoning"), num_tokens)
 
 
 class Chunks:
@@ -39,27 +158,36 @@ class Chunks:
 
     def __init__(self, call: PreparedCall) -> None:
         self._call = call
-        self._splitter = ReasoningSplitter(is_thinking=call.prompt.is_thinking)
+        self._reader = call.new_reader()
+        self._segments: list[Segment] = []
 
     def of(self, delta: Delta) -> Iterator[ChatGenerationChunk]:
         """Yield the chunks of what a request gained."""
-        segments = [s for token, piece in delta.pieces for s in self._splitter.feed(token, piece)]
+        items = [item for token, piece in delta.pieces for item in self._reader.feed(token, piece)]
         if delta.completion:
-            segments += self._splitter.finish()
-        yield from map(_text_chunk, segments)
+            items += self._reader.finish()
+        for item in items:
+            if isinstance(item, Segment):
+                self._segments.append(item)
+            if chunk := _chunk(item):
+                yield chunk
         if delta.completion:
-            closing = self._call.closing(delta.completion)
+            reading = Reading(self._segments, self._reader.calls)
+            closing = self._call.closing(delta.completion, reading)
             message = AIMessageChunk(content="", chunk_position="last", **closing)
-            info = {"finish_reason": delta.completion.finish_reason}
+            info = {"finish_reason": closing["response_metadata"]["finish_reason"]}
             yield ChatGenerationChunk(message=message, generation_info=info)
 
 
-def _text_chunk(segment: Segment) -> ChatGenerationChunk:
-    if segment.part == "reasoning":
-        message = AIMessageChunk(content="", additional_kwargs={"reasoning_content": segment.text})
-    else:
-        message = AIMessageChunk(content=segment.text)
-    return ChatGenerationChunk(message=message)
+def _chunk(item: Item) -> ChatGenerationChunk | None:
+    """Return text, reasoning or some of a call as a chunk of its own; the text of a call's marks has none."""
+    if not isinstance(item, Segment):
+        call = tool_call_chunk(name=item.name, args=item.arguments, id=item.id, index=item.index)
+        return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+    if item.part == "reasoning":
+        message = AIMessageChunk(content="", additional_kwargs={"reasoning_content": item.text})
+        return ChatGenerationChunk(message=message)
+    return ChatGenerationChunk(message=AIMessageChunk(content=item.text)) if item.part == "answer" else None
 
 
 def _generation(message: AIMessage) -> ChatGeneration:

@@ -11,25 +11,28 @@ from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression, intervention
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.literal import SpecialTokens
-from langnorm.messages import Recording
 from langnorm.norms.baseline import Baseline, baseline_for, check_profile, distribution_for
 from langnorm.norms.layers import select_layers
 from langnorm.norms.thresholds import threshold_rule, thresholds_of
 from langnorm.options import Sampling
+from langnorm.results import Recording
 from langnorm.steps import get_splitter
+from langnorm.tools import schema_of, tool_use
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
 _NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
 _INTERVENTIONS: dict[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
 CALL_NAMES = (
-    *("model", *_SAMPLING_NAMES, "enable_thinking", "special_tokens"),
+    *("model", *_SAMPLING_NAMES, "enable_thinking", "special_tokens", "logprobs", "top_logprobs"),
     *(*_NORM_NAMES, *_INTERVENTIONS),
-    *("timeout", "max_batch_size"),
+    *("timeout", "max_retries", "max_batch_size"),
 )
 """What a call may set, as it may be set in the constructor."""
 
-_ACCEPTED_NAMES = ("stream", "profile")  # LangChain's own need nothing done; `profile` is told apart
+_TOOL_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")  # of calls alone
+_ACCEPTED_NAMES = ("stream", "strict", "profile")  # LangChain's own need nothing done; `profile` is told apart
 _NORMS = ("off", "steps", "tokens")
+_MOST_TOP_LOGPROBS = 20  # as with OpenAI
 _SPECIAL_TOKENS = get_args(SpecialTokens)
 
 
@@ -43,9 +46,13 @@ def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> di
     Raises:
         OptionError: An option is unknown, or its value is not allowed.
     """
-    check_known(given, [*CALL_NAMES, *_ACCEPTED_NAMES], "This call")
+    check_known(given, [*CALL_NAMES, *_TOOL_NAMES, *_ACCEPTED_NAMES], "This call")
     given = told_apart(given)
     settings = {name: given[name] if name in given else default(name) for name in CALL_NAMES}
+    settings["tool_use"] = tool_use(
+        given.get("tools"), given.get("tool_choice"), is_parallel=given.get("parallel_tool_calls")
+    )
+    settings["schema"] = schema_of(given.get("response_format"))
     if settings["norms"] not in _NORMS:
         hint = closest(str(settings["norms"]), _NORMS)
         msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'
@@ -54,6 +61,11 @@ def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> di
     if special_tokens not in _SPECIAL_TOKENS:
         hint = closest(str(special_tokens), _SPECIAL_TOKENS)
         msg = f'`special_tokens={special_tokens!r}` is not allowed. Use "literal", "allow" or "raise".{hint}'
+        raise OptionError(msg)
+    top_logprobs_of(settings)
+    retries = settings["max_retries"]
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        msg = f"`max_retries={retries!r}` is not allowed. Use 0 or above."
         raise OptionError(msg)
     timeout = settings["timeout"]
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
@@ -118,6 +130,24 @@ def recording_of(settings: Mapping[str, Any], engine: Engine) -> Recording | Non
         low_below=settings["low_below"],
     )
     return Recording(settings["norms"], layers, get_splitter(settings["step_splitter"]), baseline)
+
+
+def top_logprobs_of(settings: Mapping[str, Any]) -> int | None:
+    """Return how many most likely tokens a call reports beside each one; None for no log-probabilities at all.
+
+    Raises:
+        OptionError: A value is not allowed.
+    """
+    wanted, top = settings["logprobs"], settings["top_logprobs"]
+    if wanted not in (None, True, False):
+        msg = f"`logprobs={wanted!r}` is not allowed. Use True or False; `top_logprobs` says how many."
+        raise OptionError(msg)
+    if top is None:
+        return 0 if wanted else None
+    if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= _MOST_TOP_LOGPROBS:
+        msg = f"`top_logprobs={top!r}` is not allowed. Use 0 to {_MOST_TOP_LOGPROBS}, or None."
+        raise OptionError(msg)
+    return None if wanted is False else top
 
 
 def plans_of(settings: Mapping[str, Any], engine: Engine) -> Plans:

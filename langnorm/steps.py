@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from langnorm.errors import OptionError, closest
@@ -20,22 +20,16 @@ _SENTENCE_ENDS = re.compile(r"\n+\s*|(?<=[.!?…])[ \t]+(?=\S)|(?<=[。！？])[
 _LINE_ENDS = re.compile(r"\n+\s*")
 _PARAGRAPH_ENDS = re.compile(r"\n[ \t]*\n\s*")
 
-# A call of a tool in an answer, in the forms of Qwen and Hermes, of Mistral, and of Llama 3. One that was cut off
-# reaches to the end.
-_TOOL_CALL = re.compile(
-    r"<tool_call>.*?(?:</tool_call>|\Z)|\[TOOL_CALLS\].*?(?=\[TOOL_CALLS\]|\Z)|<\|python_tag\|>.*", re.DOTALL
-)
-
 
 @dataclass(frozen=True, slots=True)
 class StepSpan:
     """A step before anything is known about its norms.
 
     Attributes:
-        kind: Whether it is reasoning, answer, or the call of a tool in the answer.
+        kind: Whether it is reasoning, answer, or the call of a tool.
         start: Index of its first generated token.
         end: One past the index of its last token.
-        text_start: Offset of its first character in the text of the reasoning or of the answer.
+        text_start: Offset of its first character in the text of the reasoning, of the answer, or of all calls.
         text_end: One past the offset of its last character there.
     """
 
@@ -86,45 +80,62 @@ def get_splitter(splitter: str | Splitter) -> Splitter:
 
 
 def split_steps(segments: Sequence[Segment], splitter: Splitter = split_sentences) -> list[StepSpan]:
-    """Return the steps of a sequence: first those of its reasoning, then those of its answer.
+    """Return the steps of a sequence: first those of its reasoning, then those of its answer and its tool calls.
 
     Every token belongs to at most one step. A token that holds the end of one step and the beginning of the next
     belongs to the first of them; a step that is left without a token is part of the one before.
 
     Args:
         segments: The visible text with its tokens.
-        splitter: Splits the reasoning, and the answer around its tool calls; each call is one step.
+        splitter: Splits the reasoning and the answer; what stands between the marks of a call is one step.
 
     Raises:
         OptionError: A splitter of the user's own returned what cannot be the steps of its text.
     """
-    steps: list[StepSpan] = []
-    parts: tuple[Part, ...] = ("reasoning", "answer")
-    for part in parts:
-        of_part = [s for s in segments if s.part == part]
-        text = "".join(s.text for s in of_part)
-        token_of = [s.token for s in of_part for _ in s.text]  # by character
-        found: list[StepSpan] = []
-        for kind, start, end in _kinds(part, text, splitter):
-            first = max(token_of[start], found[-1].end if found else 0)
-            last = token_of[end - 1]
-            if last < first:
-                found[-1] = replace(found[-1], text_end=end)
-            else:
-                found.append(StepSpan(kind, first, last + 1, start, end))
-        steps += _joined(found)
-    return steps
+    by_part: dict[Part, list[Segment]] = {"reasoning": [], "answer": [], "tool_call": []}
+    for segment in segments:
+        by_part[segment.part].append(segment)
+    reasoning = _steps_of("reasoning", by_part["reasoning"], splitter)
+    answer = _steps_of("answer", by_part["answer"], splitter)
+    calls = _steps_of("tool_call", by_part["tool_call"], lambda _: _spans(by_part["tool_call"]))
+    return _joined(reasoning) + _joined(_without_overlap(sorted(answer + calls, key=lambda step: step.start)))
 
 
-def _kinds(part: Part, text: str, splitter: Splitter) -> Iterator[tuple[Kind, int, int]]:
-    """Yield the steps of one part's text with their kinds."""
-    calls = [] if part == "reasoning" else [match.span() for match in _TOOL_CALL.finditer(text)]
-    before = 0
-    for call_start, call_end in (*calls, (len(text), len(text))):
-        yield from ((part, before + start, before + end) for start, end in _split(text[before:call_start], splitter))
-        if call_end > call_start:
-            yield "tool_call", call_start, call_start + len(text[call_start:call_end].rstrip())
-        before = call_end
+def _steps_of(part: Part, segments: Sequence[Segment], splitter: Splitter) -> list[StepSpan]:
+    """Return the steps of one part."""
+    text = "".join(segment.text for segment in segments)
+    token_of = [segment.token for segment in segments for _ in segment.text]  # by character
+    found: list[StepSpan] = []
+    for start, end in _split(text, splitter):
+        first = max(token_of[start], found[-1].end if found else 0)
+        last = token_of[end - 1]
+        if last < first:
+            found[-1] = replace(found[-1], text_end=end)
+        else:
+            found.append(StepSpan(part, first, last + 1, start, end))
+    return found
+
+
+def _spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
+    """Return the offsets of the marked spans in the text of all calls, without white space around them."""
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for _, group in groupby(segments, key=lambda segment: segment.span):
+        text = "".join(segment.text for segment in group)
+        if text.strip():
+            spans.append((start + len(text) - len(text.lstrip()), start + len(text.rstrip())))
+        start += len(text)
+    return spans
+
+
+def _without_overlap(steps: list[StepSpan]) -> list[StepSpan]:
+    """Return steps of several parts with a token that two of them share given to the first."""
+    found: list[StepSpan] = []
+    for step in steps:
+        first = max(step.start, found[-1].end if found else 0)
+        if first < step.end:
+            found.append(replace(step, start=first))
+    return found
 
 
 def _split(text: str, splitter: Splitter) -> Sequence[tuple[int, int]]:
@@ -154,7 +165,7 @@ def _between(ends: re.Pattern[str], text: str) -> list[tuple[int, int]]:
 
 
 def _joined(steps: list[StepSpan]) -> list[StepSpan]:
-    """Return the steps of one part with the tokens between two of them (a line break) given to the first."""
+    """Return steps that follow each other with the tokens between two of them (a line break) given to the first."""
     if not steps:
         return []
     ends = [after.start for _, after in pairwise(steps)] + [steps[-1].end]

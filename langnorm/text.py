@@ -6,6 +6,7 @@ became decodable with generated token i. Joined they are the whole text, so a ch
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Part = Literal["reasoning", "answer"]
+Part = Literal["reasoning", "answer", "tool_call"]
 
 # Opening and closing marks of reasoning, by model family.
 THINKING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
@@ -90,7 +91,7 @@ class Detokenizer:
         return taken
 
     def _num_undecided(self) -> int:
-        return max((_overlap(self._tail, stop) for stop in self._stop), default=0)
+        return max((overlap(self._tail, stop) for stop in self._stop), default=0)
 
     def _cut_at_stop(self, piece: str) -> None:
         window = self._tail + piece
@@ -108,9 +109,50 @@ class Detokenizer:
                 break
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest proper beginning of `stop` that `text` ends with."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+def overlap(text: str, mark: str) -> int:
+    """Return the length of the longest proper beginning of `mark` that `text` ends with."""
+    return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
+
+
+class Held:
+    """Text that cannot be told yet, with the token of each piece."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[int, str]] = deque()
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(piece for _, piece in self._pieces)
+
+    def add(self, token: int, piece: str) -> None:
+        """Put a piece to the end."""
+        self._pieces.append((token, piece))
+
+    def take(self, num_characters: int) -> list[tuple[int, str]]:
+        """Remove and return this many characters from the front."""
+        taken = []
+        while num_characters > 0:
+            token, piece = self._pieces.popleft()
+            if len(piece) > num_characters:
+                self._pieces.appendleft((token, piece[num_characters:]))
+                piece = piece[:num_characters]
+            taken.append((token, piece))
+            num_characters -= len(piece)
+        return taken
+
+    def take_all(self) -> list[tuple[int, str]]:
+        """Remove and return everything."""
+        return self.take(len(self.text))
+
+
+def rstrip(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return pieces without the white space at their end."""
+    while pieces and not pieces[-1][1].rstrip():
+        pieces.pop()
+    if pieces:
+        pieces[-1] = (pieces[-1][0], pieces[-1][1].rstrip())
+    return pieces
 
 
 def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[int], str | None]:
@@ -166,14 +208,16 @@ class Segment:
     """Some visible text of one token.
 
     Attributes:
-        part: Whether it is reasoning or answer.
+        part: Whether it is reasoning, answer or the call of a tool.
         text: The text, never empty.
         token: Index of the generated token that it came with.
+        span: For tool calls, which of the marked spans it belongs to, from 0.
     """
 
     part: Part
     text: str
     token: int
+    span: int = 0
 
 
 class ReasoningSplitter:
@@ -189,28 +233,28 @@ class ReasoningSplitter:
     def __init__(self, *, is_thinking: bool = False) -> None:
         self._part: Part = "reasoning" if is_thinking else "answer"
         self._is_part_empty = True
-        self._held: list[tuple[int, str]] = []  # white space, or the beginning of a mark
+        self._held = Held()  # white space, or the beginning of a mark
         self._has_thought = is_thinking
 
     def feed(self, token: int, piece: str) -> Iterator[Segment]:
         """Yield what can be shown now that `piece` has come with generated token number `token`."""
         if not piece:
             return
-        self._held.append((token, piece))
+        self._held.add(token, piece)
         while (at_tag := self._find_tag()) is not None:
             start, tag = at_tag
-            before = self._take(start)
-            self._take(len(tag))
-            yield from self._show(_rstrip(before))
+            before = self._held.take(start)
+            self._held.take(len(tag))
+            yield from self._show(rstrip(before))
             self._part = "answer" if self._part == "reasoning" else "reasoning"
             self._has_thought = True
             self._is_part_empty = True
-        yield from self._show(self._take(len(self._text()) - self._num_undecided()))
+        yield from self._show(self._held.take(len(self._held.text) - self._num_undecided()))
 
     def finish(self) -> Iterator[Segment]:
         """Yield what was held back and turned out to be text; white space at the very end stays in an answer."""
-        rest = self._take(len(self._text()))
-        yield from self._show(_rstrip(rest) if self._part == "reasoning" else rest)
+        rest = self._held.take_all()
+        yield from self._show(rstrip(rest) if self._part == "reasoning" else rest)
 
     def _show(self, taken: list[tuple[int, str]]) -> Iterator[Segment]:
         for token, piece in taken:
@@ -221,14 +265,11 @@ class ReasoningSplitter:
                 self._is_part_empty = False
                 yield Segment(self._part, text, token)
 
-    def _text(self) -> str:
-        return "".join(piece for _, piece in self._held)
-
     def _find_tag(self) -> tuple[int, str] | None:
         if self._part == "answer" and (self._has_thought or not self._is_part_empty):
             return None  # reasoning comes first and once: later marks are text
         side = 1 if self._part == "reasoning" else 0
-        text = self._text()
+        text = self._held.text
         found = [(at, pair[side]) for pair in THINKING_TAGS if (at := text.find(pair[side])) >= 0]
         if not found:
             return None
@@ -237,40 +278,13 @@ class ReasoningSplitter:
 
     def _num_undecided(self) -> int:
         """Return how many characters at the end may yet be white space before a mark, or part of a mark."""
-        text = self._text()
+        text = self._held.text
         if self._part == "answer" and (self._has_thought or not self._is_part_empty):
             return 0
         side = 1 if self._part == "reasoning" else 0
-        begun = max(_overlap(text, pair[side]) for pair in THINKING_TAGS)
+        begun = max(overlap(text, pair[side]) for pair in THINKING_TAGS)
         rest = text[: len(text) - begun]
         blank = len(rest) - len(rest.rstrip())
         if self._part == "answer" and rest.strip():
             return 0
         return begun + blank
-
-    def _take(self, num_characters: int) -> list[tuple[int, str]]:
-        """Remove and return this many characters from the front of what is held."""
-        taken = []
-        while num_characters > 0:
-            token, piece = self._held.pop(0)
-            if len(piece) > num_characters:
-                self._held.insert(0, (token, piece[num_characters:]))
-                piece = piece[:num_characters]
-            taken.append((token, piece))
-            num_characters -= len(piece)
-        return taken
-
-
-def _rstrip(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    while pieces and not pieces[-1][1].rstrip():
-        pieces.pop()
-    if pieces:
-        pieces[-1] = (pieces[-1][0], pieces[-1][1].rstrip())
-    return pieces
-
-
-def split_reasoning(pieces: Sequence[str], *, is_thinking: bool = False) -> list[Segment]:
-    """Return the visible text of a finished sequence, token by token."""
-    splitter = ReasoningSplitter(is_thinking=is_thinking)
-    segments = [s for token, piece in enumerate(pieces) for s in splitter.feed(token, piece)]
-    return segments + list(splitter.finish())

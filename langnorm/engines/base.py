@@ -20,6 +20,19 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer may be.
+
+    Attributes:
+        lark: The grammar, in the Lark dialect of llguidance.
+        least_tokens: Tokens that the shortest answer takes at most.
+    """
+
+    lark: str
+    least_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One prompt and how to answer it. Requests in one batch may differ in everything.
 
@@ -30,6 +43,9 @@ class Request:
         max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
         timeout: Most seconds from now to the end, or None.
         plans: What is done to its states on the way.
+        grammar: What the answer is held to, or None.
+        top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
+            log-probabilities.
     """
 
     prompt_ids: tuple[int, ...]
@@ -38,6 +54,21 @@ class Request:
     max_batch_size: int = 16
     timeout: float | None = None
     plans: Plans = field(default_factory=Plans)
+    grammar: Grammar | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a generated token was, before temperature and all that chose among tokens.
+
+    Attributes:
+        logprob: Its log-probability, in nats.
+        top: The most likely tokens and their log-probabilities, likeliest first.
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +82,7 @@ class Completion:
         norms: A row for each of the first T - 1 tokens with one norm per recorded layer. The last token is never
             run through the model.
         interventions: What was done to its states, in plain JSON types, by the name of the intervention.
+        logprobs: One per generated token, where the request asked for them.
     """
 
     token_ids: list[int]
@@ -58,6 +90,7 @@ class Completion:
     finish_reason: FinishReason
     norms: list[list[float]] = field(default_factory=list)
     interventions: dict[str, Any] = field(default_factory=dict)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from langnorm.engines.batching import Row
     from langnorm.engines.intervening import Intervener
+    from langnorm.engines.logprobs import LogprobRecorder
 
 
 class RowWatcher(StoppingCriteria):
@@ -30,6 +31,7 @@ class RowWatcher(StoppingCriteria):
         norms_of: Returns the norms of a row that has just ended, given its number and its number of tokens.
         on_prefilled: Called when the prompt has been run and nothing else.
         intervener: What acts on the rows, if anything does.
+        logprobs: What keeps their log-probabilities, if any row asks for them.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RowWatcher(StoppingCriteria):
         norms_of: Callable[[int, int], list[list[float]]],
         on_prefilled: Callable[[], None],
         intervener: Intervener | None = None,
+        logprobs: LogprobRecorder | None = None,
     ) -> None:
         self._rows = rows
         self._limits = limits
@@ -49,6 +52,7 @@ class RowWatcher(StoppingCriteria):
         self._norms_of = norms_of
         self._on_prefilled = on_prefilled
         self._intervener = intervener
+        self._logprobs = logprobs
         self._has_ended: Tensor | None = None
         self._ends: Tensor | None = None  # `_end_ids`, where the tokens are
         # Only these need their tokens on the host at every step.
@@ -68,6 +72,8 @@ class RowWatcher(StoppingCriteria):
         if self._num_tokens == 0:
             self._on_prefilled()
         self._num_tokens += 1
+        if self._logprobs:
+            self._logprobs.choose(input_ids[:, -1])
         before = sum(self._is_done)
         for number, row in enumerate(self._rows):
             if row.is_cancelled or self._num_tokens >= self._limits[number]:
@@ -92,7 +98,8 @@ class RowWatcher(StoppingCriteria):
 
     def _completion(self, number: int, ids: list[int], text: Detokenizer, reason: FinishReason) -> Completion:
         done = self._intervener.report(number, len(ids) - 1) if self._intervener else {}
-        return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)), done)
+        logprobs = self._logprobs.of(number, len(ids)) if self._logprobs else []
+        return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)), done, logprobs)
 
     def _follow(self, number: int, token_id: int) -> None:
         text, ids = self._followed[number], self._ids[number]

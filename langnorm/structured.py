@@ -1,0 +1,85 @@
+"""Structured output: a chat model followed by a parser, in the three methods that LangChain's users know."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.base import OutputParserLike
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from langnorm.errors import OptionError, closest
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+METHODS = ("json_schema", "function_calling", "json_mode")
+
+
+def structured_output(
+    chat: BaseChatModel,
+    schema: Any,
+    *,
+    method: Method,
+    include_raw: bool,
+    strict: bool | None,
+    settings: dict[str, Any],
+) -> Runnable[Any, Any]:
+    """Return a chain that answers with an object of `schema`.
+
+    Args:
+        chat: The chat model.
+        schema: A pydantic class (version 1 or 2), a TypedDict or a JSON schema; `"json_mode"` also takes None, for any
+            JSON object.
+        method: `"json_schema"` holds the answer to the schema, `"function_calling"` makes the schema a tool that has to
+            be called, `"json_mode"` is the first for prompts that describe the schema themselves.
+        include_raw: Whether the result has the keys `raw`, `parsed` and `parsing_error`, and no error is raised.
+        strict: Whether the schema must be followed to the letter. It always is.
+        settings: Settings of the call.
+
+    Raises:
+        OptionError: The method is unknown, or the schema is none.
+    """
+    if method not in METHODS:
+        allowed = ", ".join(f'"{name}"' for name in METHODS)
+        msg = f"`method={method!r}` is not allowed. Use {allowed}.{closest(str(method), METHODS)}"
+        raise OptionError(msg)
+    if schema is None and method != "json_mode":
+        msg = f'`schema=None` is not allowed with `method="{method}"`. Give a pydantic class or a JSON schema.'
+        raise OptionError(msg)
+    try:
+        json_schema = {"type": "object"} if schema is None else convert_to_json_schema(schema)
+    except (ValueError, TypeError, KeyError) as error:
+        msg = f"`{schema!r}` is no schema ({error}). Give a pydantic class, a TypedDict, or a JSON schema with a title."
+        raise OptionError(msg) from error
+    is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": json_schema}
+    parser: OutputParserLike[Any]
+    if method == "function_calling":
+        name = convert_to_openai_tool(schema)["function"]["name"]
+        model = chat.bind_tools(
+            [schema], tool_choice=name, strict=strict, ls_structured_output_format=traced, **settings
+        )
+        parser = (
+            PydanticToolsParser(tools=[schema], first_tool_only=True)
+            if is_pydantic
+            else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        )
+    else:
+        model = chat.bind(response_format=_response_format(method, json_schema), ls_structured_output_format=traced,
+                          **settings)  # fmt: skip
+        parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()
+    if not include_raw:
+        return model | parser
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _response_format(method: Method, schema: dict[str, Any]) -> dict[str, Any]:
+    if method == "json_mode":
+        return {"type": "json_object", "schema": schema}
+    return {"type": "json_schema", "json_schema": {"name": schema.get("title", "answer"), "schema": schema}}

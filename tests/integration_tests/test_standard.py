@@ -1,0 +1,63 @@
+"""LangChain's own integration tests, on the bundled model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+from langnorm import ChatLangNorm
+
+# Settings of one tool's answers in the suite differ on purpose: `any` for what a weak model must be made to do.
+Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
+
+
+class TestChatLangNorm(ChatModelIntegrationTests):
+    """Everything that the suite can ask of a model of text is switched on."""
+
+    @property
+    def chat_model_class(self) -> type[ChatLangNorm]:
+        return ChatLangNorm
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"temperature": 0, "max_tokens": 300}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_model_override(self) -> bool:
+        return True
+
+    @property
+    def model_override_value(self) -> str:
+        return "abacus"
+
+    @property
+    def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Detail]]:
+        return {"invoke": ["reasoning_output"], "stream": ["reasoning_output"]}
+
+    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
+        chat = ChatLangNorm(**self.chat_model_params)
+        question = "Calculate 47 + 385."
+        if not stream:
+            return chat.invoke(question)
+        chunks = iter(chat.stream(question))
+        whole = next(chunks)
+        for chunk in chunks:
+            whole = whole + chunk
+        assert isinstance(whole, AIMessage)
+        return whole
+
+
+@pytest.fixture(scope="session", autouse=True)
+def abacus(abacus_engine: Any) -> None:
+    """Load the model before the first test: none of them is about that."""
