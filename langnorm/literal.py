@@ -31,7 +31,7 @@ from langnorm.text import is_markup
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import AddedToken, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 SpecialTokens = Literal["literal", "allow", "raise"]
 
@@ -103,8 +103,12 @@ class _ControlTokens:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         template = str(tokenizer.chat_template)
-        added = tokenizer.added_tokens_decoder.items()
-        self.ids = {token.content: i for i, token in added if _is_control(token, template)}
+        special = set(tokenizer.all_special_tokens)  # not all of them are marked as such
+        self.ids = {
+            token.content: i
+            for i, token in tokenizer.added_tokens_decoder.items()
+            if _is_control(token.content, template, is_special=token.special or token.content in special)
+        }
         self.pattern = _any_of(self.ids)
         self._beginnings = {token[:n] for token in self.ids for n in range(1, len(token))}
         self._ends = {token[n:] for token in self.ids for n in range(1, len(token))}
@@ -180,12 +184,11 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> _ControlTokens:
     return known[1]
 
 
-def _is_control(token: AddedToken, template: str) -> bool:
-    text = token.content
+def _is_control(text: str, template: str, *, is_special: bool) -> bool:
     if len(text) < 2 or text.isspace():
         return False  # some models end with "\n" or pad with "!": these are text as well
     is_mark = text in template or is_markup(text) or re.fullmatch(r"<[|｜].*[|｜]>", text)
-    return token.special or bool(is_mark and not text.isalnum())
+    return is_special or bool(is_mark and not text.isalnum())
 
 
 class _Marks:
