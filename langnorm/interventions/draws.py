@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,13 +13,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_STEPS_AHEAD = 64  # steps that are drawn at once
+_BLOCK = 64  # steps that are drawn at once
 
 
 def draw(seed: int, sample: int, kind: str, step: int, layer: int) -> float:
     """Return a number in [0, 1) for one row, decode step and layer, the same one whatever else is drawn."""
-    digest = hashlib.blake2b(f"{seed}/{sample}/{kind}/{step}/{layer}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return _draws(seed, sample, kind, step // _BLOCK, layer)[step % _BLOCK]
+
+
+def _draws(seed: int, sample: int, kind: str, block: int, layer: int) -> list[float]:
+    """Return the numbers of a block of steps: one hash for many steps costs little more than one for a single step."""
+    digest = hashlib.shake_128(f"{seed}/{sample}/{kind}/{block}/{layer}".encode()).digest(8 * _BLOCK)
+    return [(number >> 11) / 2**53 for number in struct.unpack(f"<{_BLOCK}Q", digest)]  # never rounded up to 1
 
 
 class Chances:
@@ -42,28 +48,26 @@ class Chances:
     ) -> None:
         self._rows = list(zip(seeds, probabilities, strict=True))
         self._kind, self._layer, self._device = kind, layer, device
-        self._block = -1  # which `_STEPS_AHEAD` steps have been drawn
+        self._block = -1  # of the steps that have been drawn
         self._any: list[bool] = []  # per step of the block
         self._drawn: tuple[Tensor, ...] = ()  # per step (R,)
 
     def any(self, step: int) -> bool:
         """Return whether any row is drawn; the host knows."""
-        self._draw_until(step)
-        return self._any[step % _STEPS_AHEAD]
+        self._reach(step // _BLOCK)
+        return self._any[step % _BLOCK]
 
     def at(self, step: int) -> Tensor:
         """Return which rows are drawn (R,)."""
-        self._draw_until(step)
-        return self._drawn[step % _STEPS_AHEAD]
+        self._reach(step // _BLOCK)
+        return self._drawn[step % _BLOCK]
 
-    def _draw_until(self, step: int) -> None:
-        block = step // _STEPS_AHEAD
+    def _reach(self, block: int) -> None:
         if block == self._block:
             return
         self._block = block
-        table = [
-            [draw(*seed, self._kind, number, self._layer) < chance for seed, chance in self._rows]
-            for number in range(block * _STEPS_AHEAD, (block + 1) * _STEPS_AHEAD)
+        by_row = [
+            [number < chance for number in _draws(*seed, self._kind, block, self._layer)] for seed, chance in self._rows
         ]
-        self._any = [any(row) for row in table]
-        self._drawn = torch.tensor(table, device=self._device).unbind()
+        self._any = [any(are_drawn) for are_drawn in zip(*by_row, strict=True)]
+        self._drawn = torch.tensor(by_row, device=self._device).unbind(dim=1)

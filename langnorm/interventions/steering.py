@@ -48,6 +48,7 @@ class SteeringRows(Rows):
         self._chances = Chances(seeds, [o.p_inject for o in options], "steering", layer, device)
         self._tau = self.column(plan.threshold_at(layer) for plan in plans)
         self._low = self.column(o.gamma for o in options) * self._tau
+        self._least = torch.minimum(self._tau, self._low)  # a norm below it is low and not high: nothing to note
         self._beta = self.column(o.beta for o in options).to(states.dtype)[:, None]
         self._cos_min = self.column(o.cos_min for o in options)
         self._low_k = torch.tensor([o.low_k for o in options], device=device)
@@ -75,11 +76,10 @@ class SteeringRows(Rows):
             is_running: Which rows have not ended yet (B,).
         """
         norms = self.of(norms)
-        is_high = norms > self._tau
-        if maybe_any(is_high):
-            self._remember(self.of(states), norms, is_high)
-        is_low = norms < self._low
-        self._due = torch.where(is_low, self._due, torch.maximum(self._due, self._low_k + number))
+        if maybe_any(norms >= self._least):
+            self._remember(self.of(states), norms)
+            is_low = norms < self._low
+            self._due = torch.where(is_low, self._due, torch.maximum(self._due, self._low_k + number))
         if not self._chances.any(number):
             return states
         is_slack = self._chances.at(number) & (self._due <= number)
@@ -93,10 +93,10 @@ class SteeringRows(Rows):
         pulled = now + self._beta * (best - now)
         return self.put(states, torch.where(is_pulled[:, None], pulled, now))
 
-    def _remember(self, states: Tensor, norms: Tensor, is_high: Tensor) -> None:
+    def _remember(self, states: Tensor, norms: Tensor) -> None:
         """Put states of high norm into the bank, in place of the one of the least norm."""
         least, slot = self._norms.min(dim=1)
-        is_kept = is_high & (norms > least)
+        is_kept = (norms > self._tau) & (norms > least)
         self._norms[self._slots, slot] = torch.where(is_kept, norms, least)
         self._bank[self._slots, slot] = torch.where(is_kept[:, None], states, self._bank[self._slots, slot])
 
