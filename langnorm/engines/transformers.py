@@ -253,6 +253,8 @@ class TransformersEngine:
         watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill,
                              intervener if intervener.is_needed else None, logprobs if logprobs.is_needed else None)  # fmt: skip
         config.max_new_tokens = max(limits)
+        config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
+        config.disable_compile = True  # hooks keep what they see, which compiled code may overwrite
         # The recorder comes last: it sees the states that flow on.
         with intervener.attached(), recorder.attached(self._layers), self._configured(config):
             output = self._model.generate(

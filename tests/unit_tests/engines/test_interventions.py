@@ -234,6 +234,21 @@ def test_a_static_cache_gives_the_same(family: str, model_of, engine_of) -> None
     assert rounded(found.interventions) == rounded(expected.interventions)
 
 
+def test_a_model_that_is_set_to_keep_no_cache_keeps_one(model_of, engine_of) -> None:
+    """Else the states of earlier tokens would be computed anew at every step, without what was made of them."""
+    engine = engine_of("qwen3")
+    request = request_of(PROMPTS[0], thresholds(engine, PROMPTS[0]), RECURSIONS["several"], STEERING)
+    expected = answer(engine, request)
+    config = model_of("qwen3").generation_config
+    config.use_cache = False
+    try:
+        found = answer(engine, request)
+    finally:
+        config.use_cache = None
+    assert found.token_ids == expected.token_ids
+    assert found.interventions == expected.interventions
+
+
 def test_a_stream_is_what_generate_returns(engine_of) -> None:
     """With the report in its last delta."""
     engine = engine_of("qwen3")
@@ -279,6 +294,17 @@ def test_without_thresholds_nothing_is_done(engine_of) -> None:
     completion = answer(engine, request_of(PROMPTS[0], None, Recursion(), STEERING))
     assert completion.token_ids == answer(engine, request_of(PROMPTS[0], None)).token_ids
     assert completion.interventions["recursion"]["thresholds"] is None
+    assert completion.interventions["recursion"]["layers"] == {}
+
+
+def test_a_report_tells_of_its_own_request_only(engine_of) -> None:
+    """A row without thresholds beside one that acts at the same layers."""
+    engine = engine_of("qwen3")
+    idle = request_of(PROMPTS[0], None, Recursion(), STEERING, SUPPRESSIONS["high"], num_tokens=5)
+    taus = thresholds(engine, PROMPTS[1])
+    busy = request_of(PROMPTS[1], taus, RECURSIONS["several"], SUPPRESSIONS["high"], num_tokens=5)
+    beside = answers(engine, [idle, busy])[0]
+    assert beside.interventions == answer(engine, idle).interventions
 
 
 def test_extra_passes_run_for_active_rows_only(model_of, engine_of) -> None:
