@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from langnorm.interventions.draws import Chances
+from langnorm.interventions.chances import Chances
 from langnorm.interventions.rows import Rows, maybe_any
 
 if TYPE_CHECKING:
