@@ -123,6 +123,7 @@ class _AnswerReader:
         self._span = 0
         self._is_bare = form.is_bare  # whether a call without a mark may still begin
         self._is_after_call = False
+        self._has_text = False
 
     def feed(self, token: int, text: str) -> Iterator[Item]:
         self._held.add(token, text)
@@ -189,9 +190,12 @@ class _AnswerReader:
 
     def _show(self, pieces: list[tuple[int, str]]) -> Iterator[Segment]:
         for token, piece in pieces:
-            text = piece.lstrip() if self._is_after_call else piece
+            text = piece
+            if self._is_after_call and (text := piece.lstrip()):
+                # What stood on both sides of a call is not one word.
+                text = "\n" + text if self._has_text else text
             if text:
-                self._is_after_call = False
+                self._is_after_call, self._has_text = False, True
                 self._is_bare = self._is_bare and not text.strip()
                 yield Segment("answer", text, token)
 
@@ -221,12 +225,15 @@ class TemplateReader:
         if self._is_broken:
             yield from self._text("answer", piece)
             return
-        try:
-            events = self._parser.feed(piece)
-        except ValueError:  # what is between the marks cannot be read
-            yield from self._unreadable(piece)
-            return
-        yield from self._items(events)
+        # By letters, because what stands before the one that cannot be read is not to be lost.
+        for number, letter in enumerate(piece):
+            try:
+                events = self._parser.feed(letter)
+            except ValueError:  # what is between the marks
+                yield from self._unreadable(letter)
+                yield from self._text("answer", piece[number + 1 :])
+                return
+            yield from self._items(events)
 
     def finish(self) -> Iterator[Item]:
         """Yield what was held back."""
@@ -270,7 +277,7 @@ class TemplateReader:
 
     def _called(self, value: Any) -> Iterator[CallChunk]:
         """Yield the calls of a region: what transformers makes of it is read as if a model had written it so."""
-        scanner = CallScanner(len(self.calls))
+        scanner = CallScanner(len(self.calls), "tool_calls")
         chunks = [*scanner.feed(json.dumps(value, ensure_ascii=False)), *scanner.finish()]
         self.calls += scanner.calls
         yield from chunks

@@ -89,7 +89,7 @@ class ToolCall:
 
 # What may stand before the arguments: `{"name": "f", "arguments": ` or `f[ARGS]`.
 _HEAD = re.compile(
-    r"""[\s\[,;]*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*(?P<quoted>"(?:[^"\\]|\\.)*")\s*,
+    r"""[\s\[,;}]*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*(?P<quoted>"(?:[^"\\]|\\.)*")\s*,
         \s*"(?:arguments|parameters)"\s*:\s*(?=\{)
       | \s*(?P<plain>[^\s\[\]{}",:]+)(?:\[CALL_ID\][^\s\[\]]*)?\[ARGS\]\s*(?=\{)""",
     re.VERBOSE,
@@ -113,7 +113,7 @@ class CallScanner:
 
     Args:
         first: Number of the first of them in the answer.
-        mark: What stood before them, for `raw`.
+        mark: What stood before them; empty where nothing says that these are calls.
         id_length: See `ToolForm`.
     """
 
@@ -159,7 +159,7 @@ class CallScanner:
         rest = self._text[self._at :]
         if self.calls and _REST.fullmatch(rest):
             return
-        found = [] if self.calls else _calls_in(rest)
+        found = [] if self.calls else _calls_in(rest, is_marked=bool(self._mark))
         for name, arguments in found:
             raw = json.dumps(arguments, ensure_ascii=False)
             call_id = self._new_id()
@@ -221,8 +221,11 @@ class _OpenCall:
         return end_of_string + ("]" if self._brackets[-1:] == ["{"] else "}")
 
 
-def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the calls in a JSON text that is written in an order or with keys of its own; none if it has others."""
+def _calls_in(text: str, *, is_marked: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Return the calls in a JSON text that is written in an order or with keys of its own; none if it has others.
+
+    Where a mark says that this is a call, its arguments may be missing.
+    """
     try:
         found = json.loads(text, strict=False)
     except json.JSONDecodeError:
@@ -232,7 +235,7 @@ def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]]:
         call = item.get("function", item) if isinstance(item, dict) else {}
         call = call if isinstance(call, dict) else item
         name = call.get("name")
-        arguments = call.get("arguments", call.get("parameters", {}))
+        arguments = call.get("arguments", call.get("parameters", {} if is_marked else None))
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments, strict=False)

@@ -53,16 +53,13 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
     for tool in tools:
         try:
             converted = convert_to_openai_tool(tool, strict=strict)
-            name = converted["function"]["name"]
+            converted["function"]["name"]
         except (ValueError, TypeError, KeyError) as error:
             msg = (
                 f"`{tool!r}` cannot be a tool ({error}). Use a function with type hints and a docstring, a tool of "
                 "LangChain, a pydantic class, or a dict in OpenAI's form."
             )
             raise OptionError(msg) from error
-        if any(other["function"]["name"] == name for other in found):
-            msg = f"Two tools are called `{name}`. Give every tool a name of its own."
-            raise OptionError(msg)
         found.append(converted)
     return found
 

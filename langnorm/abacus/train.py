@@ -51,7 +51,9 @@ class Phase:
         num_tokens: Tokens to train on, padding included, over all processes.
         mix: What is drawn.
         lr_scale: Factor on both learning rates at their highest.
-        decay: Share of the phase at its end over which the learning rates fall linearly to zero.
+        decay: Share of the phase at its end over which the learning rates fall linearly.
+        end: Share of their highest to which they fall.
+        has_rise: Whether they rise at the beginning. Without, the phase goes on where the one before ended.
         lesson: What of a conversation is learnt.
         is_fresh: Whether it starts from the weights as the phase before would ship them, rounded to float16 and
             without the optimizers' memory. Such a phase can be run alone, from weights that were shipped.
@@ -61,16 +63,19 @@ class Phase:
     mix: corpus.Mix
     lr_scale: float
     decay: float
+    end: float = 0.0
+    has_rise: bool = True
     lesson: Lesson = "all"
     is_fresh: bool = False
 
 
 # The second phase lifts the rates once more and lets them fall for the whole of it, as does the third, which no longer
-# spends its capacity on foretelling what users say.
+# spends its capacity on foretelling what users say. The fourth is its end: it was meant to be longer, and falls faster.
 PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),
-    Phase(10_000_000, "choice", 0.8, 1.0, "answers", is_fresh=True),
+    Phase(3_428_352, "choice", 0.8, 1.0, end=0.657, lesson="answers", is_fresh=True),
+    Phase(4_300_800, "choice", 0.8 * 0.657, 1.0, has_rise=False, lesson="answers"),
 )
 
 
@@ -108,9 +113,10 @@ class Run:
         return sum(self._phase_steps(phase) for phase in self.phases)
 
     @property
-    def last_phase_start(self) -> int:
-        """First step of the last phase."""
-        return self.phase_at(self.num_steps - 1)[1]
+    def fresh_start(self) -> int | None:
+        """First step of the last phase that starts from weights alone, or None."""
+        starts = [sum(map(self._phase_steps, self.phases[:i])) for i, phase in enumerate(self.phases) if phase.is_fresh]
+        return starts[-1] if starts else None
 
     def phase_at(self, step: int) -> tuple[Phase, int]:
         """Return the phase that `step` belongs to and its first step."""
@@ -122,12 +128,12 @@ class Run:
         return self.phases[-1], first
 
     def lr_scale(self, step: int) -> float:
-        """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall to zero."""
+        """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall."""
         phase, first = self.phase_at(step)
         num_steps = self._phase_steps(phase)
-        rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS)
+        rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS) if phase.has_rise else 1.0
         fall = min(1.0, (first + num_steps - step) / max(1, round(phase.decay * num_steps)))
-        return phase.lr_scale * min(rise, fall)
+        return phase.lr_scale * min(rise, phase.end + (1 - phase.end) * fall)
 
     def _phase_steps(self, phase: Phase) -> int:
         return round(self.scale * phase.num_tokens) // self.tokens_per_step
@@ -277,8 +283,8 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
     ]
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
-    if first == 0 and weights:
-        first = run.last_phase_start
+    if first == 0 and weights and run.fresh_start is not None:
+        first = run.fresh_start
         model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
@@ -357,14 +363,12 @@ def main() -> None:
         parser.add_argument(name, type=type(item.default), default=item.default)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
     parser.add_argument(
-        "--weights", type=Path, help="folder of the model that the phase before the last one left: run the last one alone"
+        "--weights", type=Path, help="folder of a model to go on from, with the last phase that can start from weights"
     )
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
     arguments = vars(parser.parse_args())
     folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
     run = Run(**arguments)
-    if weights and not run.phases[-1].is_fresh:
-        parser.error("the last phase goes on from more than weights; leave out `--weights` and run them all")
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -17,11 +17,8 @@ from langchain_core.messages import (
 from transformers import AutoTokenizer
 
 import langnorm.abacus
-from langnorm.engines.base import Completion
 from langnorm.errors import ModelError, PromptError
-from langnorm.messages import Prompt, Recording, closing_fields, render_prompt, text_of, to_message, to_turn
-from langnorm.norms.baseline import Baseline
-from langnorm.steps import split_sentences
+from langnorm.messages import render_prompt, text_of, to_turn
 
 CALL = {"name": "add", "args": {"a": 1}, "id": "call_1"}
 
@@ -115,49 +112,3 @@ def test_thinking_is_switched_in_the_prompt(tokenizer: Any) -> None:
     opened = AutoTokenizer.from_pretrained(langnorm.abacus.path())
     opened.chat_template += "<think>\n"
     assert render_prompt(opened, messages, enable_thinking=True).is_thinking
-
-
-def completed(pieces: list[str], *, is_thinking: bool = False, norms: Any = "steps") -> AIMessage:
-    """Return the message of a completion with these pieces of text."""
-    prompt = Prompt((1, 2, 3), is_thinking)
-    rows = [[1.0]] * (len(pieces) - 1)
-    completion = Completion(list(range(len(pieces))), pieces, "stop", rows)
-    recording = None if norms == "off" else Recording(norms, (9,), split_sentences, Baseline())
-    closing = closing_fields(prompt, completion, recording=recording, model_name="m")
-    return to_message(prompt, completion, closing)
-
-
-def test_reasoning_and_answer_are_told_apart() -> None:
-    """The reasoning is in `reasoning_content` and in the content blocks, the answer in `content`."""
-    message = completed(["<think>", "\n", "why", "\n", "</think>", "\n\n", "so", ""])
-    assert message.content == "so"
-    assert message.additional_kwargs["reasoning_content"] == "why"
-    assert [block["type"] for block in message.content_blocks] == ["reasoning", "text"]
-
-
-def test_usage_counts_reasoning_tokens() -> None:
-    """Reasoning tokens are those before the answer; all generated tokens are output."""
-    usage = completed(["<think>", "why", "</think>", "\n", "so", ""]).usage_metadata
-    assert usage is not None
-    assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (3, 6, 9)
-    assert usage["output_token_details"] == {"reasoning": 4}
-    plain = completed(["so", ""]).usage_metadata
-    assert plain is not None
-    assert plain["output_token_details"] == {"reasoning": 0}
-
-
-def test_thinking_that_never_ends_is_all_reasoning() -> None:
-    """An answer that was cut off in its reasoning has no content."""
-    message = completed(["why", " not"], is_thinking=True)
-    assert message.content == ""
-    assert message.additional_kwargs["reasoning_content"] == "why not"
-    assert message.usage_metadata is not None
-    assert message.usage_metadata["output_token_details"] == {"reasoning": 2}
-
-
-@pytest.mark.parametrize("norms", ["off", "steps", "tokens"])
-def test_norms_are_as_asked_for(norms: str) -> None:
-    """`off` leaves no trace, `steps` one without tokens, `tokens` both."""
-    message = completed(["a", "b", ""], norms=norms)
-    assert ("langnorm" in message.response_metadata) == (norms != "off")
-    assert ("langnorm" in message.additional_kwargs) == (norms == "tokens")

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
+from langnorm.readers import TagReader, read
 from langnorm.steps import SPLITTERS, get_splitter, split_sentences, split_steps
-from langnorm.text import split_reasoning
+from langnorm.text import Segment
+from langnorm.tool_calls import HERMES, LLAMA, MISTRAL, ToolForm
+
+
+def split_reasoning(pieces: list[str], form: ToolForm | None = None) -> list[Segment]:
+    """Return the segments of a whole answer."""
+    return read(TagReader(form=form), pieces).segments
 
 
 def texts(text: str, splitter: str = "sentence") -> list[str]:
@@ -69,32 +76,31 @@ def test_reasoning_is_told_from_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "steps"),
+    ("form", "answer", "steps"),
     [
         (
+            HERMES,
             'I look. <tool_call>\n{"name": "a. b"}\n</tool_call>\n<tool_call>{}</tool_call> Done.',
-            [
-                ("answer", "I look."),
-                ("tool_call", '<tool_call>\n{"name": "a. b"}\n</tool_call>'),
-                ("tool_call", "<tool_call>{}</tool_call>"),
-                ("answer", "Done."),
-            ],
+            [("answer", 0, 7), ("tool_call", 8, 49), ("tool_call", 50, 75), ("answer", 76, 81)],
         ),
-        ('<tool_call>{"name": "a', [("tool_call", '<tool_call>{"name": "a')]),
-        ("[TOOL_CALLS]f{}[TOOL_CALLS]g{}", [("tool_call", "[TOOL_CALLS]f{}"), ("tool_call", "[TOOL_CALLS]g{}")]),
-        ("<|python_tag|>{}\n", [("tool_call", "<|python_tag|>{}")]),
+        (HERMES, '<tool_call>{"name": "a', [("tool_call", 0, 22)]),
+        (MISTRAL, "[TOOL_CALLS]f{}[TOOL_CALLS]g{}", [("tool_call", 0, 15), ("tool_call", 15, 30)]),
+        (LLAMA, "<|python_tag|>{}\n", [("tool_call", 0, 16)]),
+        (None, "<tool_call>{}</tool_call>", [("answer", 0, 25)]),
     ],
 )
-def test_a_tool_call_is_one_step(answer: str, steps: list[tuple[str, str]]) -> None:
-    """Calls keep together whatever is in them, also one that was cut off."""
+def test_a_tool_call_is_one_step(form: ToolForm | None, answer: str, steps: list[tuple[str, int, int]]) -> None:
+    """Calls keep together whatever is in them, also one that was cut off; without tools there are none."""
     pieces = ["<think>", "x", "</think>", *answer]
-    spans = split_steps(split_reasoning(pieces))[1:]
-    assert [(s.kind, answer[s.text_start : s.text_end]) for s in spans] == steps
+    spans = split_steps(split_reasoning(pieces, form))[1:]
+    ends = [start for _, start, _ in steps[1:]] + [steps[-1][2]]  # white space between two belongs to the first
+    found = [(span.kind, span.start - 3, span.end - 3) for span in spans]
+    assert found == [(kind, start, end) for (kind, start, _), end in zip(steps, ends, strict=True)]
 
 
 def test_a_call_in_the_reasoning_is_reasoning() -> None:
     """Only what is outside the reasoning is a call."""
-    (span,) = split_steps(split_reasoning(["<think>", "<tool_call>{}</tool_call>"]))
+    (span,) = split_steps(split_reasoning(["<think>", "<tool_call>{}</tool_call>"], HERMES))
     assert span.kind == "reasoning"
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from langnorm.text import THINKING_TAGS, Detokenizer, ReasoningSplitter, Segment, split_reasoning
+from langnorm.readers import TagReader, read
+from langnorm.text import THINKING_TAGS, Detokenizer, ReasoningSplitter, Segment
 
 TRICKY = (
     "",
@@ -283,6 +284,11 @@ def plain_split(text: str, *, is_thinking: bool) -> tuple[str, str]:
 def join(segments: list[Segment], part: str) -> str:
     """Returns the text of one part."""
     return "".join(segment.text for segment in segments if segment.part == part)
+
+
+def split_reasoning(pieces: list[str], *, is_thinking: bool = False) -> list[Segment]:
+    """Returns the segments of a whole answer without tools."""
+    return read(TagReader(is_thinking=is_thinking), pieces).segments
 
 
 def cut(text: str, cuts: list[int]) -> list[str]:
