@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
     from _timing import Work
 
 RAW, OURS, PEER = "model.generate", "ChatLangNorm", "ChatHuggingFace"
-ROWS = ("control", "invoke", "stream", "batch", "samples", "norms", "norms-batch", "abatch", "astream")
+ROWS = (
+    *("control", "invoke", "stream", "batch", "samples", "norms", "norms-batch"),
+    *("abatch", "astream", "threads", "tasks"),
+)
+JOINED_BAR = 1 / 0.85  # a throughput of at least 0.85 of the plain one's
 NUM_PROMPTS, NUM_SAMPLES, TEMPERATURE = 16, 8, 0.7
 PEER_REPEATS = 3  # it is several times slower, so a few rounds tell enough
 PACKAGES = ("langnorm", "torch", "transformers", "langchain-core", "langchain-huggingface")
@@ -139,6 +144,25 @@ class Bench:
         chat = self.ours()
         sides = {RAW: self.raw([self.one]), OURS: lambda: self.loop.run(aconsume(chat.astream(self.one)))}
         return Row(1.08, sides)
+
+    def threads(self) -> Row:
+        """The batch as one `invoke` in each of as many threads, which know nothing of each other."""
+        chat = self.ours()
+
+        def invoke_all() -> None:
+            with ThreadPoolExecutor(NUM_PROMPTS) as pool:
+                discard(list(pool.map(chat.invoke, self.many)))
+
+        return Row(JOINED_BAR, {RAW: self.raw(self.many), OURS: invoke_all})
+
+    def tasks(self) -> Row:
+        """The batch as one `ainvoke` in each of as many tasks."""
+        chat = self.ours()
+
+        async def invoke_all() -> None:
+            await asyncio.gather(*map(chat.ainvoke, self.many))
+
+        return Row(JOINED_BAR, {RAW: self.raw(self.many), OURS: lambda: self.loop.run(invoke_all())})
 
     def against_raw(
         self,

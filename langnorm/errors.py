@@ -29,6 +29,10 @@ class PromptError(LangNormError, ValueError):
     """The messages cannot be run: they are empty, too long for the context, or not text."""
 
 
+class MemoryLimitError(LangNormError, MemoryError):
+    """A request does not fit into the memory of the device, alone in its batch."""
+
+
 class MissingDependencyError(LangNormError, ImportError):
     """An optional package is needed for what was asked and is not installed."""
 

@@ -2,6 +2,10 @@
 
 The unit is a row: one sequence to generate. Rows are run in the order they came, as many at a time as they allow. A
 worker thread runs them; it starts with the first row and ends when none is left, so an idle engine has no thread.
+
+Nobody waits for company that may never come: a batch begins at once. Rows that come while it has hardly begun join it:
+it begins anew with all of them, which costs it those few steps. When a batch fails, its halves are run apart, and so on
+down to the row whose fault it is; when it does not fit into memory, later batches are smaller for a while.
 """
 
 from __future__ import annotations
@@ -9,16 +13,21 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from langnorm.engines.base import Completion, Delta, Request
+from langnorm.errors import MemoryLimitError
 
-_LINGER_SECONDS = 0.02  # longest pause between the arrivals of two announced requests
+_LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
+_GATHERING_SECONDS = 0.25  # longest wait for all that join a batch
+_MOST_RESTARTS = 3  # of a row, for the sake of others
+_NUM_PATIENT = 8  # batches of a size that fits until a larger one is tried again
 _CLOSING_SECONDS = 10.0  # longest wait for the step that is under way when Python exits
 
 
@@ -33,6 +42,7 @@ class Row:
         sink: Called on the worker's thread with what a streamed row gained.
         future: Its completion, or the error that ended it.
         is_cancelled: Set from any thread; the row then stops within one step.
+        num_restarts: How often it was begun anew because others joined.
     """
 
     request: Request
@@ -41,10 +51,51 @@ class Row:
     sink: Callable[[Delta], None] | None = None
     future: Future[Completion] = field(default_factory=Future)
     is_cancelled: bool = False
+    num_restarts: int = 0
+    _sent: str = ""
+    _num_repeated: int = 0
+    _has_strayed: bool = False
 
     def cancel(self) -> None:
         """Stop the row within one step, or before it starts."""
         self.is_cancelled = True
+
+    def begin(self) -> None:
+        """Note that the row is run from its start, maybe not for the first time."""
+        self._num_repeated = 0
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether somebody has already read of it."""
+        return bool(self._sent)
+
+    def send(self, delta: Delta) -> None:
+        """Hand a streamed row's gain to its reader, without the text that an attempt before this one has sent."""
+        assert self.sink
+        pieces = []
+        for token, piece in delta.pieces:
+            known = self._sent[self._num_repeated : self._num_repeated + len(piece)]
+            self._has_strayed |= not piece.startswith(known)
+            self._num_repeated += len(piece)
+            if new := piece[len(known) :]:
+                self._sent += new
+                pieces.append((token, new))
+        if self._has_strayed:
+            self.cancel()  # in another batch a nearly even choice may fall otherwise; what was read cannot be unsaid
+        elif pieces or delta.completion:
+            self.sink(Delta(tuple(pieces), delta.completion))
+
+    def finish(self, completion: Completion) -> None:
+        """End the row."""
+        if self._has_strayed:
+            msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
+            self.future.set_exception(RuntimeError(msg))
+        else:
+            self.future.set_result(completion)
+
+
+class Rejoin(Exception):  # noqa: N818 (nothing went wrong)
+    """Raised in a batch that shall begin anew together with rows that have come meanwhile."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,7 +110,7 @@ class Batcher:
 
     Args:
         run: Generates a batch of rows and returns their completions in order. Rows that were cancelled meanwhile may
-            have any completion.
+            have any completion. It may raise `Rejoin` where `is_joined` says so, and `MemoryLimitError`.
         name: Of the worker thread.
     """
 
@@ -76,6 +127,10 @@ class Batcher:
         self._announced: list[_Announcement] = []
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
+        self._is_gathering = False  # rows that came with others may be followed by more
+        self._is_mending = False  # what failed is run again in parts
+        self._most_rows: int | None = None  # that fit into memory, as far as is known
+        self._num_fitting = 0  # batches since then
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Queue rows; they are run in this order."""
@@ -116,33 +171,105 @@ class Batcher:
         if worker:
             worker.join(_CLOSING_SECONDS)
 
+    def is_joined(self) -> bool:
+        """Return whether rows have come that the running batch has room for, and it may begin anew."""
+        if self._is_mending or not self._waiting:
+            return False
+        running, first = self._running, self._waiting[0]  # nobody but the worker, which asks, takes it away
+        if first.is_cancelled or any(row.has_sent or row.num_restarts >= _MOST_RESTARTS for row in running):
+            return False
+        return len(running) < self._limit([*running, first])
+
     def _work(self) -> None:
         while rows := self._next_batch():
             try:
-                completed = list(zip(rows, self._run(rows), strict=True))
-            except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
-                for row in rows:
-                    row.future.set_exception(error)
+                self._complete(rows)
+            except Rejoin:
+                with self._changed:
+                    begun = [row for row in rows if not row.future.done()]
+                    for row in begun:
+                        row.num_restarts += 1
+                    self._waiting.extendleft(reversed(begun))
+                    self._is_gathering = True
+
+    def _complete(self, rows: list[Row]) -> None:
+        """End all rows, with completions or errors."""
+        is_too_large = is_one_too_large = False
+        most_fitting = 0
+        groups = deque([rows])
+        while groups:
+            group = [row for row in groups.popleft() if not _is_over(row)]
+            if not group:
+                continue
+            error = self._attempt(group)
+            if error is None:
+                most_fitting = max(most_fitting, len(group))
+            elif len(group) > 1 and isinstance(error, Exception):
+                self._is_mending = True
+                is_too_large |= isinstance(error, MemoryLimitError)
+                middle = (len(group) + 1) // 2
+                groups.extendleft([group[middle:], group[:middle]])
             else:
-                for row, completion in completed:
-                    row.future.set_result(completion)
+                is_one_too_large |= isinstance(error, MemoryLimitError)
+                for row in group:
+                    row.future.set_exception(error)
+        self._is_mending = False
+        # A row that does not fit alone says nothing of others.
+        self._note_memory(most_fitting, is_too_large=is_too_large and not is_one_too_large)
+
+    def _attempt(self, rows: list[Row]) -> BaseException | None:
+        """Run rows and return what was raised; without an error they are ended."""
+        for row in rows:
+            row.begin()
+        try:
+            completions = self._run(rows)
+        except Rejoin:
+            raise
+        except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
+            if len(rows) > 1:
+                # The frames hold on to the memory that the halves need.
+                error.__traceback__ = error.__context__ = None
+            return error
+        if len(completions) != len(rows):
+            msg = f"The model answered {len(completions)} of {len(rows)} sequences."
+            for row in rows:
+                row.future.set_exception(RuntimeError(msg))
+            return None
+        for row, completion in zip(rows, completions, strict=True):
+            row.finish(completion)
+        return None
+
+    def _note_memory(self, num_rows: int, *, is_too_large: bool) -> None:
+        """Keep to the size that fitted, and try larger ones again later: long prompts do not come for ever."""
+        if is_too_large:
+            self._most_rows, self._num_fitting = max(1, num_rows), 0
+        elif self._most_rows and num_rows >= self._most_rows:
+            self._num_fitting += 1
+            if self._num_fitting >= _NUM_PATIENT:
+                self._most_rows, self._num_fitting = 2 * self._most_rows, 0
+
+    def _limit(self, rows: Sequence[Row]) -> int:
+        """Return how many rows may run together with all of these."""
+        limits = [row.request.max_batch_size for row in rows]
+        return min([*limits, self._most_rows] if self._most_rows else limits)
 
     def _next_batch(self) -> list[Row]:
         """Return the rows to run now; with none, the worker is over."""
         with self._changed:
             self._wait_for_expected()
+            self._is_gathering = False
             rows: list[Row] = []
             while self._waiting:
                 row = self._waiting[0]
-                if row.is_cancelled:
-                    self._waiting.popleft().future.cancel()
+                is_begun = row.future.running()  # it has been joined
+                if _is_over(row) if is_begun else row.is_cancelled and row.future.cancel():
+                    self._waiting.popleft()
                     continue
-                limits = [row.request.max_batch_size, *(r.request.max_batch_size for r in rows)]
-                if rows and len(rows) + 1 > min(limits):
+                if rows and len(rows) >= self._limit([*rows, row]):
                     break
                 self._waiting.popleft()
                 # From here on nobody but the worker ends the future: a task that is cancelled cancels what it awaits.
-                if row.future.set_running_or_notify_cancel():
+                if is_begun or row.future.set_running_or_notify_cancel():
                     rows.append(row)
             self._running = rows
             if not rows:
@@ -150,10 +277,21 @@ class Batcher:
             return rows
 
     def _wait_for_expected(self) -> None:
-        while any(announcement.num_missing for announcement in self._announced):
-            limit = min((row.request.max_batch_size for row in self._waiting), default=1)
+        """Wait for announced requests, and for those that come with others; not long for any, and for all of these."""
+        end = time.monotonic() + _GATHERING_SECONDS
+        while any(announcement.num_missing for announcement in self._announced) or (
+            self._is_gathering and time.monotonic() < end
+        ):
+            limit = self._limit(self._waiting) if self._waiting else 1
             if len(self._waiting) >= limit or not self._changed.wait(_LINGER_SECONDS):
                 return
+
+
+def _is_over(row: Row) -> bool:
+    """Return whether a row that was begun is cancelled, and end it then."""
+    if row.is_cancelled and not row.future.done():
+        row.future.set_exception(CancelledError())
+    return row.is_cancelled
 
 
 _batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()

@@ -20,7 +20,9 @@ from langnorm.engines.clock import Clock
 from langnorm.engines.constraint import RowConstraint
 from langnorm.engines.identity import identity_of
 from langnorm.engines.intervening import Intervener
+from langnorm.engines.joining import Joining
 from langnorm.engines.logprobs import LogprobRecorder
+from langnorm.engines.memory import within_memory
 from langnorm.engines.processing import RowProcessor, batch_config
 from langnorm.engines.rerun import check_can_rerun
 from langnorm.engines.sampling import RowSampler
@@ -65,7 +67,7 @@ class TransformersEngine:
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
+        self._batcher = Batcher(self._run_checked, name=f"langnorm {type(model).__name__}")
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -228,6 +230,11 @@ class TransformersEngine:
         # A model without a limit stops by itself or at the caller's wish.
         return min(given, default=2**31 - 1)
 
+    def _run_checked(self, rows: Sequence[Row]) -> list[Completion]:
+        requests = [row.request for row in rows]
+        longest = max(len(request.prompt_ids) for request in requests)
+        return within_memory(partial(self._run, rows), len(rows), longest, max(map(self._limit, requests)))
+
     @torch.inference_mode()
     def _run(self, rows: Sequence[Row]) -> list[Completion]:
         """Generate one batch, on the batcher's thread."""
@@ -261,7 +268,8 @@ class TransformersEngine:
                 input_ids,
                 attention_mask=attention_mask,
                 logits_processor=LogitsProcessorList([p for p in (logprobs, processor, constraint, sampler) if p.is_needed]),
-                stopping_criteria=StoppingCriteriaList([watcher]),
+                # Before the watcher, which sends what a stream's reader cannot be told again.
+                stopping_criteria=StoppingCriteriaList([Joining(self._batcher.is_joined, max(limits)), watcher]),
             )
         generated = output[:, input_ids.size(1) :].tolist()
         completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]

@@ -110,17 +110,17 @@ class RowWatcher(StoppingCriteria):
             reason = "stop"
         elif self._is_done[number]:
             reason = "length"
-        sink = self._rows[number].sink
+        row = self._rows[number]
         if reason:
             self._is_done[number] = True
             text.finish()
             completion = self._completion(number, ids, text, reason)
             self._completions[number] = completion
             del self._followed[number]
-            if sink:
-                sink(Delta(tuple(text.take(is_last=True)), completion))
-        elif sink and (taken := text.take()):
-            sink(Delta(tuple(taken)))
+            if row.sink:
+                row.send(Delta(tuple(text.take(is_last=True)), completion))
+        elif row.sink and (taken := text.take()):
+            row.send(Delta(tuple(taken)))
 
     def completion(self, number: int, generated: Sequence[int]) -> Completion:
         """Return the completion of a row, given all that `generate` returned for it, padding included."""
