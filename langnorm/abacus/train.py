@@ -75,7 +75,7 @@ PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),
     Phase(3_428_352, "choice", 0.8, 1.0, end=0.657, lesson="answers", is_fresh=True),
-    Phase(4_300_800, "choice", 0.8 * 0.657, 1.0, has_rise=False, lesson="answers"),
+    Phase(2_764_800, "choice", 0.8 * 0.657, 1.0, has_rise=False, lesson="answers"),
 )
 
 
