@@ -362,7 +362,7 @@ class ChatLangNorm(BaseChatModel):
         """Return a model that may call tools.
 
         Args:
-            tools: Tools of LangChain, functions, pydantic classes, TypedDicts, or dicts in OpenAI's or Anthropic's form.
+            tools: Tools of LangChain, functions, pydantic classes, TypedDicts, or dicts as OpenAI and Anthropic take.
             tool_choice: `"auto"` (default) leaves it to the model, `"any"` makes it call one, the name of a tool makes
                 it call that one, `"none"` keeps it from calling any. A call that must be made is made by any model: its
                 tokens are held to the tools' schemas, which needs the extra `structured`.

@@ -7,6 +7,7 @@ are left to it, so every model can call a tool and fill a schema.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # Written as models have learnt to write it; free white space is where weak ones get lost.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_NAMED = ("properties", "$defs", "definitions", "patternProperties")  # keys over names of the user's own
+_VALUES = ("enum", "const", "default", "examples", "required")  # keys over what is no schema
+_JOINED = {"allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "not"}
 _DEEPEST = 4  # how far a schema that refers to itself is followed to find its shortest text
 _MARGIN = 24  # tokens for marks and separators
 
@@ -146,17 +150,17 @@ def closed_schema(schema: Any, *, is_open: bool = False) -> Any:
         return [closed_schema(item, is_open=is_open) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
+    is_joined = "allOf" in schema or ("properties" in schema and bool(_JOINED & set(schema)))
     found: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in ("properties", "$defs", "definitions", "patternProperties") and isinstance(value, Mapping):
+        if key in _NAMED and isinstance(value, Mapping):
             found[key] = {name: closed_schema(item) for name, item in value.items()}
-        elif key in ("enum", "const", "default", "examples", "required"):
+        elif key in _VALUES:
             found[key] = value
         else:
-            found[key] = closed_schema(value, is_open=key == "allOf")
-    names_some = "properties" in found or found.get("type") == "object"
-    if "properties" in found and names_some and not is_open and not {"allOf", "$ref"} & set(found):
-        found.setdefault("additionalProperties", "patternProperties" in found)
+            found[key] = closed_schema(value, is_open=key in _JOINED and (is_joined or is_open))
+    if "properties" in found and not (is_open or is_joined or "patternProperties" in found):
+        found.setdefault("additionalProperties", False)
     return found
 
 
@@ -181,7 +185,7 @@ def _least(schema: Any, root: Mapping[str, Any], depth: int) -> int:
     for name, item in schema.get("properties", {}).items():
         total += len(name.encode()) + 6 + _least(item, root, depth + 1)
     total += schema.get("minItems", 0) * (2 + _least(schema.get("items", {}), root, depth + 1))
-    return total + int(schema.get("minLength", 0)) + 2
+    return int(total) + int(schema.get("minLength", 0)) + 2
 
 
 def _check(lark: str, vocabulary: LLTokenizer) -> None:
@@ -189,5 +193,6 @@ def _check(lark: str, vocabulary: LLTokenizer) -> None:
 
     is_error, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_lark(lark), vocabulary)
     if is_error:
-        msg = f'This schema cannot be held to: {messages[0]} Simplify that part of it, or use `method="json_mode"`.'
+        what = re.sub(r"^at \d+\(\d+\): ", "", messages[0].splitlines()[0])
+        msg = f"This schema cannot be held to: {what}. Leave that out of the schema, or write it in another way."
         raise OptionError(msg)

@@ -6,6 +6,7 @@ became decodable with generated token i. Joined they are the whole text, so a ch
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -191,10 +192,12 @@ def _text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the control tokens, without those that mark reasoning or tool calls."""
+    """Return the control tokens, without those that mark reasoning or calls, or that the response template reads."""
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return frozenset(i for i, token in special.items() if not is_markup(token))
+    # Its patterns escape bars and brackets.
+    template = json.dumps(getattr(tokenizer, "response_template", None)).replace("\\", "")
+    return frozenset(i for i, token in special.items() if not is_markup(token) and token not in template)
 
 
 def is_markup(token: str) -> bool:

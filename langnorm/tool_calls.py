@@ -129,8 +129,11 @@ class CallScanner:
     def feed(self, text: str) -> Iterator[CallChunk]:
         """Yield what is known now that `text` has come."""
         self._text += text
-        while self._open or (head := _HEAD.match(self._text, self._at)):
+        while True:
             if self._open is None:
+                head = _HEAD.match(self._text, self._at)
+                if not head:
+                    return
                 name = str(json.loads(head["quoted"])) if head["quoted"] else str(head["plain"])
                 self._open = _OpenCall(self._number, self._new_id(), name, head.end())
                 self._at = head.end()

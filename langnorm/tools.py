@@ -11,6 +11,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langnorm.errors import OptionError, closest
 
 _CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any", True: "any", False: "none", None: "auto"}
+_SCHEMA_KEYS = {"properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
+_JSON_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,10 @@ def schema_of(response_format: Any) -> dict[str, Any] | None:
         case "json_schema":
             inner = response_format.get("json_schema", response_format)
             schema = inner.get("schema") if isinstance(inner, Mapping) else None
-        case _:
-            schema = response_format if {"properties", "$ref", "anyOf", "type"} & set(response_format) else None
+        case None:
+            schema = response_format if _SCHEMA_KEYS & set(response_format) else None
+        case kind:
+            schema = response_format if isinstance(kind, list) or kind in _JSON_TYPES else None
     if not isinstance(schema, Mapping):
         raise OptionError(_bad_format(response_format))
     return dict(schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,9 +47,10 @@ class RowConstraint(LogitsProcessor):
         self._grammars = {row: grammar for row, grammar in enumerate(grammars) if grammar}
         self._limits = limits
         self._tokenizer = tokenizer
-        self._end_ids = end_ids
+        self._end_ids = list(end_ids)
         self._rows = list(self._grammars)
-        self._matchers: list[LLMatcher] = []
+        self._matchers: list[LLMatcher | None] = []  # None for a row that is over
+        self._allowed: Any = None  # of the step before (R, V)
         self._closing: list[list[int]] = []
         self._num_tokens = 0
 
@@ -64,15 +65,10 @@ class RowConstraint(LogitsProcessor):
             self._prepare(scores.size(-1))
         else:
             self._num_tokens += 1
-            for matcher, token in zip(self._matchers, input_ids[self._rows, -1].tolist(), strict=True):
-                if not matcher.is_stopped() and not matcher.consume_token(token):
-                    msg = (
-                        f"The answer could not be held to its grammar: {matcher.get_error() or 'it is too complex'}. "
-                        "Simplify the schema."
-                    )
-                    raise ModelError(msg)
-        allowed = np.stack([self._allowed(*pair) for pair in zip(self._rows, self._matchers, strict=True)])
-        mask = torch.from_numpy(allowed).to(scores.device)  # (R, V)
+            for place, token in enumerate(input_ids[self._rows, -1].tolist()):
+                self._consume(place, token)
+        self._allowed = np.stack([self._allowed_of(*pair) for pair in zip(self._rows, self._matchers, strict=True)])
+        mask = torch.from_numpy(self._allowed).to(scores.device)  # (R, V)
         scores = scores.clone()
         scores[self._rows] = scores[self._rows].masked_fill(~mask, -torch.inf)
         return scores
@@ -91,19 +87,33 @@ class RowConstraint(LogitsProcessor):
             ids = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
             self._closing.append([found[0] for found in ids if len(found) == 1])
 
-    def _allowed(self, row: int, matcher: LLMatcher) -> np.ndarray:
+    def _consume(self, place: int, token: int) -> None:
+        """Take note of the token that a row went on with."""
+        matcher = self._matchers[place]
+        if matcher is None:
+            return
+        if token in self._end_ids or not self._allowed[place, token]:
+            # The row is over; what is not allowed is the padding after a stop text, or of a row that was cancelled.
+            self._matchers[place] = None
+        elif not matcher.consume_token(token):
+            msg = f"The answer could not be held to its grammar: {matcher.get_error()} Simplify the schema."
+            raise ModelError(msg)
+
+    def _allowed_of(self, row: int, matcher: LLMatcher | None) -> np.ndarray:
         """Return which tokens a row may go on with (V,)."""
-        if matcher.is_stopped():
+        if matcher is None:
             return np.ones(self._num_scores, dtype=bool)
-        words = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        found = np.unpackbits(words, bitorder="little")[: self._num_scores].astype(bool)
-        found = np.pad(found, (0, self._num_scores - len(found)))
+        ends = np.zeros(self._num_scores, dtype=bool)
+        ends[self._end_ids] = True
+        if matcher.is_stopped():  # nothing can follow
+            return ends
+        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
+        found = np.zeros(self._num_scores, dtype=bool)
+        found[: len(bits)] = bits[: self._num_scores]
         if self._limits[row] - self._num_tokens > self._grammars[row].least_tokens:
             return found
         if matcher.is_accepting():
-            ends = np.zeros_like(found)
-            ends[list(self._end_ids)] = found[list(self._end_ids)]
-            return ends if ends.any() else found
+            return ends
         for ids in self._closing:
             if chosen := [i for i in ids if found[i]]:
                 found = np.zeros_like(found)

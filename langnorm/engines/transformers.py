@@ -257,8 +257,17 @@ class TransformersEngine:
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, number, columns].tolist()
 
-        watcher = RowWatcher(rows, limits, self._tokenizer, config.eos_token_id, norms_of, recorder.end_prefill,
-                             intervener if intervener.is_needed else None, logprobs if logprobs.is_needed else None)  # fmt: skip
+        watcher = RowWatcher(
+            rows,
+            limits,
+            self._tokenizer,
+            config.eos_token_id,
+            norms_of,
+            recorder.end_prefill,
+            intervener if intervener.is_needed else None,
+            logprobs if logprobs.is_needed else None,
+        )
+        processors = (logprobs, processor, constraint, sampler)  # in this order: the first reads the model's own scores
         config.max_new_tokens = max(limits)
         config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
         config.disable_compile = True  # hooks keep what they see, which compiled code may overwrite
@@ -267,7 +276,7 @@ class TransformersEngine:
             output = self._model.generate(
                 input_ids,
                 attention_mask=attention_mask,
-                logits_processor=LogitsProcessorList([p for p in (logprobs, processor, constraint, sampler) if p.is_needed]),
+                logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
                 # Before the watcher, which sends what a stream's reader cannot be told again.
                 stopping_criteria=StoppingCriteriaList([Joining(self._batcher.is_joined, max(limits)), watcher]),
             )

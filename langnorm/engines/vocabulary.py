@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
     from transformers import PreTrainedTokenizerBase
 
-# By tokenizer, which is kept so that its id stays its own.
-_vocabularies: dict[int, tuple[PreTrainedTokenizerBase, dict[Any, LLTokenizer]]] = {}
+_made: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, LLTokenizer]] = weakref.WeakKeyDictionary()
 
 
 def vocabulary_of(
@@ -37,7 +37,7 @@ def vocabulary_of(
             '`pip install "langnorm[structured]"`.'
         )
         raise MissingDependencyError(msg) from error
-    _, made = _vocabularies.setdefault(id(tokenizer), (tokenizer, {}))
+    made = _made.setdefault(tokenizer, {})
     key = (num_tokens, tuple(end_ids))
     if key not in made:
         try:

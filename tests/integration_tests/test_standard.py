@@ -1,5 +1,7 @@
 """LangChain's own integration tests, on the bundled model."""
 
+# ruff: noqa: D102 (what the properties mean is said in the suite)
+
 from __future__ import annotations
 
 from typing import Any, Literal
@@ -10,7 +12,6 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langnorm import ChatLangNorm
 
-# Settings of one tool's answers in the suite differ on purpose: `any` for what a weak model must be made to do.
 Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
 
 

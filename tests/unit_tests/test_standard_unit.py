@@ -1,5 +1,7 @@
 """LangChain's own unit tests."""
 
+# ruff: noqa: D102 (what the properties mean is said in the suite)
+
 from __future__ import annotations
 
 from typing import Any
