@@ -35,7 +35,8 @@ class NormStep:
         start: Index of the step's first generated token.
         end: One past the index of its last token.
         kind: `"reasoning"`, `"answer"` or `"tool_call"`.
-        text_span: [start, end) of its text, in the message's `reasoning_content` or in the text of its answer.
+        text_span: [start, end) of its text, in the message's `reasoning_content`, in its content, or in the text of all
+            its calls as the model wrote them.
         mean: Mean norm of its tokens, one per layer; None when none of its tokens was run. Attention sinks are left
             out.
         intensity: Mean percentile of its norms over tokens and layers, 0 to 1; None while there is nothing to compare
