@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import jsonschema
@@ -14,7 +15,7 @@ from langchain_core.tools import tool
 
 from langnorm import ChatLangNorm
 from langnorm.engines.base import Request
-from langnorm.errors import OptionError
+from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.grammars import build_grammar, closed_schema, least_length
 from langnorm.options import Sampling
 from langnorm.tool_calls import HERMES, LLAMA, MISTRAL_NAMED, ToolForm
@@ -227,3 +228,10 @@ def test_the_shortest_text_is_estimated_from_above() -> None:
     tree = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}
     assert 0 < least_length(tree) < 200
     assert least_length(PERSON) >= len('{"name": "", "age": 0, "color": "blue", "friends": []}')
+
+
+def test_without_the_extra_there_is_a_hint(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be installed is said, before any compute."""
+    monkeypatch.setitem(sys.modules, "llguidance.hf", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "langnorm\[structured\]"'):
+        grammar_of(tokenizer, schema=PERSON)
