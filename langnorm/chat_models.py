@@ -261,6 +261,10 @@ class ChatLangNorm(BaseChatModel):
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> PreparedCall:
         settings = self._settings(given | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings["model"])
+        with engine.preparing():
+            return self._prepared(engine, messages, settings)
+
+    def _prepared(self, engine: Engine, messages: Sequence[BaseMessage], settings: Mapping[str, Any]) -> PreparedCall:
         tokenizer, use = engine.tokenizer, settings["tool_use"]
         prompt = render_prompt(
             tokenizer,

@@ -159,3 +159,6 @@ class Engine(Protocol):
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """Announce that inside the `with` block a request is being made, which comes in a moment."""

@@ -3,9 +3,10 @@
 The unit is a row: one sequence to generate. Rows are run in the order they came, as many at a time as they allow. A
 worker thread runs them; it starts with the first row and ends when none is left, so an idle engine has no thread.
 
-Nobody waits for company that may never come: a batch begins at once. Rows that come while it has hardly begun join it:
-it begins anew with all of them, which costs it those few steps. When a batch fails, its halves are run apart, and so on
-down to the row whose fault it is; when it does not fit into memory, later batches are smaller for a while.
+Nobody waits for company that may never come: a batch begins at once, unless other requests are known to be on their
+way. Rows that come while it has hardly begun join it: it begins anew with all of them, which costs it those few steps.
+When a batch fails, its halves are run apart, and so on down to the row whose fault it is; when it does not fit into
+memory, later batches are smaller for a while.
 """
 
 from __future__ import annotations
@@ -17,81 +18,19 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from langnorm.engines.base import Completion, Delta, Request
+from langnorm.engines.base import Completion
+from langnorm.engines.row import Row
 from langnorm.errors import MemoryLimitError
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
-_GATHERING_SECONDS = 0.25  # longest wait for all that join a batch
+_GATHERING_SECONDS = 0.5  # longest wait for all that join a batch
 _MOST_RESTARTS = 3  # of a row, for the sake of others
 _NUM_PATIENT = 8  # batches of a size that fits until a larger one is tried again
 _CLOSING_SECONDS = 10.0  # longest wait for the step that is under way when Python exits
-
-
-@dataclass(eq=False, slots=True)
-class Row:
-    """One sequence to generate.
-
-    Attributes:
-        request: The request it belongs to.
-        sample: Which of the request's `n` samples it is.
-        seed: What its random numbers come from, together with `sample`.
-        sink: Called on the worker's thread with what a streamed row gained.
-        future: Its completion, or the error that ended it.
-        is_cancelled: Set from any thread; the row then stops within one step.
-        num_restarts: How often it was begun anew because others joined.
-    """
-
-    request: Request
-    sample: int
-    seed: int
-    sink: Callable[[Delta], None] | None = None
-    future: Future[Completion] = field(default_factory=Future)
-    is_cancelled: bool = False
-    num_restarts: int = 0
-    _sent: str = ""
-    _num_repeated: int = 0
-    _has_strayed: bool = False
-
-    def cancel(self) -> None:
-        """Stop the row within one step, or before it starts."""
-        self.is_cancelled = True
-
-    def begin(self) -> None:
-        """Note that the row is run from its start, maybe not for the first time."""
-        self._num_repeated = 0
-
-    @property
-    def has_sent(self) -> bool:
-        """Whether somebody has already read of it."""
-        return bool(self._sent)
-
-    def send(self, delta: Delta) -> None:
-        """Hand a streamed row's gain to its reader, without the text that an attempt before this one has sent."""
-        assert self.sink
-        pieces = []
-        for token, piece in delta.pieces:
-            known = self._sent[self._num_repeated : self._num_repeated + len(piece)]
-            self._has_strayed |= not piece.startswith(known)
-            self._num_repeated += len(piece)
-            if new := piece[len(known) :]:
-                self._sent += new
-                pieces.append((token, new))
-        if self._has_strayed:
-            self.cancel()  # in another batch a nearly even choice may fall otherwise; what was read cannot be unsaid
-        elif pieces or delta.completion:
-            self.sink(Delta(tuple(pieces), delta.completion))
-
-    def finish(self, completion: Completion) -> None:
-        """End the row."""
-        if self._has_strayed:
-            msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
-            self.future.set_exception(RuntimeError(msg))
-        else:
-            self.future.set_result(completion)
 
 
 class Rejoin(Exception):  # noqa: N818 (nothing went wrong)
@@ -125,6 +64,7 @@ class Batcher:
         self._waiting: deque[Row] = deque()
         self._running: list[Row] = []
         self._announced: list[_Announcement] = []
+        self._num_preparing = 0
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
         self._is_gathering = False  # rows that came with others may be followed by more
@@ -160,6 +100,18 @@ class Batcher:
                 # Requests that never came (a cache had the answer) must not slow others down.
                 if announcement in self._announced:  # a forked process has forgotten it
                     self._announced.remove(announcement)
+                self._changed.notify_all()
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Announce that `submit` is called soon after the `with` block: rows that are there already wait for it."""
+        with self._changed:
+            self._num_preparing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_preparing = max(0, self._num_preparing - 1)  # a forked process knows of none
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -279,11 +231,18 @@ class Batcher:
     def _wait_for_expected(self) -> None:
         """Wait for announced requests, and for those that come with others; not long for any, and for all of these."""
         end = time.monotonic() + _GATHERING_SECONDS
-        while any(announcement.num_missing for announcement in self._announced) or (
-            self._is_gathering and time.monotonic() < end
-        ):
+        while True:
+            is_in_time = time.monotonic() < end
+            # A request has hardly been prepared when it is submitted, and more are likely to follow.
+            self._is_gathering |= self._num_preparing > 0
+            is_expected = any(announcement.num_missing for announcement in self._announced)
+            if not is_expected and not (self._is_gathering and is_in_time):
+                return
             limit = self._limit(self._waiting) if self._waiting else 1
-            if len(self._waiting) >= limit or not self._changed.wait(_LINGER_SECONDS):
+            if len(self._waiting) >= limit:
+                return
+            has_changed = self._changed.wait(_LINGER_SECONDS)
+            if not has_changed and not (self._num_preparing and is_in_time):
                 return
 
 

@@ -15,7 +15,7 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.base import Completion, Delta, Request, Response
-from langnorm.engines.batching import Batcher, Row
+from langnorm.engines.batching import Batcher
 from langnorm.engines.clock import Clock
 from langnorm.engines.constraint import RowConstraint
 from langnorm.engines.identity import identity_of
@@ -25,6 +25,7 @@ from langnorm.engines.logprobs import LogprobRecorder
 from langnorm.engines.memory import within_memory
 from langnorm.engines.processing import RowProcessor, batch_config
 from langnorm.engines.rerun import check_can_rerun
+from langnorm.engines.row import Row
 from langnorm.engines.sampling import RowSampler
 from langnorm.engines.watching import RowWatcher
 from langnorm.errors import PromptError
@@ -107,6 +108,10 @@ class TransformersEngine:
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
         return self._batcher.expect(num_requests)
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """Announce that inside the `with` block a request is being made, which comes in a moment."""
+        return self._batcher.preparing()
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the responses in the order of the requests, which share forward passes.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.engines.batching import Row
     from langnorm.engines.intervening import Intervener
     from langnorm.engines.logprobs import LogprobRecorder
+    from langnorm.engines.row import Row
 
 
 class RowWatcher(StoppingCriteria):

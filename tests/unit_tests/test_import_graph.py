@@ -34,6 +34,7 @@ PURE = (
     "engines.base",
     "engines.batching",
     "engines.clock",
+    "engines.row",
 )
 
 

@@ -9,14 +9,15 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain
 
 import pytest
 
 from langnorm.engines import batching
 from langnorm.engines.base import Completion
-from langnorm.engines.batching import Batcher, Row
+from langnorm.engines.batching import Batcher
+from langnorm.engines.row import Row
 from tests.calls import ask, wait_until
 
 NAME = "batcher under test"
@@ -265,6 +266,34 @@ def test_cancelled_future_of_waiting_row_disturbs_nobody(runner) -> None:
     assert not any(1 in batch for batch in runner.batches)
 
 
+@pytest.mark.usefixtures("patient")
+def test_rows_wait_for_requests_that_are_being_prepared(runner) -> None:
+    """Who is first waits for those who are known to come, and for no longer than until they are there."""
+    start = time.monotonic()
+    with runner.batcher.preparing():
+        made = runner.submit(0, max_batch_size=2)
+        time.sleep(0.1)
+        assert runner.batches == []
+    made += runner.submit(1, max_batch_size=2)
+
+    assert [result(row) for row in made] == [0, 1]
+    assert runner.batches == [[0, 1]]
+    assert time.monotonic() - start < 4
+
+
+def test_a_request_that_is_never_ready_does_not_block(runner) -> None:
+    """Preparing may take long or fail: nobody waits for ever."""
+    start = time.monotonic()
+    with runner.batcher.preparing():
+        assert result(runner.submit(1)[0]) == 1
+    assert time.monotonic() - start < 4
+    with suppress(ZeroDivisionError), runner.batcher.preparing():
+        _ = 1 / 0
+    start = time.monotonic()
+    assert result(runner.submit(2)[0]) == 2
+    assert time.monotonic() - start < 0.4
+
+
 def test_worker_ends_when_idle_and_starts_again(runner) -> None:
     """There is a thread as long as there are rows, and only then."""
     assert not has_worker()
@@ -325,7 +354,8 @@ def test_worker_that_does_not_start_is_tried_again(runner, monkeypatch) -> None:
 FORK = """
 import os, signal, threading
 from langnorm.engines.base import Completion, Request
-from langnorm.engines.batching import Batcher, Row
+from langnorm.engines.batching import Batcher
+from langnorm.engines.row import Row
 from langnorm.options import Sampling
 
 has_started, may_go_on = threading.Event(), threading.Event()

@@ -13,7 +13,8 @@ import torch
 
 from langnorm.engines import batching, joining
 from langnorm.engines.base import Completion, Delta
-from langnorm.engines.batching import Batcher, Rejoin, Row
+from langnorm.engines.batching import Batcher, Rejoin
+from langnorm.engines.row import Row
 from langnorm.engines.transformers import TransformersEngine
 from langnorm.errors import MemoryLimitError
 from langnorm.norms.layers import decoder_layers
