@@ -71,11 +71,13 @@ class Phase:
 
 # The second phase lifts the rates once more and lets them fall for the whole of it, as does the third, which no longer
 # spends its capacity on foretelling what users say. The fourth is its end: it was meant to be longer, and falls faster.
+# The last one brings back what was crowded out.
 PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),
     Phase(3_428_352, "choice", 0.8, 1.0, end=0.657, lesson="answers", is_fresh=True),
     Phase(2_764_800, "choice", 0.8 * 0.657, 1.0, has_rise=False, lesson="answers"),
+    Phase(1_228_800, "review", 0.25, 1.0, lesson="answers"),
 )
 
 
