@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -50,10 +51,13 @@ def structured_output(
     if schema is None and method != "json_mode":
         msg = f'`schema=None` is not allowed with `method="{method}"`. Give a pydantic class or a JSON schema.'
         raise OptionError(msg)
+    if isinstance(schema, Mapping) and not {"title", "name", "function"} & set(schema):
+        schema = {"title": "Answer", **schema}  # LangChain insists on one
     try:
         json_schema = {"type": "object"} if schema is None else convert_to_json_schema(schema)
     except (ValueError, TypeError, KeyError) as error:
-        msg = f"`{schema!r}` is no schema ({error}). Give a pydantic class, a TypedDict, or a JSON schema with a title."
+        reason = " ".join(str(error).split())
+        msg = f"`{schema!r}` is no schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
         raise OptionError(msg) from error
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": json_schema}

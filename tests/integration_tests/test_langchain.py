@@ -47,7 +47,14 @@ class PersonDict(TypedDict):
     age: Annotated[int, ..., "Age in years"]
 
 
-SCHEMAS = {"pydantic": Person, "v1": PersonV1, "typeddict": PersonDict, "json": Person.model_json_schema()}
+UNTITLED = {key: value for key, value in Person.model_json_schema().items() if key != "title"}
+SCHEMAS = {
+    "pydantic": Person,
+    "v1": PersonV1,
+    "typeddict": PersonDict,
+    "json": Person.model_json_schema(),
+    "untitled": UNTITLED,
+}
 
 
 @tool
