@@ -139,13 +139,20 @@ def layer_output(output: Any) -> torch.Tensor:
         The hidden states `(batch, position, hidden)`, the same object, in the model's dtype.
 
     Raises:
-        ModelError: The output is neither a tensor nor a tuple that starts with one.
+        ModelError: The output is neither a tensor nor a tuple that starts with one, or there are several residual
+            streams.
     """
     import torch
 
     states = output[0] if isinstance(output, tuple | list) and output else output
     if isinstance(states, torch.Tensor):
-        return states
+        if states.ndim == 3:  # (batch, position, hidden)
+            return states
+        msg = (
+            f"A decoder layer returned states of shape `{tuple(states.shape)}`, not (batch, position, hidden): models "
+            "with several residual streams, such as Gemma 3n, are not supported. Use another model, or `norms=\"off\"`."
+        )
+        raise ModelError(msg)
     msg = (
         f"A decoder layer returned `{type(output).__name__}`, not hidden states. Allowed are a tensor or a "
         "tuple that starts with one. If the wrong layers were found, pass `layers_path` with the path of the "

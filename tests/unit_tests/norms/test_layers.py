@@ -285,3 +285,9 @@ class TestLayerOutput:
         """An output without hidden states is an error that names its type."""
         with pytest.raises(ModelError, match=f"`{type(output).__name__}`, not hidden states"):
             layer_output(output)
+
+
+def test_several_residual_streams_are_refused() -> None:
+    """Reading one of them for the others would be wrong without a word."""
+    with pytest.raises(ModelError, match=r"shape `\(4, 2, 3, 8\)`.*several residual streams"):
+        layer_output(torch.zeros(4, 2, 3, 8))
