@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -32,15 +32,10 @@ if TYPE_CHECKING:
 
     from langnorm.abacus.data.base import Example
 
+_PROMPT_WEIGHT = 0.1  # of a prompt token's loss; the assistant's tokens weigh 1
 _STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
 _WARM_UP_STEPS = 40
 _CHECKPOINT_STEPS = 100
-
-
-Lesson = Literal["all", "answers"]
-"""`all`: the assistant's tokens weigh 1, those of the prompt 0.1. `answers`: what the assistant says where it could say
-it, and nothing else. Earlier turns have lost their reasoning, so they must not teach to answer without it: their first
-token, which decides that, is not learnt, and of arithmetic, where the answer hangs on the reasoning, nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +46,17 @@ class Phase:
         num_tokens: Tokens to train on, padding included, over all processes.
         mix: What is drawn.
         lr_scale: Factor on both learning rates at their highest.
-        decay: Share of the phase at its end over which the learning rates fall linearly.
-        end: Share of their highest to which they fall.
-        has_rise: Whether they rise at the beginning. Without, the phase goes on where the one before ended.
-        lesson: What of a conversation is learnt.
-        is_fresh: Whether it starts from the weights as the phase before would ship them, rounded to float16 and
-            without the optimizers' memory. Such a phase can be run alone, from weights that were shipped.
+        decay: Share of the phase at its end over which the learning rates fall linearly to zero.
     """
 
     num_tokens: int
     mix: corpus.Mix
     lr_scale: float
     decay: float
-    end: float = 0.0
-    has_rise: bool = True
-    lesson: Lesson = "all"
-    is_fresh: bool = False
 
 
-# The second phase lifts the rates once more and lets them fall for the whole of it, as does the third, which no longer
-# spends its capacity on foretelling what users say. The fourth is its end: it was meant to be longer, and falls faster.
-# The last one brings back what was crowded out.
-PHASES = (
-    Phase(22_000_000, "broad", 1.0, 0.45),
-    Phase(22_500_000, "practice", 0.8, 1.0),
-    Phase(3_428_352, "choice", 0.8, 1.0, end=0.657, lesson="answers", is_fresh=True),
-    Phase(2_764_800, "choice", 0.8 * 0.657, 1.0, has_rise=False, lesson="answers"),
-    Phase(1_228_800, "review", 0.25, 1.0, lesson="answers"),
-)
+# The second phase lifts the rates once more and lets them fall for the whole of it.
+PHASES = (Phase(22_000_000, "broad", 1.0, 0.45), Phase(22_500_000, "practice", 0.8, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +92,6 @@ class Run:
         """Number of optimizer steps."""
         return sum(self._phase_steps(phase) for phase in self.phases)
 
-    @property
-    def fresh_start(self) -> int | None:
-        """First step of the last phase that starts from weights alone, or None."""
-        starts = [sum(map(self._phase_steps, self.phases[:i])) for i, phase in enumerate(self.phases) if phase.is_fresh]
-        return starts[-1] if starts else None
-
     def phase_at(self, step: int) -> tuple[Phase, int]:
         """Return the phase that `step` belongs to and its first step."""
         first = 0
@@ -130,12 +102,12 @@ class Run:
         return self.phases[-1], first
 
     def lr_scale(self, step: int) -> float:
-        """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall."""
+        """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall to zero."""
         phase, first = self.phase_at(step)
         num_steps = self._phase_steps(phase)
-        rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS) if phase.has_rise else 1.0
+        rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS)
         fall = min(1.0, (first + num_steps - step) / max(1, round(phase.decay * num_steps)))
-        return phase.lr_scale * min(rise, phase.end + (1 - phase.end) * fall)
+        return phase.lr_scale * min(rise, fall)
 
     def _phase_steps(self, phase: Phase) -> int:
         return round(self.scale * phase.num_tokens) // self.tokens_per_step
@@ -172,18 +144,16 @@ class Row:
     weights: list[float]
 
 
-def row_of(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson) -> Row:
-    """Return the rendered example and what is learnt of it."""
+def row_of(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
+    """Return the rendered example; everything that the assistant says weighs 1, in earlier turns too."""
     prompt, completion = render(tokenizer, example)
-    weights = [0.1 if lesson == "all" else 0.0] * len(prompt) + [1.0] * len(completion)
-    if lesson == "answers" and example.skill == "arithmetic":
-        return Row(prompt + completion, weights)
+    weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
     header = tokenizer("<|im_start|>assistant\n")["input_ids"]
     end = tokenizer.eos_token_id
     starts = [i + len(header) for i in range(len(prompt)) if prompt[i : i + len(header)] == header]
     for start in starts[:-1]:  # the last one is the completion's own
-        first, stop = start + (lesson == "answers"), prompt.index(end, start) + 1
-        weights[first:stop] = [1.0] * (stop - first)
+        stop = prompt.index(end, start) + 1
+        weights[start:stop] = [1.0] * (stop - start)
     return Row(prompt + completion, weights)
 
 
@@ -203,11 +173,11 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     """Return the batches of the steps from `number` times `_STEPS_PER_POOL` on."""
     rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
-    phase = run.phase_at(number * _STEPS_PER_POOL)[0]
+    mix = run.phase_at(number * _STEPS_PER_POOL)[0].mix
     rows: list[Row] = []
     num_tokens = 0
     while num_tokens < budget * _STEPS_PER_POOL:
-        rows.append(row_of(tokenizer, corpus.draw(rng, "train", phase.mix), phase.lesson))
+        rows.append(row_of(tokenizer, corpus.draw(rng, "train", mix)))
         num_tokens += len(rows[-1].ids)
     rows.sort(key=lambda row: len(row.ids))
     pool: list[list[Row]] = []
@@ -233,11 +203,9 @@ def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[
     for number, row in enumerate(batch):
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
         weights[number, : len(row.ids)] = torch.tensor(row.weights)
-    is_learnt = weights[:, 1:] > 0  # (B, T - 1)
-    states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, d)
-    logits = model.lm_head(states[is_learnt])  # (N, V)
-    losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][is_learnt], reduction="none")
-    weights = weights[:, 1:][is_learnt]
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    weights = weights[:, 1:].flatten()
     is_answer = weights == 1.0
     return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
 
@@ -268,7 +236,7 @@ class _Checkpoint:
         return int(state["step"])
 
 
-def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path | None = None) -> None:
+def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     from tqdm import tqdm
     from transformers import AutoTokenizer
 
@@ -285,16 +253,10 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
     ]
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
-    if first == 0 and weights and run.fresh_start is not None:
-        first = run.fresh_start
-        model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
     average = None
     for step, batch in enumerate(batches(run, tokenizer, rank, first), first):
-        phase, phase_start = run.phase_at(step)
-        if phase.is_fresh and step == phase_start:
-            _refresh(model, optimizers)
         loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
         loss.backward()
         _average_gradients(model)
@@ -313,13 +275,6 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
         save_model(model, run)
     dist.barrier()
     dist.destroy_process_group()
-
-
-def _refresh(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Leave nothing but the weights as they would be shipped."""
-    model.load_state_dict({name: w.half().float() for name, w in model.state_dict().items()})
-    for optimizer in optimizers:
-        optimizer.state.clear()
 
 
 def _average_gradients(model: torch.nn.Module) -> None:
@@ -364,12 +319,9 @@ def main() -> None:
         name = "--" + item.name.replace("_", "-")
         parser.add_argument(name, type=type(item.default), default=item.default)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
-    parser.add_argument(
-        "--weights", type=Path, help="folder of a model to go on from, with the last phase that can start from weights"
-    )
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
     arguments = vars(parser.parse_args())
-    folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
+    folder, port = arguments.pop("folder"), arguments.pop("port")
     run = Run(**arguments)
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
@@ -378,7 +330,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with suppress(KeyboardInterrupt):
-        spawn(_train_process, args=(run, folder, port, weights), nprocs=run.num_processes)
+        spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
 
 
 if __name__ == "__main__":

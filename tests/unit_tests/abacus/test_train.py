@@ -16,15 +16,9 @@ import langnorm.abacus
 from langnorm.abacus.data import corpus
 from langnorm.abacus.data.base import Example
 from langnorm.abacus.muon import Muon, orthogonalize
-from langnorm.abacus.train import Phase, Row, Run, batches, row_of
+from langnorm.abacus.train import Phase, Run, batches, row_of
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
-TURNS = (
-    {"role": "user", "content": "Hi!"},
-    {"role": "assistant", "content": "Hello!"},
-    {"role": "user", "content": "Bye!"},
-    {"role": "assistant", "content": "Goodbye!"},
-)
 
 
 def test_orthogonalize_brings_singular_values_near_one() -> None:
@@ -62,23 +56,16 @@ def test_learning_rates_rise_stay_and_fall() -> None:
 
 def test_all_that_the_assistant_says_is_learnt() -> None:
     """Earlier turns of the assistant weigh as much as the last one; the rest weighs a tenth."""
-    row = row_of(TOKENIZER, Example("chat", TURNS, enable_thinking=False), "all")
-    assert learnt(row) == "Hello!<|im_end|>Goodbye!<|im_end|>\n"
+    messages = (
+        {"role": "user", "content": "Hi!"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Bye!"},
+        {"role": "assistant", "content": "Goodbye!"},
+    )
+    row = row_of(TOKENIZER, Example("chat", messages, enable_thinking=False))
+    learnt = TOKENIZER.decode([i for i, w in zip(row.ids, row.weights, strict=True) if w == 1.0])
+    assert learnt == "Hello!<|im_end|>Goodbye!<|im_end|>\n"
     assert set(row.weights) == {0.1, 1.0}
-
-
-def test_answers_alone_are_learnt() -> None:
-    """Whether to think is learnt from the last turn only, and arithmetic never without its working."""
-    row = row_of(TOKENIZER, Example("chat", TURNS, enable_thinking=False), "answers")
-    assert learnt(row) == "!<|im_end|>Goodbye!<|im_end|>\n"
-    assert set(row.weights) == {0.0, 1.0}
-    row = row_of(TOKENIZER, Example("arithmetic", TURNS, enable_thinking=False), "answers")
-    assert learnt(row) == "Goodbye!<|im_end|>\n"
-
-
-def learnt(row: Row) -> str:
-    """Returns the text whose tokens weigh most."""
-    return TOKENIZER.decode([i for i, w in zip(row.ids, row.weights, strict=True) if w == 1.0])
 
 
 def test_batches_fit_their_budget() -> None:
