@@ -16,6 +16,7 @@ import torch
 from langnorm.engines.rerun import LayerRerunner
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.recursion import RecursionRows
+from langnorm.interventions.rows import maybe_any
 from langnorm.interventions.steering import SteeringRows
 from langnorm.interventions.suppression import SuppressionRows
 from langnorm.norms.layers import layer_output
@@ -190,13 +191,15 @@ class Intervener:
             some = active.any(dim=1).nonzero().flatten()  # places in the group of rows with an active token
             if not len(some):
                 break
-            if number == 0:
-                tensor, before = tensor.clone(), before.clone()
             rows = group.rows[some]
-            old = tensor[rows]
+            old = tensor if len(rows) == len(tensor) else tensor[rows]
             new = self._rerunner.run(block, old, rows, len(tensor))
             after = _norms(new)
             accepted = group.decide(active[some], before[some], after, some)
+            if not maybe_any(accepted):
+                break
+            if tensor is states.tensor:
+                tensor, before = tensor.clone(), before.clone()
             tensor[rows] = group.mixed(old, new, accepted, some)
             before[some] = torch.where(accepted, after, before[some])
             active = torch.zeros_like(active)

@@ -37,8 +37,10 @@ class RecursionRows(Rows):
         options = [plan.options for plan in plans]
         self._tau = self._beside_positions(plan.threshold_at(layer) for plan in plans)
         self._limit = self._beside_positions(o.blowup for o in options) * self._tau
-        self._growth_eps = self._beside_positions(o.growth_eps for o in options)
-        self._eps = self._beside_positions(o.eps for o in options)
+        growth_eps = self._beside_positions(o.growth_eps for o in options)
+        self._constants = torch.stack(
+            [self._tau, self._limit, growth_eps, self._beside_positions(o.eps for o in options)]
+        )  # (4, R, 1)
         self._alpha = self._beside_positions(o.alpha for o in options)
         self._counts = torch.zeros(len(COUNTS), len(rows), dtype=torch.int64, device=device)
         self.max_extra = self._beside_positions(o.max_extra for o in options)
@@ -67,13 +69,12 @@ class RecursionRows(Rows):
             after: Norms of the new states (S, T).
             some: Which of the rows these are, as places in `rows` (S,).
         """
-        growth = (after - before) / (before + self._eps[some])
-        by_growth = active & ~(growth >= self._growth_eps[some])
-        left = active & ~by_growth
-        by_blowup = left & ~(after < self._limit[some])
-        left = left & ~by_blowup
-        accepted = left & (after > self._tau[some])
-        outcomes = torch.stack([active, accepted, by_growth, by_blowup, left & ~accepted])  # as in COUNTS
+        tau, limit, growth_eps, eps = self._constants[:, some]  # each (S, 1)
+        has_grown = active & ((after - before) / (before + eps) >= growth_eps)
+        left = has_grown & (after < limit)
+        accepted = left & (after > tau)
+        # Each is a part of the one before, so what they lose is what was rejected; in the order of COUNTS.
+        outcomes = torch.stack([active, accepted, active ^ has_grown, has_grown ^ left, left ^ accepted])
         self._counts[1:].index_add_(1, some, outcomes.sum(dim=-1))
         return accepted
 
