@@ -72,7 +72,7 @@ class RecursionRows(Rows):
         tau, limit, growth_eps, eps = self._constants[:, some]  # each (S, 1)
         has_grown = active & ((after - before) / (before + eps) >= growth_eps)
         left = has_grown & (after < limit)
-        accepted = left & (after > tau)
+        accepted: Tensor = left & (after > tau)
         # Each is a part of the one before, so what they lose is what was rejected; in the order of COUNTS.
         outcomes = torch.stack([active, accepted, active ^ has_grown, has_grown ^ left, left ^ accepted])
         self._counts[1:].index_add_(1, some, outcomes.sum(dim=-1))

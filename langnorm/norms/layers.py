@@ -150,7 +150,7 @@ def layer_output(output: Any) -> torch.Tensor:
             return states
         msg = (
             f"A decoder layer returned states of shape `{tuple(states.shape)}`, not (batch, position, hidden): models "
-            "with several residual streams, such as Gemma 3n, are not supported. Use another model, or `norms=\"off\"`."
+            'with several residual streams, such as Gemma 3n, are not supported. Use another model, or `norms="off"`.'
         )
         raise ModelError(msg)
     msg = (
