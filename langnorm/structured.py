@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
@@ -17,7 +17,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from langnorm.errors import OptionError, closest
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
-METHODS = ("json_schema", "function_calling", "json_mode")
+METHODS = get_args(Method)
 
 
 def structured_output(

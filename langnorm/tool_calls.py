@@ -89,7 +89,7 @@ class ToolCall:
 
 # What may stand before the arguments: `{"name": "f", "arguments": ` or `f[ARGS]`.
 _HEAD = re.compile(
-    r"""[\s\[,;}]*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*(?P<quoted>"(?:[^"\\]|\\.)*")\s*,
+    r"""[\s\[,;}]*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*(?P<quoted>"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*")\s*,
         \s*"(?:arguments|parameters)"\s*:\s*(?=\{)
       | \s*(?P<plain>[^\s\[\]{}",:]+)(?:\[CALL_ID\][^\s\[\]]*)?\[ARGS\]\s*(?=\{)""",
     re.VERBOSE,
@@ -144,7 +144,8 @@ class CallScanner:
             self._at = len(self._text) if end is None else end
             if end is None:
                 return
-            self._close(end)
+            if spoiler := self._close(end):
+                yield CallChunk(self._number - 1, None, None, spoiler)
 
     def finish(self, mark: str = "") -> Iterator[CallChunk]:
         """Yield what is left when nothing more comes but the closing `mark`.
@@ -180,16 +181,18 @@ class CallScanner:
     def _new_id(self) -> str:
         return secrets.token_hex(8)[: self._id_length] if self._id_length else f"call_{secrets.token_hex(12)}"
 
-    def _close(self, end: int) -> None:
+    def _close(self, end: int) -> str:
+        """End the open call, and return what spoils its arguments for those who read them less strictly."""
         call, self._open = self._open, None
         assert call
         raw = self._text[call.start : end]
-        arguments, problem = None, None
+        arguments, problem, spoiler = None, None, ""
         try:
-            arguments = json.loads(raw, strict=False)
-        except json.JSONDecodeError as error:
-            problem = f"The arguments are not JSON: {error}."
-        self.calls.append(ToolCall(call.id, call.name, arguments, raw, problem))
+            arguments = _loaded(raw)
+        except ValueError as error:
+            problem, spoiler = f"The arguments are not JSON: {error}.", "]"
+        self.calls.append(ToolCall(call.id, call.name, arguments, raw + spoiler, problem))
+        return spoiler
 
 
 class _OpenCall:
@@ -224,14 +227,32 @@ class _OpenCall:
         return end_of_string + ("]" if self._brackets[-1:] == ["{"] else "}")
 
 
+def _loaded(text: str) -> Any:
+    """Return what a JSON text says; line breaks in its strings are allowed.
+
+    Raises:
+        ValueError: It is no JSON, or has what a message cannot carry: NaN, infinity, too long a number, too deep lists.
+    """
+
+    def refuse(constant: str) -> None:
+        msg = f"`{constant}` is not JSON"
+        raise ValueError(msg)
+
+    try:
+        return json.loads(text, strict=False, parse_constant=refuse)
+    except RecursionError as error:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from error
+
+
 def _calls_in(text: str, *, is_marked: bool) -> list[tuple[str, dict[str, Any]]]:
     """Return the calls in a JSON text that is written in an order or with keys of its own; none if it has others.
 
     Where a mark says that this is a call, its arguments may be missing.
     """
     try:
-        found = json.loads(text, strict=False)
-    except json.JSONDecodeError:
+        found = _loaded(text)
+    except ValueError:
         return []
     calls = []
     for item in found if isinstance(found, list) else [found]:
@@ -241,8 +262,8 @@ def _calls_in(text: str, *, is_marked: bool) -> list[tuple[str, dict[str, Any]]]
         arguments = call.get("arguments", call.get("parameters", {} if is_marked else None))
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments, strict=False)
-            except json.JSONDecodeError:
+                arguments = _loaded(arguments)
+            except ValueError:
                 return []
         if not isinstance(name, str) or not isinstance(arguments, dict):
             return []

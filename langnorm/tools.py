@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
 from langnorm.errors import OptionError, closest
 
@@ -98,9 +98,8 @@ def tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> ToolUse:
 
 def _choice(choice: Any) -> str:
     """Return the name of a tool, or `"auto"`, `"any"` or `"none"`."""
-    if isinstance(
-        choice, Mapping
-    ):  # OpenAI's {"type": "function", "function": {"name": ..}}, Anthropic's {"type": "any"}
+    # OpenAI's {"type": "function", "function": {"name": ..}}, Anthropic's {"type": "tool", "name": ..}
+    if isinstance(choice, Mapping):
         function = choice.get("function")
         name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
         return str(name) if name else _CHOICES.get(choice.get("type"), str(dict(choice)))
@@ -123,8 +122,6 @@ def schema_of(response_format: Any) -> dict[str, Any] | None:
     if response_format is None:
         return None
     if not isinstance(response_format, Mapping):
-        from langchain_core.utils.function_calling import convert_to_json_schema
-
         try:
             return dict(convert_to_json_schema(response_format))
         except (ValueError, TypeError) as error:

@@ -78,6 +78,8 @@ class RowConstraint(LogitsProcessor):
 
         vocabulary = vocabulary_of(self._tokenizer, num_scores, self._end_ids)
         self._num_scores = num_scores
+        self._ends = np.zeros(num_scores, dtype=bool)
+        self._ends[self._end_ids] = True
         made = {
             grammar.lark: LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.lark))
             for grammar in self._grammars.values()
@@ -103,17 +105,15 @@ class RowConstraint(LogitsProcessor):
         """Return which tokens a row may go on with (V,)."""
         if matcher is None:
             return np.ones(self._num_scores, dtype=bool)
-        ends = np.zeros(self._num_scores, dtype=bool)
-        ends[self._end_ids] = True
         if matcher.is_stopped():  # nothing can follow
-            return ends
+            return self._ends
         bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
         found = np.zeros(self._num_scores, dtype=bool)
         found[: len(bits)] = bits[: self._num_scores]
         if self._limits[row] - self._num_tokens > self._grammars[row].least_tokens:
             return found
         if matcher.is_accepting():
-            return ends
+            return self._ends
         for ids in self._closing:
             if chosen := [i for i in ids if found[i]]:
                 found = np.zeros_like(found)

@@ -115,6 +115,8 @@ def test_without_tools_marks_of_calls_are_text() -> None:
         f"Look: {CALL} Done.",
         "<tool_call>\n{not json}\n</tool_call>",
         '<tool_call>\n{"name": "f", "arguments": {"a": tru}}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": {"a": NaN}}\n</tool_call>',
+        '<tool_call>\n{"name": "\\q", "arguments": {}}\n</tool_call>',
         '<tool_call>\n{"arguments": {"a": 1}, "name": "f"}\n</tool_call>',
         '<tool_call>\n{"name": "f", "arguments": {"a": "half of',
     ],

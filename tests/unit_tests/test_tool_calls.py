@@ -106,6 +106,23 @@ def test_what_is_no_call_keeps_its_text(text: str) -> None:
     assert call.error
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>{"name": "\\q", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>',
+        f'<tool_call>{{"name": "f", "arguments": {{"a": {"9" * 5000}}}}}</tool_call>',
+        f'<tool_call>{{"name": "f", "arguments": {{"a": {"[" * 100_000}{"]" * 100_000}}}}}</tool_call>',
+    ],
+    ids=["escape", "nan", "digits", "depth"],
+)
+def test_what_no_message_can_carry_is_an_invalid_call(text: str) -> None:
+    """Whatever a model writes, reading it raises nothing."""
+    (call,) = read_text(HERMES, text).calls
+    assert call.error
+    assert call.arguments is None
+
+
 def test_json_that_calls_nothing_is_an_answer() -> None:
     """A family without marks may still answer in JSON."""
     for text in ('{"setup": "why", "punchline": "so"}', '{"name": "Anna", "age": 3}', "{", '{"name'):
