@@ -11,28 +11,17 @@ from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langnorm import ChatLangNorm
+from tests.standard import SaysWhatItCan
 
 Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
 
 
-class TestChatLangNorm(ChatModelIntegrationTests):
-    """Everything that the suite can ask of a model of text is switched on."""
-
-    @property
-    def chat_model_class(self) -> type[ChatLangNorm]:
-        return ChatLangNorm
+class TestChatLangNorm(SaysWhatItCan, ChatModelIntegrationTests):
+    """What needs the weights."""
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {"temperature": 0, "max_tokens": 300}
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
-
-    @property
-    def supports_anthropic_inputs(self) -> bool:
-        return True
 
     @property
     def supports_model_override(self) -> bool:

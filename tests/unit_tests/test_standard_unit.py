@@ -8,24 +8,12 @@ from typing import Any
 
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from langnorm import ChatLangNorm
+from tests.standard import SaysWhatItCan
 
 
-class TestChatLangNorm(ChatModelUnitTests):
+class TestChatLangNorm(SaysWhatItCan, ChatModelUnitTests):
     """What needs no weights."""
-
-    @property
-    def chat_model_class(self) -> type[ChatLangNorm]:
-        return ChatLangNorm
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {"temperature": 0}
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
-
-    @property
-    def supports_anthropic_inputs(self) -> bool:
-        return True
