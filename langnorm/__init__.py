@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
     from langnorm.interventions.options import Recursion, Steering, Suppression
     from langnorm.norms.profile import NormProfile
+    from langnorm.options import Selection
+    from langnorm.selection import NormSelector
     from langnorm.trace import NormStep, NormTrace
 
 __version__ = "0.1.0"
@@ -16,9 +18,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ChatLangNorm",
     "NormProfile",
+    "NormSelector",
     "NormStep",
     "NormTrace",
     "Recursion",
+    "Selection",
     "Steering",
     "Suppression",
     "__version__",
@@ -27,9 +31,11 @@ __all__ = [
 _MODULES = {
     "ChatLangNorm": "langnorm.chat_models",
     "NormProfile": "langnorm.norms.profile",
+    "NormSelector": "langnorm.selection",
     "NormStep": "langnorm.trace",
     "NormTrace": "langnorm.trace",
     "Recursion": "langnorm.interventions.options",
+    "Selection": "langnorm.options",
     "Steering": "langnorm.interventions.options",
     "Suppression": "langnorm.interventions.options",
 }

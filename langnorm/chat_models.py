@@ -11,10 +11,10 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -34,8 +34,9 @@ from langnorm.grammars import build_grammar
 from langnorm.literal import SpecialTokens
 from langnorm.messages import render_prompt
 from langnorm.norms.baseline import AUTO, LOW_BELOW
+from langnorm.options import Selection, option_of
 from langnorm.readers import reader_factory
-from langnorm.results import Chunks, PreparedCall
+from langnorm.results import Chunks, PreparedCall, chunks_of_chosen
 from langnorm.settings import (
     CALL_NAMES,
     call_settings,
@@ -43,6 +44,7 @@ from langnorm.settings import (
     plans_of,
     recording_of,
     sampling_of,
+    scoring_of,
     told_apart,
     top_logprobs_of,
 )
@@ -85,6 +87,7 @@ class ChatLangNorm(BaseChatModel):
         recursion: A ``Recursion`` or a dict of its fields: runs late layers again for tokens of high norm.
         steering: A ``Steering`` or a dict: pulls slack states toward the sequence's own states of high norm.
         suppression: A ``Suppression`` or a dict: shrinks states, to see whether their norm mattered.
+        selection: A ``Selection`` or a dict of its fields: samples several answers and returns the best of them.
         logprobs, top_logprobs: Whether ``response_metadata["logprobs"]`` has the log-probability of each token, in
             OpenAI's form, and of how many most likely ones beside it.
         special_tokens: What becomes of control tokens that a message spells out: ``"literal"`` (default) reads them as
@@ -174,6 +177,7 @@ class ChatLangNorm(BaseChatModel):
     recursion: Any = None
     steering: Any = None
     suppression: Any = None
+    selection: Any = None
     streaming: bool = False
     timeout: float | None = None
     max_retries: int = 0
@@ -282,19 +286,31 @@ class ChatLangNorm(BaseChatModel):
             is_thinking=prompt.is_thinking,
             may_think=settings["enable_thinking"],
         )
-        recording = recording_of(settings, engine)
+        recording, scoring = recording_of(settings, engine), scoring_of(settings, engine)
+        selection, top_logprobs = settings["selection"], top_logprobs_of(settings)
+        recorded = recording or scoring
         request = Request(
             prompt_ids=prompt.ids,
             sampling=sampling_of(settings, engine),
-            layers=recording.layers if recording else (),
+            layers=recorded.layers if recorded else (),
             max_batch_size=settings["max_batch_size"],
             timeout=settings["timeout"],
             plans=plans_of(settings, engine),
             grammar=grammar,
-            top_logprobs=top_logprobs_of(settings),
+            top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
         )
         new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
-        return PreparedCall(engine, prompt, request, recording, settings["model"], new_reader)
+        return PreparedCall(
+            engine=engine,
+            prompt=prompt,
+            request=request,
+            recording=recording,
+            model_name=settings["model"],
+            new_reader=new_reader,
+            has_logprobs=top_logprobs is not None,
+            selection=selection,
+            scoring=scoring,
+        )
 
     def _generate(
         self,
@@ -324,16 +340,10 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call = self._prepare(messages, stop, kwargs | {"n": 1})
-        chunks = Chunks(call)
-        deltas = call.engine.stream(call.request)
-        try:
-            for delta in deltas:
-                for chunk in chunks.of(delta):
-                    if run_manager:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-        finally:
-            deltas.close()  # type: ignore[attr-defined]
+        for chunk in _chunks(call):
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
 
     async def _astream(
         self,
@@ -343,16 +353,11 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = await asyncio.to_thread(self._prepare, messages, stop, kwargs | {"n": 1})
-        chunks = Chunks(call)
-        deltas = call.engine.astream(call.request)
-        try:
-            async for delta in deltas:
-                for chunk in chunks.of(delta):
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-        finally:
-            await deltas.aclose()  # type: ignore[attr-defined]
+        async with aclosing(_achunks(call)) as chunks:
+            async for chunk in chunks:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     def bind_tools(
         self,
@@ -409,6 +414,22 @@ class ChatLangNorm(BaseChatModel):
         """
         return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs)
 
+    def with_selection(self, selection: Selection | None = None, **options: Any) -> Self:
+        """Return this chat model with a selection: it samples `n` answers and returns the best one.
+
+        It stays a chat model: tools, structured output, streams and batches work as before. A stream can begin only
+        when all answers have ended.
+
+        Args:
+            selection: The selection; by default one of these options.
+            **options: Fields of `Selection`, such as `n`, `score` and `vote`.
+
+        Raises:
+            OptionError: An option is unknown, or its value is not allowed.
+        """
+        chosen = option_of(Selection, "selection", options if selection is None else selection)
+        return self.model_copy(update={"selection": chosen})
+
     def batch(
         self,
         inputs: list[LanguageModelInput],
@@ -439,6 +460,30 @@ class ChatLangNorm(BaseChatModel):
         if num_inputs < 2:
             return nullcontext()
         return _together(self.loaded_engine(given.get("model")), num_inputs)
+
+
+def _chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
+    """Yield what a call streams; closing the iterator stops the generation."""
+    if call.selection:
+        yield from chunks_of_chosen(call, call.engine.generate([call.request])[0])
+        return
+    chunks = Chunks(call)
+    with closing(call.engine.stream(call.request)) as deltas:
+        for delta in deltas:
+            yield from chunks.of(delta)
+
+
+async def _achunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
+    """Yield what `_chunks` yields."""
+    if call.selection:
+        for chunk in chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
+            yield chunk
+        return
+    chunks = Chunks(call)
+    async with aclosing(call.engine.astream(call.request)) as deltas:
+        async for delta in deltas:
+            for chunk in chunks.of(delta):
+                yield chunk
 
 
 @contextmanager

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar, get_args
 
-from langnorm.errors import OptionError
+from langnorm.answers import check_answer_form, name_of
+from langnorm.errors import OptionError, closest
+from langnorm.pruning import Pruning
+from langnorm.scores import DEFAULT_SCORE, SCORES, Score, weighted_scores
+
+Vote = Literal["none", "majority", "weighted", "filtered"]
+VOTES: tuple[str, ...] = get_args(Vote)
+
+_COLDEST = 1e-5  # below, logits divided by the temperature overflow, and only one token is left anyway
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +65,115 @@ class Sampling:
             _check_integer("seed", self.seed, low=None, allowed="an integer, or None for a new one")
         _check_integer("n", self.n, low=1, allowed="1 or above")
         object.__setattr__(self, "stop", _stop_texts(self.stop))
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is taken, so that all samples are the same."""
+        return self.temperature < _COLDEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    r"""Samples several responses to a prompt and keeps the best.
+
+    Attributes:
+        n: How many are sampled, in one call of the engine.
+        score: By what they are ranked: a name of `SCORES`, a function of a `Sample`, weights of several by name (they
+            are standardised over the responses), or None for no score.
+        vote: `"none"` takes the best score. `"majority"` takes the answer that most give (self-consistency), the best
+            score deciding between equals. `"weighted"` weighs each vote by exp(z), z being the standardised score.
+            `"filtered"` lets only the `keep` best vote.
+        answer: How answers are read for votes: `"number"` is the last number, `"boxed"` the last `\boxed{...}`,
+            `"line"` the last line, `"auto"` the first of JSON, boxed, number and line that there is; or a function of
+            the text, or an output parser. Tool calls are an answer of their own.
+        keep: Share of the responses that vote under `"filtered"`, in (0, 1].
+        near: Scores that differ by less than this many standard deviations are as good as tied: then the answer with
+            more support is ahead. 0 takes scores at their word.
+        prune: Stops responses early: None, `"halving"`, `"threshold"`, a `Pruning` or a dict of its fields.
+
+    Raises:
+        OptionError: A value is not allowed.
+    """
+
+    n: int = 8
+    score: Any = DEFAULT_SCORE
+    vote: Vote = "none"
+    answer: Any = "auto"
+    keep: float = 0.5
+    near: float = 0.1
+    prune: Any = None
+
+    def __post_init__(self) -> None:
+        _check_integer("n", self.n, low=1, allowed="1 or above")
+        if self.vote not in VOTES:
+            words = ", ".join(f'"{vote}"' for vote in VOTES)
+            raise OptionError(_not_allowed("vote", self.vote, words) + closest(str(self.vote), VOTES))
+        weighted_scores(self.score)  # this is the check
+        check_answer_form(self.answer)
+        _check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
+        _check_number("near", self.near, low=0, allowed="0 (off) or above")
+        rule = {"rule": self.prune} if isinstance(self.prune, str) else self.prune
+        object.__setattr__(self, "prune", option_of(Pruning, "prune", rule))
+        if self.prune and self.score is None:
+            msg = "`prune` stops responses by their score, and `score=None`. Name a score, or leave `prune` out."
+            raise OptionError(msg)
+
+    @property
+    def needs_norms(self) -> bool:
+        """Whether the score reads norms."""
+        return any(score.needs_norms or _is_own(score) for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_thresholds(self) -> bool:
+        """Whether the score compares norms with thresholds."""
+        return any(score.needs_thresholds for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_logprobs(self) -> bool:
+        """Whether the score reads log-probabilities."""
+        return any(score.needs_logprobs or _is_own(score) for score, _ in weighted_scores(self.score))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options in plain JSON types, functions by their names."""
+        names = {score.name: weight for score, weight in weighted_scores(self.score)}
+        is_single = not isinstance(self.score, Mapping)
+        return {
+            "n": self.n,
+            "score": next(iter(names), None) if is_single else names,
+            "vote": self.vote,
+            "answer": name_of(self.answer),
+            "keep": self.keep,
+            "near": self.near,
+            "prune": None if self.prune is None else asdict(self.prune),
+        }
+
+
+def _is_own(score: Score) -> bool:
+    """Return whether a score is a function of the user's, which may read anything."""
+    return SCORES.get(score.name) is not score
+
+
+Kind = TypeVar("Kind")
+
+
+def option_of(kind: type[Kind], name: str, value: Any) -> Kind | None:
+    """Return the options that a user means by `value`: options, a dict of their fields, or None.
+
+    Raises:
+        OptionError: It is something else, or a field is unknown or has a value that is not allowed.
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        msg = f"`{name}={value!r}` is not allowed. Use {kind.__name__}(...), a dict of its fields, or None."
+        raise OptionError(msg)
+    allowed = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for given in value:
+        if given not in allowed:
+            hint = closest(str(given), allowed) or f" Use {', '.join(f'`{option}`' for option in allowed)}."
+            msg = f"`{name}` has no option `{given}`.{hint}"
+            raise OptionError(msg)
+    return kind(**value)
 
 
 def _check_number(

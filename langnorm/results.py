@@ -11,9 +11,12 @@ from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from langnorm.answers import read_answer
 from langnorm.engines.base import Completion, Delta, Engine, Request, Response
 from langnorm.messages import Prompt
+from langnorm.ranking import Candidate, rank_candidates
 from langnorm.readers import Item, Reader, Reading, read
+from langnorm.samples import Sample, sample_of
 from langnorm.steps import Splitter, split_steps
 from langnorm.text import Segment
 from langnorm.trace import KEY, build_trace
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.norms.baseline import Baseline
+    from langnorm.options import Selection
 
 Norms = Literal["steps", "tokens"]
 
@@ -44,6 +48,21 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What a selected message says of all that were sampled with it.
+
+    Attributes:
+        ranking: In plain JSON types.
+        tokens: Number of tokens of all of them.
+        reasoning_tokens: How many of these came before the answers.
+    """
+
+    ranking: dict[str, Any]
+    tokens: int
+    reasoning_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedCall:
     """One prepared call.
 
@@ -54,6 +73,9 @@ class PreparedCall:
         recording: What the messages say of norms, if anything.
         model_name: As the caller named the model.
         new_reader: Returns a reader of one answer.
+        has_logprobs: Whether the messages say the log-probabilities.
+        selection: How the one message is chosen of the completions, or None where all of them become messages.
+        scoring: What is recorded for the selection's score, or None where it reads no norms.
     """
 
     engine: Engine
@@ -62,15 +84,47 @@ class PreparedCall:
     recording: Recording | None
     model_name: str
     new_reader: Callable[[], Reader]
+    has_logprobs: bool = False
+    selection: Selection | None = None
+    scoring: Recording | None = None
 
     def result(self, response: Response) -> ChatResult:
-        """Return the messages of all completions."""
+        """Return the messages of all completions, or that of the selected one."""
+        if self.selection:
+            return ChatResult(generations=[_generation(self.message(*self.chosen(response)))])
         return ChatResult(generations=[_generation(self.message(c)) for c in response.completions])
 
-    def message(self, completion: Completion) -> AIMessage:
+    def chosen(self, response: Response) -> tuple[Completion, Choice]:
+        """Return the completion that the selection prefers, and what its message says of the others."""
+        assert self.selection
+        readings = [read(self.new_reader(), completion.pieces) for completion in response.completions]
+        candidates = list(map(self._candidate, response.completions, readings))
+        ranking = rank_candidates(self.selection, candidates)
+        reasoning = sum(
+            _num_reasoning_tokens(reading.segments, candidate.tokens)
+            for reading, candidate in zip(readings, candidates, strict=True)
+        )
+        choice = Choice(ranking.to_dict(), sum(candidate.tokens for candidate in candidates), reasoning)
+        return response.completions[ranking.best], choice
+
+    def _candidate(self, completion: Completion, reading: Reading) -> Candidate:
+        assert self.selection
+        logprobs = [token.logprob for token in completion.logprobs] or None
+        sample = Sample((), (), logprobs=logprobs)
+        if self.scoring:
+            sample = sample_of(_trace(completion, reading.segments, self.scoring), logprobs)
+        calls = [{"name": call.name, "args": call.arguments} for call in reading.calls if call.error is None]
+        return Candidate(
+            sample=sample,
+            answer=read_answer(self.selection.answer, reading.text("answer"), calls),
+            tokens=len(completion.token_ids),
+            finish_reason=completion.finish_reason,
+        )
+
+    def message(self, completion: Completion, choice: Choice | None = None) -> AIMessage:
         """Return the whole message of a completion."""
         reading = read(self.new_reader(), completion.pieces)
-        fields = self.closing(completion, reading)
+        fields = self.closing(completion, reading, choice)
         if reasoning := reading.text("reasoning"):
             fields["additional_kwargs"] = fields["additional_kwargs"] | {"reasoning_content": reasoning}
         return AIMessage(
@@ -88,12 +142,14 @@ class PreparedCall:
             **fields,
         )
 
-    def closing(self, completion: Completion, reading: Reading) -> dict[str, Any]:
+    def closing(self, completion: Completion, reading: Reading, choice: Choice | None = None) -> dict[str, Any]:
         """Return what a message says once, when it is complete: usage, metadata and norms.
 
-        A whole message and the last chunk of a streamed one have the same.
+        A whole message and the last chunk of a streamed one have the same. The usage of one that was selected counts
+        the tokens of all that were sampled.
         """
         num_prompt, num_tokens = len(self.prompt.ids), len(completion.token_ids)
+        num_reasoning = _num_reasoning_tokens(reading.segments, num_tokens)
         is_calling = completion.finish_reason == "stop" and any(call.error is None for call in reading.calls)
         metadata: dict[str, Any] = {
             "model_name": self.model_name,
@@ -101,7 +157,7 @@ class PreparedCall:
             "finish_reason": "tool_calls" if is_calling else completion.finish_reason,
         }
         extra: dict[str, Any] = {}
-        if completion.logprobs:
+        if completion.logprobs and self.has_logprobs:
             metadata["logprobs"] = {"content": list(self._logprobs(completion))}
         if self.recording:
             trace = _trace(completion, reading.segments, self.recording)
@@ -110,11 +166,14 @@ class PreparedCall:
                 extra[KEY] = {"token_norms": [list(row) for row in trace.token_norms]}
         if completion.interventions:
             metadata[KEY] = metadata.get(KEY, {}) | completion.interventions
+        if choice:
+            metadata[KEY] = metadata.get(KEY, {}) | {"selection": choice.ranking}
+            num_tokens, num_reasoning = choice.tokens, choice.reasoning_tokens
         usage = UsageMetadata(
             input_tokens=num_prompt,
             output_tokens=num_tokens,
             total_tokens=num_prompt + num_tokens,
-            output_token_details=OutputTokenDetails(reasoning=_num_reasoning_tokens(reading.segments, num_tokens)),
+            output_token_details=OutputTokenDetails(reasoning=num_reasoning),
         )
         return {"response_metadata": metadata, "additional_kwargs": extra, "usage_metadata": usage}
 
@@ -156,8 +215,9 @@ def _num_reasoning_tokens(segments: Sequence[Segment], num_tokens: int) -> int:
 class Chunks:
     """Turns what an engine streams into chunks; the last one carries everything that is said once."""
 
-    def __init__(self, call: PreparedCall) -> None:
+    def __init__(self, call: PreparedCall, choice: Choice | None = None) -> None:
         self._call = call
+        self._choice = choice
         self._reader = call.new_reader()
         self._segments: list[Segment] = []
 
@@ -173,10 +233,16 @@ class Chunks:
                 yield chunk
         if delta.completion:
             reading = Reading(self._segments, self._reader.calls)
-            closing = self._call.closing(delta.completion, reading)
+            closing = self._call.closing(delta.completion, reading, self._choice)
             message = AIMessageChunk(content="", chunk_position="last", **closing)
             info = {"finish_reason": closing["response_metadata"]["finish_reason"]}
             yield ChatGenerationChunk(message=message, generation_info=info)
+
+
+def chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
+    """Yield the selected message as a stream: it can begin only when all candidates have ended."""
+    completion, choice = call.chosen(response)
+    yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
 def _chunk(item: Item) -> ChatGenerationChunk | None:

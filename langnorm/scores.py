@@ -11,21 +11,17 @@ standardised over the candidates of the prompt first. Scores without layers are 
 from __future__ import annotations
 
 import inspect
+import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langnorm.errors import OptionError, closest
-
-if TYPE_CHECKING:
-    from langnorm.trace import NormTrace
-
-FloatArray = NDArray[np.float64]
+from langnorm.samples import FloatArray, Sample, is_finite
 
 DEFAULT_SCORE = "late_rate"
 
@@ -34,110 +30,6 @@ LENGTH_WARNING = 0.8
 
 # Candidates that differ by less than this share of the largest value differ by rounding only.
 _SPREAD_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a score sees of one response.
-
-    Attributes:
-        norms: R rows, one per token that was run, of L norms.
-        layers: The L indices of the layers that were read.
-        thresholds: One tau per layer, or None when there are none.
-        sinks: Indices of the rows of attention-sink tokens. No score of norms sees them.
-        steps: The [start, end) token ranges of the steps; row i is token i.
-        logprobs: Log-probability of every generated token, or None when it was not recorded.
-
-    Raises:
-        OptionError: The norms or thresholds do not fit the layers, or a sink is not a row.
-    """
-
-    norms: Sequence[Sequence[float]]
-    layers: Sequence[int]
-    thresholds: Sequence[float] | None = None
-    sinks: Sequence[int] = ()
-    steps: Sequence[tuple[int, int]] = ()
-    logprobs: Sequence[float] | None = None
-
-    def __post_init__(self) -> None:
-        num_layers = len(self.layers)
-        if any(len(row) != num_layers for row in self.norms):
-            msg = f"A row of `norms` does not fit the layers. Give `{num_layers}` norms in each, one per layer."
-            raise OptionError(msg)
-        if self.thresholds is not None and (len(self.thresholds) != num_layers or not _is_finite(self.tau)):
-            msg = f"`thresholds={self.thresholds!r}` do not fit. Give `{num_layers}` finite numbers, one per layer."
-            raise OptionError(msg)
-        if any(not 0 <= sink < len(self.norms) for sink in self.sinks):
-            msg = f"`sinks={self.sinks!r}` are not all rows. Use indices from 0 and below `{len(self.norms)}`."
-            raise OptionError(msg)
-
-    @property
-    def rows(self) -> FloatArray:
-        """The norms (T, L) without those of sinks."""
-        return self._rows(0, len(self.norms))
-
-    @property
-    def late_rows(self) -> FloatArray:
-        """The last ceil(0.3 T) of `rows`: at least one, unless there is none at all."""
-        rows = self.rows
-        # In integers: 0.3 is not exact in binary, and ceil would now and then take one row more.
-        return rows[len(rows) - (3 * len(rows) + 9) // 10 :]
-
-    @property
-    def step_rows(self) -> list[FloatArray]:
-        """The norms (tokens, L) of every step that has any; all of them as one step when no step has any."""
-        return [rows for start, end in self.steps if len(rows := self._rows(start, end))] or [self.rows]
-
-    @property
-    def tau(self) -> FloatArray:
-        """The thresholds (L,).
-
-        Raises:
-            OptionError: There are none.
-        """
-        if self.thresholds is None:
-            msg = (
-                "This score compares norms with thresholds, and the response has none. Calibrate a NormProfile, pass "
-                "a fixed threshold per layer, or use a score without thresholds such as `mean`."
-            )
-            raise OptionError(msg)
-        return np.asarray(self.thresholds, dtype=np.float64)
-
-    @property
-    def token_logprobs(self) -> FloatArray:
-        """The log-probabilities (generated tokens,), sinks included: their probability is as good as any.
-
-        Raises:
-            OptionError: They were not recorded.
-        """
-        if self.logprobs is None:
-            msg = "This score reads log-probabilities, and the response has none. Generate with `logprobs=True`."
-            raise OptionError(msg)
-        return np.asarray(self.logprobs, dtype=np.float64)
-
-    def _rows(self, start: int, end: int) -> FloatArray:
-        sinks = set(self.sinks)
-        kept = [row for i, row in enumerate(self.norms[start:end], start) if i not in sinks]
-        return np.asarray(kept, dtype=np.float64).reshape(len(kept), len(self.layers))
-
-
-def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None) -> Sample:
-    """Return what scores see of the response whose trace this is.
-
-    Raises:
-        OptionError: The trace has no norms of tokens.
-    """
-    if trace.token_norms is None:
-        msg = 'Scores need the norms of every token, and this trace has none. Ask the model with `norms="tokens"`.'
-        raise OptionError(msg)
-    return Sample(
-        norms=trace.token_norms,
-        layers=trace.layers,
-        thresholds=trace.thresholds,
-        sinks=trace.sinks,
-        steps=tuple((step.start, step.end) for step in trace.steps),
-        logprobs=logprobs,
-    )
 
 
 ScoreFunction = Callable[[Sample], ArrayLike | None]
@@ -227,7 +119,7 @@ def per_layer(score: str | Score | ScoreFunction, sample: Sample) -> FloatArray:
     needed = [sample.rows] if score.needs_norms else []
     needed += [sample.tau] if score.needs_thresholds else []
     needed += [sample.token_logprobs] if score.needs_logprobs else []
-    if not all(values.size and _is_finite(values) for values in needed):
+    if not all(values.size and is_finite(values) for values in needed):
         return np.full(len(sample.layers) if score.needs_norms else (), np.nan)
     result = score.function(sample)
     if result is None:
@@ -237,7 +129,7 @@ def per_layer(score: str | Score | ScoreFunction, sample: Sample) -> FloatArray:
         values = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError):
         values = np.full((), np.nan)
-    if values.shape not in {(), (num_layers,)} or not _is_finite(values):
+    if values.shape not in {(), (num_layers,)} or not is_finite(values):
         msg = (
             f"The score `{score.name}` returned `{reprlib.repr(result)}`. Return a finite number, `{num_layers}` of "
             "them (one per layer), or None for a response that cannot be scored."
@@ -261,7 +153,7 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
     """
     score = get_score(score)
     values = [per_layer(score, sample) for sample in samples]
-    scored = [i for i, value in enumerate(values) if _is_finite(value)]
+    scored = [i for i, value in enumerate(values) if is_finite(value)]
     if len({(values[i].shape, tuple(samples[i].layers) if values[i].ndim else None) for i in scored}) > 1:
         msg = (
             f"The score `{score.name}` has values for different layers in different candidates. Read the same layers "
@@ -275,6 +167,72 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
         for i, value in zip(scored, combined.tolist(), strict=True):
             found[i] = value
     return found
+
+
+ScoreOption = str | Score | ScoreFunction | Mapping[str, float] | None
+"""What the option `score` of a selection takes: a score, weights of several by name, or None for no score at all."""
+
+
+def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
+    """Return the scores that an option names, each with its weight.
+
+    Raises:
+        OptionError: There is no such score, or a weight is not a finite number.
+    """
+    if option is None:
+        return []
+    if not isinstance(option, Mapping):
+        return [(get_score(option), 1.0)]
+    for name, weight in option.items():
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
+            msg = f"The weight `{weight!r}` of the score `{name}` is not allowed. Use a finite number."
+            raise OptionError(msg)
+    if not option:
+        msg = "`score={}` names no score. Give weights by name, or None to do without."
+        raise OptionError(msg)
+    return [(get_score(name), float(weight)) for name, weight in option.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of the candidates for one prompt.
+
+    Attributes:
+        scores: One per candidate; None for those that cannot be scored.
+        parts: The scores that these are made of, by name.
+    """
+
+    scores: list[float | None]
+    parts: dict[str, list[float | None]]
+
+
+def score_all(option: ScoreOption, samples: Sequence[Sample]) -> Scores:
+    """Return the scores of the candidates for one prompt, in their order.
+
+    Several scores are standardised over the candidates, weighted and summed; a candidate that one of them cannot score
+    has none. A single one is as `score_samples` returns it, and no score at all is None for everyone.
+
+    Raises:
+        OptionError: As `weighted_scores` and `score_samples`.
+    """
+    weighted = weighted_scores(option)
+    parts = {score.name: score_samples(score, samples) for score, _ in weighted}
+    if len(weighted) < 2 and not isinstance(option, Mapping):
+        return Scores(next(iter(parts.values()), [None] * len(samples)), parts)
+    scored = [i for i in range(len(samples)) if all(values[i] is not None for values in parts.values())]
+    total = np.zeros(len(scored))
+    for score, weight in weighted:
+        total += weight * np.array(standardised([parts[score.name][i] or 0.0 for i in scored]))
+    found: list[float | None] = [None] * len(samples)
+    for i, value in zip(scored, total.tolist(), strict=True):
+        found[i] = value
+    return Scores(found, parts)
+
+
+def standardised(values: Sequence[float]) -> list[float]:
+    """Return the z-scores of some values (population standard deviation), 0 where all are the same."""
+    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
+    return [] if not len(column) else _standardised(column)[:, 0].tolist()
 
 
 def length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
@@ -303,10 +261,6 @@ def _standardised(table: FloatArray) -> FloatArray:
     """Return the z-scores of each column, 0 where its values are the same."""
     has_spread = np.ptp(table, axis=0) > _SPREAD_TOLERANCE * np.abs(table).max(axis=0)
     return np.where(has_spread, table - table.mean(axis=0), 0) / np.where(has_spread, table.std(axis=0), 1)
-
-
-def _is_finite(values: FloatArray) -> bool:
-    return bool(np.isfinite(values).all())
 
 
 @register("sum", alias="A")

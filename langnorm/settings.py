@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 from langnorm.engines.base import Engine
 from langnorm.errors import OptionError, closest
-from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression, intervention
+from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.literal import SpecialTokens
 from langnorm.norms.baseline import Baseline, baseline_for, check_profile, distribution_for
 from langnorm.norms.layers import select_layers
 from langnorm.norms.thresholds import threshold_rule, thresholds_of
-from langnorm.options import Sampling
-from langnorm.results import Recording
+from langnorm.options import Sampling, Selection, option_of
+from langnorm.results import Norms, Recording
 from langnorm.steps import get_splitter
 from langnorm.tools import schema_of, tool_use
 
@@ -24,7 +24,7 @@ _NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "ste
 _INTERVENTIONS: dict[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
 CALL_NAMES = (
     *("model", *_SAMPLING_NAMES, "enable_thinking", "special_tokens", "logprobs", "top_logprobs"),
-    *(*_NORM_NAMES, *_INTERVENTIONS),
+    *(*_NORM_NAMES, *_INTERVENTIONS, "selection"),
     *("timeout", "max_retries", "max_batch_size"),
 )
 """What a call may set, as it may be set in the constructor."""
@@ -84,8 +84,15 @@ def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> di
     settings["threshold"] = threshold_rule(settings["threshold"])
     Baseline(low_below=settings["low_below"])
     for name, kind in _INTERVENTIONS.items():
-        settings[name] = intervention(kind, settings[name])
+        settings[name] = option_of(kind, name, settings[name])
+    settings["selection"] = option_of(Selection, "selection", settings["selection"])
     _sampling(settings, {})
+    if settings["selection"] and settings["n"] != 1:
+        msg = (
+            f"`n={settings['n']}` and `selection` do not go together: a selection returns one message. Say how many "
+            "are sampled with `Selection(n=...)`, or switch it off with `selection=None`."
+        )
+        raise OptionError(msg)
     return settings
 
 
@@ -95,7 +102,17 @@ def sampling_of(settings: Mapping[str, Any], engine: Engine) -> Sampling:
     Raises:
         OptionError: A value is not allowed.
     """
-    return _sampling(settings, _defaults(engine))
+    sampling = _sampling(settings, _defaults(engine))
+    selection = settings["selection"]
+    if selection is None:
+        return sampling
+    if selection.n > 1 and sampling.is_greedy:
+        msg = (
+            f"A selection needs responses that differ, and `temperature={sampling.temperature}` gives the same one "
+            f"{selection.n} times. Set `temperature=0.7`, or switch it off with `selection=None`."
+        )
+        raise OptionError(msg)
+    return replace(sampling, n=selection.n)
 
 
 def _defaults(engine: Engine) -> dict[str, Any]:
@@ -119,8 +136,33 @@ def recording_of(settings: Mapping[str, Any], engine: Engine) -> Recording | Non
     Raises:
         OptionError: A layer is outside the model, or the profile is of another one.
     """
-    if settings["norms"] == "off":
+    return None if settings["norms"] == "off" else _recording(settings["norms"], settings, engine)
+
+
+def scoring_of(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
+    """Return what a selection's score reads of norms, or None where it reads none or there is no selection.
+
+    Raises:
+        OptionError: The score compares norms with thresholds, and nothing is known of the model's norms yet.
+    """
+    selection = settings["selection"]
+    if selection is None or not selection.needs_norms:
         return None
+    recording = _recording("tokens", settings, engine)
+    baseline = recording.baseline
+    if selection.needs_thresholds and baseline.estimator is None:
+        thresholds = thresholds_of(baseline.rule, recording.layers, baseline.distribution)
+        if thresholds is None:
+            msg = (
+                f"The score `{selection.to_dict()['score']}` compares norms with thresholds, and nothing is known yet "
+                "of this model's norms. Calibrate a NormProfile, give a `threshold` per layer, or use a score without "
+                "thresholds, such as `mean`."
+            )
+            raise OptionError(msg)
+    return recording
+
+
+def _recording(norms: Norms, settings: Mapping[str, Any], engine: Engine) -> Recording:
     layers = select_layers(settings["layers"], engine.num_layers)
     baseline = baseline_for(
         engine,
@@ -129,7 +171,7 @@ def recording_of(settings: Mapping[str, Any], engine: Engine) -> Recording | Non
         rule=settings["threshold"],
         low_below=settings["low_below"],
     )
-    return Recording(settings["norms"], layers, get_splitter(settings["step_splitter"]), baseline)
+    return Recording(norms, layers, get_splitter(settings["step_splitter"]), baseline)
 
 
 def top_logprobs_of(settings: Mapping[str, Any]) -> int | None:

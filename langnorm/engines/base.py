@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -148,13 +148,13 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the responses in the order of the requests, which share forward passes."""
 
-    def stream(self, request: Request) -> Iterator[Delta]:
+    def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of a request with `n=1` as it is generated; closing the iterator stops it."""
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns; cancelling stops the generation."""
 
-    def astream(self, request: Request) -> AsyncIterator[Delta]:
+    def astream(self, request: Request) -> AsyncGenerator[Delta]:
         """Yield what `stream` yields."""
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:

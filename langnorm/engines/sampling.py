@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # Random numbers per row: some steps of a small vocabulary, little memory in a large batch. How many rows there are must
 # not decide: on a GPU, numbers drawn in portions of another size are other numbers.
 _DRAWN_AT_ONCE = 2**12
-_COLDEST = 1e-5  # below, logits divided by the temperature overflow, and only one token is left anyway
 
 
 class RowSampler(LogitsProcessor):
@@ -53,7 +52,7 @@ class RowSampler(LogitsProcessor):
         ]
         groups: dict[tuple[float, ...], list[int]] = defaultdict(list)
         for row, s in enumerate(samplings):
-            if s.temperature >= _COLDEST:
+            if not s.is_greedy:
                 groups[s.temperature, s.top_k, s.top_p, s.min_p].append(row)
         self._num_rows = len(samplings)
         self._groups = [(rows, _warpers(*settings)) for settings, rows in groups.items()]

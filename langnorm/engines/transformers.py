@@ -6,7 +6,7 @@ import asyncio
 import os
 import queue
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -144,7 +144,7 @@ class TransformersEngine:
             _cancel(rows)
         return [Response(tuple(group)) for group in completions]
 
-    def stream(self, request: Request) -> Iterator[Delta]:
+    def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
         row, clock = self._submit_stream(request, deltas.put), Clock(request.timeout)
@@ -159,7 +159,7 @@ class TransformersEngine:
         finally:
             row.cancel()
 
-    async def astream(self, request: Request) -> AsyncIterator[Delta]:
+    async def astream(self, request: Request) -> AsyncGenerator[Delta]:
         """Yield what `stream` yields."""
         deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()

@@ -6,9 +6,8 @@ Defaults are the constants of the paper's reference code (arXiv 2606.06188).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from langnorm.errors import OptionError, closest
 from langnorm.norms.layers import LayerSelection, select_layers
@@ -154,29 +153,6 @@ class Suppression(Intervention):
         _choice(self, "mode", ("high", "random"))
         _choice(self, "action", ("mul", "clamp"))
         _number(self, "factor", 0, 1, is_high_open=True)
-
-
-Kind = TypeVar("Kind", bound=Intervention)
-
-
-def intervention(kind: type[Kind], value: Any) -> Kind | None:
-    """Return the options that a user means by `value`: options, a dict of their fields, or None.
-
-    Raises:
-        OptionError: It is something else, or a field is unknown or has a value that is not allowed.
-    """
-    if value is None or isinstance(value, kind):
-        return value
-    if not isinstance(value, Mapping):
-        msg = f"`{kind.name}={value!r}` is not allowed. Use {kind.__name__}(...), a dict of its fields, or None."
-        raise OptionError(msg)
-    allowed = [item.name for item in fields(kind)]
-    for name in value:
-        if name not in allowed:
-            hint = closest(str(name), allowed) or f" Use {', '.join(f'`{option}`' for option in allowed)}."
-            msg = f"`{kind.name}` has no option `{name}`.{hint}"
-            raise OptionError(msg)
-    return kind(**value)
 
 
 def _number(

@@ -10,8 +10,8 @@ import pytest
 from langnorm import ChatLangNorm, NormTrace, Recursion, Steering, Suppression
 from langnorm.errors import OptionError
 from langnorm.interventions.draws import draw
-from langnorm.interventions.options import intervention
 from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold
+from langnorm.options import option_of
 
 
 def test_defaults_are_the_papers() -> None:
@@ -75,7 +75,7 @@ def test_what_is_not_allowed_is_refused(kind: type, options: dict[str, Any], sai
         kind(**options)
     assert said in str(error.value)
     with pytest.raises(OptionError):
-        intervention(kind, options)
+        option_of(kind, kind.name, options)
 
 
 def test_a_misspelt_option_is_refused() -> None:

@@ -1,0 +1,73 @@
+"""Which candidates of a selection stop before they are finished: decisions on scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from langnorm.errors import OptionError, closest
+
+Rule = Literal["halving", "threshold"]
+RULES: tuple[str, ...] = get_args(Rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """When candidates are stopped early.
+
+    Attributes:
+        rule: `"halving"` stops at every checkpoint the lower half of the candidates that still run, counted among all
+            that are left. `"threshold"` waits until `first` candidates have finished, and stops those that still run
+            with a score below the `quantile` of these.
+        every: Tokens between two checkpoints.
+        least: Candidates that are never stopped, the best ones.
+        first: See `rule`.
+        quantile: See `rule`; 0 is the lowest score of the finished ones, 0.5 their median.
+
+    Raises:
+        OptionError: A value is not allowed.
+    """
+
+    rule: Rule = "halving"
+    every: int = 64
+    least: int = 2
+    first: int = 3
+    quantile: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            words = " or ".join(f'"{rule}"' for rule in RULES)
+            msg = f"`rule={self.rule!r}` of `prune` is not allowed. Use {words}."
+            raise OptionError(msg + closest(str(self.rule), RULES))
+        for name, low in (("every", 1), ("least", 1), ("first", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                msg = f"`{name}={value!r}` of `prune` is not allowed. Use an integer from {low}."
+                raise OptionError(msg)
+        is_number = isinstance(self.quantile, int | float) and not isinstance(self.quantile, bool)
+        if not is_number or not 0 <= self.quantile <= 1:
+            msg = f"`quantile={self.quantile!r}` of `prune` is not allowed. Use a number from 0 to 1."
+            raise OptionError(msg)
+
+    def stopped(self, scores: Sequence[float | None], running: Sequence[bool]) -> list[int]:
+        """Return which candidates stop at a checkpoint.
+
+        Args:
+            scores: Of all candidates that were not stopped before, finished or not: higher is better. One that cannot
+                be scored is left alone.
+            running: Which of them are unfinished.
+        """
+        known = [i for i, score in enumerate(scores) if score is not None]
+        ranked = sorted(known, key=lambda i: (-float(scores[i] or 0.0), i))
+        if self.rule == "halving":
+            doomed = ranked[max(self.least, (len(ranked) + 1) // 2) :]
+        else:
+            finished = [float(scores[i] or 0.0) for i in known if not running[i]]
+            if len(finished) < self.first:
+                return []
+            threshold = float(np.quantile(finished, self.quantile))
+            doomed = [i for i in ranked[self.least :] if float(scores[i] or 0.0) < threshold]
+        return sorted(i for i in doomed if running[i])

@@ -1,0 +1,126 @@
+"""What scores see of a response: its norms, its log-probabilities, and what they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langnorm.errors import OptionError
+
+if TYPE_CHECKING:
+    from langnorm.trace import NormTrace
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a score sees of one response.
+
+    Attributes:
+        norms: R rows, one per token that was run, of L norms.
+        layers: The L indices of the layers that were read.
+        thresholds: One tau per layer, or None when there are none.
+        sinks: Indices of the rows of attention-sink tokens. No score of norms sees them.
+        steps: The [start, end) token ranges of the steps; row i is token i.
+        logprobs: Log-probability of every generated token, or None when it was not recorded.
+
+    Raises:
+        OptionError: The norms or thresholds do not fit the layers, or a sink is not a row.
+    """
+
+    norms: Sequence[Sequence[float]]
+    layers: Sequence[int]
+    thresholds: Sequence[float] | None = None
+    sinks: Sequence[int] = ()
+    steps: Sequence[tuple[int, int]] = ()
+    logprobs: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        num_layers = len(self.layers)
+        if any(len(row) != num_layers for row in self.norms):
+            msg = f"A row of `norms` does not fit the layers. Give `{num_layers}` norms in each, one per layer."
+            raise OptionError(msg)
+        if self.thresholds is not None and (len(self.thresholds) != num_layers or not is_finite(self.tau)):
+            msg = f"`thresholds={self.thresholds!r}` do not fit. Give `{num_layers}` finite numbers, one per layer."
+            raise OptionError(msg)
+        if any(not 0 <= sink < len(self.norms) for sink in self.sinks):
+            msg = f"`sinks={self.sinks!r}` are not all rows. Use indices from 0 and below `{len(self.norms)}`."
+            raise OptionError(msg)
+
+    @property
+    def rows(self) -> FloatArray:
+        """The norms (T, L) without those of sinks."""
+        return self._rows(0, len(self.norms))
+
+    @property
+    def late_rows(self) -> FloatArray:
+        """The last ceil(0.3 T) of `rows`: at least one, unless there is none at all."""
+        rows = self.rows
+        # In integers: 0.3 is not exact in binary, and ceil would now and then take one row more.
+        return rows[len(rows) - (3 * len(rows) + 9) // 10 :]
+
+    @property
+    def step_rows(self) -> list[FloatArray]:
+        """The norms (tokens, L) of every step that has any; all of them as one step when no step has any."""
+        return [rows for start, end in self.steps if len(rows := self._rows(start, end))] or [self.rows]
+
+    @property
+    def tau(self) -> FloatArray:
+        """The thresholds (L,).
+
+        Raises:
+            OptionError: There are none.
+        """
+        if self.thresholds is None:
+            msg = (
+                "This score compares norms with thresholds, and the response has none. Calibrate a NormProfile, pass "
+                "a fixed threshold per layer, or use a score without thresholds such as `mean`."
+            )
+            raise OptionError(msg)
+        return np.asarray(self.thresholds, dtype=np.float64)
+
+    @property
+    def token_logprobs(self) -> FloatArray:
+        """The log-probabilities (generated tokens,), sinks included: their probability is as good as any.
+
+        Raises:
+            OptionError: They were not recorded.
+        """
+        if self.logprobs is None:
+            msg = "This score reads log-probabilities, and the response has none. Generate with `logprobs=True`."
+            raise OptionError(msg)
+        return np.asarray(self.logprobs, dtype=np.float64)
+
+    def _rows(self, start: int, end: int) -> FloatArray:
+        sinks = set(self.sinks)
+        kept = [row for i, row in enumerate(self.norms[start:end], start) if i not in sinks]
+        return np.asarray(kept, dtype=np.float64).reshape(len(kept), len(self.layers))
+
+
+def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None) -> Sample:
+    """Return what scores see of the response whose trace this is.
+
+    Raises:
+        OptionError: The trace has no norms of tokens.
+    """
+    if trace.token_norms is None:
+        msg = 'Scores need the norms of every token, and this trace has none. Ask the model with `norms="tokens"`.'
+        raise OptionError(msg)
+    return Sample(
+        norms=trace.token_norms,
+        layers=trace.layers,
+        thresholds=trace.thresholds,
+        sinks=trace.sinks,
+        steps=tuple((step.start, step.end) for step in trace.steps),
+        logprobs=logprobs,
+    )
+
+
+def is_finite(values: FloatArray) -> bool:
+    """Return whether all values are finite."""
+    return bool(np.isfinite(values).all())
