@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from langnorm.interventions.options import Recursion, Steering, Suppression
     from langnorm.norms.profile import NormProfile
     from langnorm.options import Selection
+    from langnorm.retry import NormRetry
     from langnorm.selection import NormSelector
     from langnorm.trace import NormStep, NormTrace
 
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ChatLangNorm",
     "NormProfile",
+    "NormRetry",
     "NormSelector",
     "NormStep",
     "NormTrace",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULES = {
     "ChatLangNorm": "langnorm.chat_models",
     "NormProfile": "langnorm.norms.profile",
+    "NormRetry": "langnorm.retry",
     "NormSelector": "langnorm.selection",
     "NormStep": "langnorm.trace",
     "NormTrace": "langnorm.trace",

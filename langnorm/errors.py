@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from langchain_core.messages import AIMessage
+
 
 class LangNormError(Exception):
     """Base class of every error that langnorm raises on purpose."""
@@ -35,6 +37,18 @@ class MemoryLimitError(LangNormError, MemoryError):
 
 class MissingDependencyError(LangNormError, ImportError):
     """An optional package is needed for what was asked and is not installed."""
+
+
+class WeakReasoningError(LangNormError, RuntimeError):
+    """All attempts at an answer were weak, and `on_exhausted="raise"` asked for an error.
+
+    Attributes:
+        message: The best of them; its `response_metadata["langnorm"]["attempts"]` has the figures of all.
+    """
+
+    def __init__(self, text: str, message: AIMessage | None = None) -> None:
+        super().__init__(text)
+        self.message = message
 
 
 def closest(name: str, allowed: Iterable[str]) -> str:

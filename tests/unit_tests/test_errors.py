@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
+from langchain_core.messages import AIMessage
 
 from langnorm import errors
 from langnorm.errors import (
@@ -11,6 +14,7 @@ from langnorm.errors import (
     ModelError,
     OptionError,
     PromptError,
+    WeakReasoningError,
     closest,
 )
 
@@ -22,6 +26,7 @@ from langnorm.errors import (
         (ModelError, RuntimeError),
         (PromptError, ValueError),
         (MissingDependencyError, ImportError),
+        (WeakReasoningError, RuntimeError),
     ],
 )
 def test_error_is_caught_by_both_bases(error, built_in) -> None:
@@ -37,8 +42,16 @@ def test_every_error_has_a_docstring() -> None:
     """Each class of the hierarchy says in its docstring when it is raised."""
     classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, LangNormError)]
 
-    assert len(classes) == 6
+    assert len(classes) == 7
     assert all(vars(error)["__doc__"] for error in classes)
+
+
+def test_a_weak_answer_is_not_lost_with_its_error() -> None:
+    """`WeakReasoningError` carries the best message, also through a pickle."""
+    error = WeakReasoningError("all weak", AIMessage("42"))
+
+    assert str(error) == "all weak"
+    assert pickle.loads(pickle.dumps(error)).message == AIMessage("42")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ PURE = (
     "trace",
     "errors",
     "files",
+    "attempts",
+    "notes",
     "calibration",
     "scores",
     "samples",

@@ -1,0 +1,260 @@
+"""NormRetryMiddleware: flags, retries or stops at the weak answers of an agent's model."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables.base import RunnableBindingBase
+
+from langnorm.attempts import (
+    MAX_LOW_SHARE,
+    ON_EXHAUSTED,
+    Attempts,
+    check_choice,
+    check_count,
+    check_flag,
+    check_share,
+    with_facts,
+)
+from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, is_langnorm, retry_of, schedule
+from langnorm.notes import note_template, weak_steps
+from langnorm.trace import KEY
+
+try:
+    from langchain.agents.middleware import AgentMiddleware, hook_config
+    from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
+    from langgraph.channels.untracked_value import UntrackedValue
+    from langgraph.constants import TAG_NOSTREAM
+    from langgraph.errors import GraphBubbleUp
+    from langgraph.types import Command
+except ImportError as error:
+    msg = 'Middleware needs langchain. Install it: `pip install "langnorm[agents]"`.'
+    raise MissingDependencyError(msg) from error
+
+OnWeak = Literal["flag", "retry", "stop"]
+ON_WEAK = ("flag", "retry", "stop")
+
+_NOT_RUN = "This tool was not run: the reasoning that called it was weak."
+
+Answer = ModelResponse[Any] | ExtendedModelResponse[Any]
+
+
+class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Flags, retries or stops at the answers of an agent's model that have too many low steps.
+
+    Every message with norms says in `response_metadata["langnorm"]` whether it is `weak` (None while intensity is
+    unknown), and what its `attempts` were, as with `NormRetry`. Messages of other models pass as they are.
+
+    In langgraph's messages mode, an answer that may have to be retried comes as one whole message when it is decided;
+    rejected attempts are never seen. An exception of the first attempt is raised, so that other middleware can see it;
+    of a retry it is recorded, and the best answer so far is kept.
+
+    Args:
+        max_retries: Most retries of one call of the model.
+        max_low_share: Share of low steps, 0 to 1, above which an answer is weak.
+        on_weak: `"flag"` only says so on the message; `"retry"` asks the model again; `"stop"` ends the run, and tools
+            that the weak message calls are not run: a message of theirs says so.
+        escalation: What the retries change, as with `NormRetry`.
+        on_exhausted: When all attempts are weak, `"best"` keeps the best, `"last"` the last; `"raise"` raises.
+        run_budget: Most retries in one run of the agent, over all calls of the model; None for no such limit. It starts
+            afresh with every run, a resumed one included. A subclass has a budget of its own.
+        retry_tool_calls: Whether weak answers that call tools are retried too.
+        note: Whether a final answer that stays weak is quoted back to the model once per run, to be redone; or the text
+            that does so, with `{steps}` where the weak steps go. The weak message then says `noted`: their indices.
+
+    Raises:
+        OptionError: A value is not allowed.
+
+    Example:
+        .. code-block:: python
+
+            from langchain.agents import create_agent
+            from langnorm import ChatLangNorm
+            from langnorm.middleware import NormRetryMiddleware
+
+            agent = create_agent(ChatLangNorm(), tools, middleware=[NormRetryMiddleware(max_retries=2)])
+    """
+
+    def __init__(
+        self,
+        *,
+        max_retries: int = 2,
+        max_low_share: float = MAX_LOW_SHARE,
+        on_weak: OnWeak = "retry",
+        escalation: Any = DEFAULT_ESCALATION,
+        on_exhausted: Literal["best", "last", "raise"] = "best",
+        run_budget: int | None = None,
+        retry_tool_calls: bool = False,
+        note: bool | str = False,
+    ) -> None:
+        super().__init__()
+        check_count("max_retries", max_retries, 0)
+        check_share("max_low_share", max_low_share)
+        check_choice("on_weak", on_weak, ON_WEAK)
+        check_choice("on_exhausted", on_exhausted, ON_EXHAUSTED)
+        check_flag("retry_tool_calls", retry_tool_calls)
+        if run_budget is not None:
+            check_count("run_budget", run_budget, 0)
+        if note and on_weak == "stop":
+            msg = f'`note={note!r}` is not allowed with `on_weak="stop"`, which ends the run. Use "flag" or "retry".'
+            raise OptionError(msg)
+        self.max_retries = max_retries
+        self.max_low_share = max_low_share
+        self.on_weak = on_weak
+        self.escalation = schedule(escalation)
+        self.on_exhausted = on_exhausted
+        self.run_budget = run_budget
+        self.retry_tool_calls = retry_tool_calls
+        self.note = note_template(note)
+        self.tools = []
+        # Named after the middleware: of two in one agent, each counts for itself.
+        self.spent_key, self.noted_key = f"norm_retries_{self.name}", f"norm_noted_{self.name}"
+        fields = {
+            self.spent_key: NotRequired[Annotated[int, UntrackedValue, PrivateStateAttr]],
+            self.noted_key: NotRequired[Annotated[bool, UntrackedValue, PrivateStateAttr]],
+        }
+        self.state_schema = TypedDict("NormRetryState", fields)  # type: ignore[misc]
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> Answer:
+        """Return the kept answer of the model."""
+        call = _Call(self, request)
+        while call.goes_on:
+            retry = call.next()
+            try:
+                call.took(retry, handler(call.request_of(retry)))
+            except GraphBubbleUp:  # langgraph's way to interrupt
+                raise
+            except Exception as error:
+                if call.is_new:
+                    raise
+                call.failed(retry, error)
+        return call.answer()
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> Answer:
+        """Return the kept answer of the model."""
+        call = _Call(self, request)
+        while call.goes_on:
+            retry = call.next()
+            try:
+                call.took(retry, await handler(call.request_of(retry)))
+            except GraphBubbleUp:
+                raise
+            except Exception as error:
+                if call.is_new:
+                    raise
+                call.failed(retry, error)
+        return call.answer()
+
+    @hook_config(can_jump_to=["model", "end"])
+    def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002
+        """Return what ends the run or sends a note back to the model, where the last answer is weak."""
+        messages = state["messages"]
+        last = max((i for i, message in enumerate(messages) if isinstance(message, AIMessage)), default=None)
+        if last is None or not (messages[last].response_metadata.get(KEY) or {}).get("weak"):
+            return None
+        message = messages[last]
+        if self.on_weak == "stop":
+            answered = {other.tool_call_id for other in messages[last + 1 :] if isinstance(other, ToolMessage)}
+            calls = [call for call in message.tool_calls if call["id"] not in answered]
+            return {"jump_to": "end", "messages": [_not_run(call) for call in calls]}
+        if self.note is None or message.tool_calls or state.get(self.noted_key):
+            return None
+        if not (steps := weak_steps(message)):
+            return None
+        text = self.note.format(steps="\n".join(f"- {step}" for step in steps.values()))
+        noted = with_facts(message, noted=list(steps))
+        return {"jump_to": "model", "messages": [noted, HumanMessage(text)], self.noted_key: True}
+
+    @hook_config(can_jump_to=["model", "end"])
+    async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """Return what ends the run or sends a note back to the model, where the last answer is weak."""
+        return self.after_model(state, runtime)
+
+
+class _Call:
+    """One call of an agent's model, with its retries."""
+
+    def __init__(self, middleware: NormRetryMiddleware, request: ModelRequest[Any]) -> None:
+        self._middleware = middleware
+        self._request = request
+        self._attempts = Attempts(middleware.max_low_share, retry_tool_calls=middleware.retry_tool_calls)
+        state: Any = request.state
+        self._num_spent: int = state.get(middleware.spent_key, 0)
+        self._most_retries = middleware.max_retries if middleware.on_weak == "retry" else 0
+        if middleware.run_budget is not None:
+            self._most_retries = min(self._most_retries, middleware.run_budget - self._num_spent)
+        # What is shown cannot be taken back.
+        self._is_hidden = self._most_retries > 0 and is_langnorm(request.model)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no attempt yet."""
+        return not len(self._attempts)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is another attempt."""
+        return self.is_new or (len(self._attempts) <= self._most_retries and not self._attempts.are_enough)
+
+    def next(self) -> Retry:
+        """Return what the next attempt changes."""
+        if self.is_new:
+            return Retry(None, {})
+        steps, number = self._middleware.escalation, len(self._attempts)
+        return retry_of(steps, number, self._request.model, self._request.model_settings)
+
+    def request_of(self, retry: Retry) -> ModelRequest[Any]:
+        """Return the request of an attempt."""
+        model, settings = self._request.model, self._request.model_settings
+        if retry.model is not None:
+            model, settings = retry.model, carried_over(retry.model, settings)
+        model = _hidden(model) if self._is_hidden else model
+        return self._request.override(model=model, model_settings={**settings, **retry.settings})
+
+    def took(self, retry: Retry, response: ModelResponse[Any]) -> None:
+        """Note what an attempt answered."""
+        message = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        self._attempts.add(retry.changes, message, response)
+
+    def failed(self, retry: Retry, error: Exception) -> None:
+        """Note what a retry raised."""
+        self._attempts.fail(retry.changes, error)
+
+    def answer(self) -> Answer:
+        """Return the kept answer, and where there is a budget, what was spent of it.
+
+        Raises:
+            WeakReasoningError: All attempts were weak and `on_exhausted` is `"raise"`.
+        """
+        middleware = self._middleware
+        kept = self._attempts.chosen(middleware.on_exhausted if middleware.on_weak == "retry" else "best")
+        recorded = self._attempts.recorded(kept)
+        result = [recorded if message is kept.message else message for message in kept.response.result]
+        response: ModelResponse[Any] = replace(kept.response, result=result)
+        num_retries = len(self._attempts) - 1
+        if middleware.run_budget is None or not num_retries:
+            return response
+        spent: Command[Any] = Command(update={middleware.spent_key: self._num_spent + num_retries})
+        return ExtendedModelResponse(response, spent)
+
+
+def _hidden(model: Any) -> Any:
+    """Return a model of which langgraph's messages mode shows nothing but what the agent makes of it."""
+    if isinstance(model, RunnableBindingBase):  # its own tags would be lost where tools are bound
+        return model.model_copy(update={"bound": _hidden(model.bound)})
+    if isinstance(model, BaseChatModel):
+        return model.model_copy(update={"tags": [*(model.tags or ()), TAG_NOSTREAM]})
+    return model
+
+
+def _not_run(call: Any) -> ToolMessage:
+    return ToolMessage(_NOT_RUN, tool_call_id=call["id"], name=call["name"], status="error")
