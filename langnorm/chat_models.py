@@ -42,6 +42,7 @@ from langnorm.settings import (
     call_settings,
     check_known,
     plans_of,
+    pruner_of,
     recording_of,
     sampling_of,
     scoring_of,
@@ -298,6 +299,7 @@ class ChatLangNorm(BaseChatModel):
             plans=plans_of(settings, engine),
             grammar=grammar,
             top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
+            pruner=pruner_of(selection, scoring, engine),
         )
         new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
         return PreparedCall(

@@ -110,9 +110,9 @@ class PreparedCall:
     def _candidate(self, completion: Completion, reading: Reading) -> Candidate:
         assert self.selection
         logprobs = [token.logprob for token in completion.logprobs] or None
-        sample = Sample((), (), logprobs=logprobs)
+        sample = Sample((), (), logprobs=logprobs, texts=completion.pieces)
         if self.scoring:
-            sample = sample_of(_trace(completion, reading.segments, self.scoring), logprobs)
+            sample = sample_of(_trace(completion, reading.segments, self.scoring), logprobs, completion.pieces)
         calls = [{"name": call.name, "args": call.arguments} for call in reading.calls if call.error is None]
         return Candidate(
             sample=sample,

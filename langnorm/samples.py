@@ -28,6 +28,7 @@ class Sample:
         sinks: Indices of the rows of attention-sink tokens. No score of norms sees them.
         steps: The [start, end) token ranges of the steps; row i is token i.
         logprobs: Log-probability of every generated token, or None when it was not recorded.
+        texts: Text of every generated token, or None when it was not kept.
 
     Raises:
         OptionError: The norms or thresholds do not fit the layers, or a sink is not a row.
@@ -39,6 +40,7 @@ class Sample:
     sinks: Sequence[int] = ()
     steps: Sequence[tuple[int, int]] = ()
     logprobs: Sequence[float] | None = None
+    texts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         num_layers = len(self.layers)
@@ -96,14 +98,44 @@ class Sample:
             raise OptionError(msg)
         return np.asarray(self.logprobs, dtype=np.float64)
 
-    def _rows(self, start: int, end: int) -> FloatArray:
+    @property
+    def row_logprobs(self) -> FloatArray:
+        """The log-probabilities of the tokens of `rows` (T,).
+
+        Raises:
+            OptionError: They were not recorded.
+        """
+        return self.token_logprobs[self._kept(0, len(self.norms))]
+
+    @property
+    def is_numeral(self) -> NDArray[np.bool_]:
+        """Which generated tokens are numerals: digits alone, white space around them aside.
+
+        Raises:
+            OptionError: Their texts were not kept.
+        """
+        if self.texts is None:
+            msg = "This score reads the texts of tokens, and the response has none. Generate with `logprobs=True`."
+            raise OptionError(msg)
+        return np.asarray([text.strip().isdecimal() for text in self.texts], dtype=bool)
+
+    def _kept(self, start: int, end: int) -> list[int]:
+        """Return the indices of the rows in [start, end) that are not sinks."""
         sinks = set(self.sinks)
-        kept = [row for i, row in enumerate(self.norms[start:end], start) if i not in sinks]
+        return [i for i in range(start, min(end, len(self.norms))) if i not in sinks]
+
+    def _rows(self, start: int, end: int) -> FloatArray:
+        kept = [self.norms[i] for i in self._kept(start, end)]
         return np.asarray(kept, dtype=np.float64).reshape(len(kept), len(self.layers))
 
 
-def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None) -> Sample:
+def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None, texts: Sequence[str] | None = None) -> Sample:
     """Return what scores see of the response whose trace this is.
+
+    Args:
+        trace: With the norms of its tokens.
+        logprobs: Log-probability of every generated token.
+        texts: Text of every generated token.
 
     Raises:
         OptionError: The trace has no norms of tokens.
@@ -118,6 +150,7 @@ def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None) -> Samp
         sinks=trace.sinks,
         steps=tuple((step.start, step.end) for step in trace.steps),
         logprobs=logprobs,
+        texts=texts,
     )
 
 

@@ -380,6 +380,44 @@ def lowest_window(sample: Sample, window: int = 64) -> float:
     return float(windows.mean(axis=1).min())
 
 
+@register("numeral_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)
+def numeral_logprob(sample: Sample) -> float:
+    """Mean log-probability of the numerals, without norms.
+
+    mean of ln p_t over the tokens that are digits, up to 0; without any, over all tokens. In a calculation the words
+    between the numbers may be chosen freely, and their probability says little. Does not depend on length. Source:
+    ours.
+    """
+    is_numeral, logprobs = sample.is_numeral, sample.token_logprobs
+    return float((logprobs[is_numeral] if is_numeral.any() else logprobs).mean())
+
+
+@register("quiet_logprob", needs_logprobs=True, is_length_robust=True)
+def quiet_logprob(sample: Sample) -> FloatArray:
+    """Mean log-probability of the tokens of low norm.
+
+    Per layer: mean of ln p_t over the ceil(0.7 T) tokens of lowest norm, up to 0. High norms mark operators and tags,
+    whose choice is one of style; what is computed between them has low norms. Does not depend on length. Source: ours.
+    """
+    rows, logprobs = sample.rows, sample.row_logprobs
+    num_quiet = (7 * len(rows) + 9) // 10
+    quiet = np.argsort(rows, axis=0, kind="stable")[:num_quiet]  # (tokens, L)
+    return _mean(logprobs[quiet])
+
+
+@register("growth", is_length_robust=True)
+def growth(sample: Sample) -> float | None:
+    """Growth of the norms from the first to the last of the layers.
+
+    mean of ln (n_t of the last layer / n_t of the first), any number; None where fewer than two layers were read. Does
+    not depend on length. Source: ours.
+    """
+    rows = sample.rows
+    if rows.shape[1] < 2 or not (rows > 0).all():
+        return None
+    return float(np.log(rows[:, -1] / rows[:, 0]).mean())
+
+
 def _excess(rows: FloatArray, sample: Sample) -> FloatArray:
     return np.maximum(0.0, rows - sample.tau)
 

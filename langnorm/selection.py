@@ -109,9 +109,10 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     entries = (message.response_metadata.get("logprobs") or {}).get("content") or []
     logprobs = [entry["logprob"] for entry in entries] or None
-    sample = Sample((), (), logprobs=logprobs)
+    texts = [entry["token"] for entry in entries] or None
+    sample = Sample((), (), logprobs=logprobs, texts=texts)
     if selection.needs_norms:
-        sample = sample_of(NormTrace.from_message(message), logprobs)
+        sample = sample_of(NormTrace.from_message(message), logprobs, texts)
     usage = message.usage_metadata
     return Candidate(
         sample=sample,

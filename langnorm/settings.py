@@ -16,6 +16,7 @@ from langnorm.norms.layers import select_layers
 from langnorm.norms.thresholds import threshold_rule, thresholds_of
 from langnorm.options import Sampling, Selection, option_of
 from langnorm.results import Norms, Recording
+from langnorm.scoring import ScorePruner
 from langnorm.steps import get_splitter
 from langnorm.tools import schema_of, tool_use
 
@@ -160,6 +161,24 @@ def scoring_of(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
             )
             raise OptionError(msg)
     return recording
+
+
+def pruner_of(selection: Selection | None, scoring: Recording | None, engine: Engine) -> ScorePruner | None:
+    """Return what stops samples early, or None where nothing does.
+
+    Raises:
+        OptionError: The engine cannot stop single samples.
+    """
+    if selection is None or selection.prune is None:
+        return None
+    if not engine.can_prune:
+        msg = (
+            f"The engine `{type(engine).__name__}` cannot stop single samples of a request. Leave `prune` out, or use "
+            '`engine="transformers"`.'
+        )
+        raise OptionError(msg)
+    layers, baseline = (scoring.layers, scoring.baseline) if scoring else ((), None)
+    return ScorePruner(selection, layers, baseline, engine.tokenizer)
 
 
 def _recording(norms: Norms, settings: Mapping[str, Any], engine: Engine) -> Recording:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langnorm.norms.online import OnlineStatistics
     from langnorm.norms.profile import ModelIdentity, NormProfile
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,38 @@ class Grammar:
 
 
 @dataclass(frozen=True, slots=True)
+class Partial:
+    """One of a request's samples as far as it has come: T tokens.
+
+    Attributes:
+        token_ids: The generated tokens.
+        norms: A row for each of the first T - 1 of them with one norm per recorded layer.
+        logprobs: Their log-probabilities, where the request asked for them.
+        is_running: Whether it goes on.
+    """
+
+    token_ids: Sequence[int]
+    norms: Sequence[Sequence[float]]
+    logprobs: Sequence[float]
+    is_running: bool
+
+
+class Pruner(Protocol):
+    """Decides which samples of a request stop before they end."""
+
+    @property
+    def every(self) -> int:
+        """Number of tokens between two decisions."""
+
+    def stopped(self, samples: Sequence[Partial]) -> Sequence[int]:
+        """Return the numbers of the running ones that stop now.
+
+        Args:
+            samples: Those that have begun and were not stopped, finished or not.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One prompt and how to answer it. Requests in one batch may differ in everything.
 
@@ -46,6 +78,7 @@ class Request:
         grammar: What the answer is held to, or None.
         top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
             log-probabilities.
+        pruner: What stops some of its `n` samples early, or None.
     """
 
     prompt_ids: tuple[int, ...]
@@ -56,6 +89,7 @@ class Request:
     plans: Plans = field(default_factory=Plans)
     grammar: Grammar | None = None
     top_logprobs: int | None = None
+    pruner: Pruner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +112,8 @@ class Completion:
     Attributes:
         token_ids: The generated tokens; an end-of-turn token is the last of them.
         pieces: The text that became decodable with each token, cut at a stop text.
-        finish_reason: `"stop"` for an end-of-turn token or a stop text, `"length"` for `max_tokens`.
+        finish_reason: `"stop"` for an end-of-turn token or a stop text, `"length"` for `max_tokens`, `"pruned"` for a
+            sample that the request's pruner stopped.
         norms: A row for each of the first T - 1 tokens with one norm per recorded layer. The last token is never
             run through the model.
         interventions: What was done to its states, in plain JSON types, by the name of the intervention.
@@ -144,6 +179,10 @@ class Engine(Protocol):
     @property
     def statistics(self) -> OnlineStatistics:
         """The norms of all sequences so far."""
+
+    @property
+    def can_prune(self) -> bool:
+        """Whether single samples of a request can be stopped while others go on, as its `pruner` asks."""
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the responses in the order of the requests, which share forward passes."""

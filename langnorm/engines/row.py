@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from langnorm.engines.base import Completion, Delta, Request
+from langnorm.engines.siblings import Siblings
 
 
 @dataclass(eq=False, slots=True)
@@ -18,6 +19,7 @@ class Row:
         sample: Which of the request's `n` samples it is.
         seed: What its random numbers come from, together with `sample`.
         sink: Called on the worker's thread with what a streamed row gained.
+        siblings: What the samples of a request know of each other, where some may be stopped early.
         future: Its completion, or the error that ended it.
         is_cancelled: Set from any thread; the row then stops within one step.
         num_restarts: How often it was begun anew because others joined.
@@ -27,6 +29,7 @@ class Row:
     sample: int
     seed: int
     sink: Callable[[Delta], None] | None = None
+    siblings: Siblings | None = None
     future: Future[Completion] = field(default_factory=Future)
     is_cancelled: bool = False
     num_restarts: int = 0
@@ -69,4 +72,6 @@ class Row:
             msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
             self.future.set_exception(RuntimeError(msg))
         else:
+            if self.siblings:
+                self.siblings.end(self.sample, completion)
             self.future.set_result(completion)

@@ -27,6 +27,7 @@ from langnorm.engines.processing import RowProcessor, batch_config
 from langnorm.engines.rerun import check_can_rerun
 from langnorm.engines.row import Row
 from langnorm.engines.sampling import RowSampler
+from langnorm.engines.siblings import Siblings
 from langnorm.engines.watching import RowWatcher
 from langnorm.errors import PromptError
 from langnorm.norms.layers import decoder_layers, select_layers
@@ -104,6 +105,11 @@ class TransformersEngine:
     def statistics(self) -> OnlineStatistics:
         """The norms of all sequences so far."""
         return self._statistics
+
+    @property
+    def can_prune(self) -> bool:
+        """True: a sample that is stopped has no more tokens, though its place in the padded batch stays."""
+        return True
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
@@ -187,7 +193,8 @@ class TransformersEngine:
         rows = []
         for request in requests:
             seed = _seed(request)
-            rows.append([Row(request, sample, seed) for sample in range(request.sampling.n)])
+            siblings = Siblings(request.pruner) if request.pruner else None
+            rows.append([Row(request, sample, seed, siblings=siblings) for sample in range(request.sampling.n)])
         self._batcher.submit([row for group in rows for row in group])
         return rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import StoppingCriteria
 
-from langnorm.engines.base import Completion, Delta, FinishReason
+from langnorm.engines.base import Completion, Delta, FinishReason, Partial
 from langnorm.text import Detokenizer
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from langnorm.engines.intervening import Intervener
     from langnorm.engines.logprobs import LogprobRecorder
     from langnorm.engines.row import Row
+    from langnorm.engines.siblings import Siblings
 
 
 class RowWatcher(StoppingCriteria):
@@ -66,6 +67,11 @@ class RowWatcher(StoppingCriteria):
         self._is_done = [False] * len(rows)
         self._done: Tensor | None = None
         self._num_tokens = 0
+        self._families: dict[Siblings, list[int]] = {}  # numbers of the rows of each request that is pruned
+        for number, row in enumerate(rows):
+            if row.siblings:
+                self._families.setdefault(row.siblings, []).append(number)
+        self._pruned: dict[int, int] = {}  # tokens that a row had when it was stopped
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
         """Return which rows are done, as booleans (B,)."""
@@ -78,6 +84,9 @@ class RowWatcher(StoppingCriteria):
         for number, row in enumerate(self._rows):
             if row.is_cancelled or self._num_tokens >= self._limits[number]:
                 self._is_done[number] = True
+        for siblings, numbers in self._families.items():
+            if siblings.is_due(self._num_tokens):
+                self._prune(siblings, numbers, input_ids[numbers, -self._num_tokens :].tolist())
         if self._followed:
             numbers = list(self._followed)
             for number, token_id in zip(numbers, input_ids[numbers, -1].tolist(), strict=True):
@@ -87,6 +96,27 @@ class RowWatcher(StoppingCriteria):
         if self._intervener:
             self._note_ended(input_ids[:, -1], self._done)
         return self._done
+
+    def _prune(self, siblings: Siblings, numbers: Sequence[int], generated: Sequence[Sequence[int]]) -> None:
+        """Stop those of a request's rows that its pruner is done with."""
+        samples = {}
+        for number, ids in zip(numbers, generated, strict=True):
+            if number not in self._pruned:
+                end = next((i + 1 for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
+                known = self._completions.get(number)
+                length = len(known.token_ids) if known else min(end or len(ids), self._limits[number])
+                logprobs = self._logprobs.of(number, length) if self._logprobs else []
+                samples[self._rows[number].sample] = Partial(
+                    token_ids=ids[:length],
+                    norms=self._norms_of(number, length),
+                    logprobs=[token.logprob for token in logprobs],
+                    is_running=end is None and not self._is_done[number],
+                )
+        stopped = set(siblings.stopped(samples))
+        for number in numbers:
+            if self._rows[number].sample in stopped:
+                self._pruned[number] = self._num_tokens
+                self._is_done[number] = True
 
     def _note_ended(self, last_ids: Tensor, done: Tensor) -> None:
         assert self._intervener
@@ -109,7 +139,7 @@ class RowWatcher(StoppingCriteria):
         if token_id in self._end_ids or text.is_stopped:
             reason = "stop"
         elif self._is_done[number]:
-            reason = "length"
+            reason = "pruned" if number in self._pruned else "length"
         row = self._rows[number]
         if reason:
             self._is_done[number] = True
@@ -126,7 +156,7 @@ class RowWatcher(StoppingCriteria):
         """Return the completion of a row, given all that `generate` returned for it, padding included."""
         if number in self._completions:
             return self._completions[number]
-        ids = list(generated[: self._limits[number]])
+        ids = list(generated[: self._pruned.get(number, self._limits[number])])
         end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
         if end is not None:
             ids = ids[: end + 1]
@@ -134,5 +164,7 @@ class RowWatcher(StoppingCriteria):
         for token_id in ids:
             text.add(token_id)
         text.finish()
-        reason: FinishReason = "length" if end is None else "stop"
+        reason: FinishReason = "stop"
+        if end is None:
+            reason = "pruned" if number in self._pruned else "length"
         return self._completion(number, ids, text, reason)

@@ -29,6 +29,7 @@ PURE = (
     "answers",
     "ranking",
     "pruning",
+    "scoring",
     "interventions.options",
     "interventions.plan",
     "interventions.draws",
