@@ -23,8 +23,8 @@ from typing_extensions import TypedDict
 from langnorm import ChatLangNorm, NormRetry, NormSelector, NormTrace
 from langnorm.errors import OptionError, WeakReasoningError
 
-WEAK, STRONG = {"low_below": 1.0}, {"low_below": 0.0}
-"""Settings with which every step of an answer is low, and none."""
+WEAK, STRONG = {"low_below": 1.0}, {"low_below": 0.0, "temperature": 0}
+"""Settings with which every step of an answer is low, and none of a greedy one."""
 
 
 @tool
@@ -83,7 +83,7 @@ def test_weak_answers_are_retried_along_the_schedule(chat) -> None:
 
 def test_the_first_answer_that_is_not_weak_ends_it(chat) -> None:
     """No further attempt is made."""
-    message = NormRetry(chat, max_attempts=5, escalation=["resample", STRONG]).invoke("Hi!")
+    message = NormRetry(chat, max_attempts=5, escalation=[{"temperature": 0}, STRONG]).invoke("Hi!")
     assert kept(message) == [False, False, True]
     assert [attempt["low_share"] for attempt in attempts(message)] == [1.0, 1.0, 0.0]
 
