@@ -79,16 +79,16 @@ class Selection:
     Attributes:
         n: How many are sampled, in one call of the engine.
         score: By what they are ranked: a name of `SCORES`, a function of a `Sample`, weights of several by name (they
-            are standardised over the responses), or None for no score.
+            are standardised over the responses), or None for no score: then answers with more support are ahead.
         vote: `"none"` takes the best score. `"majority"` takes the answer that most give (self-consistency), the best
-            score deciding between equals. `"weighted"` weighs each vote by exp(z), z being the standardised score.
-            `"filtered"` lets only the `keep` best vote.
+            score deciding between equals. `"weighted"` weighs each vote by exp(z), z being the score standardised over
+            those that vote; one that has none has no weight. `"filtered"` counts only the votes of the `keep` best.
         answer: How answers are read for votes: `"number"` is the last number, `"boxed"` the last `\boxed{...}`,
             `"line"` the last line, `"auto"` the first of JSON, boxed, number and line that there is; or a function of
             the text, or an output parser. Tool calls are an answer of their own.
-        keep: Share of the responses that vote under `"filtered"`, in (0, 1].
-        near: Scores that differ by less than this many standard deviations are as good as tied: then the answer with
-            more support is ahead. 0 takes scores at their word.
+        keep: Share of the responses with a vote, rounded up, whose votes count under `"filtered"`; in (0, 1].
+        near: Scores that differ by no more than this many of their standard deviations are as good as tied: then the
+            answer with more support is ahead. 0 takes scores at their word.
         prune: Stops responses early: None, `"halving"`, `"threshold"`, a `Pruning` or a dict of its fields.
 
     Raises:

@@ -1,7 +1,8 @@
 """The order of sampled responses to one prompt: scores, votes, and what to do about ties and unfinished ones.
 
-Candidates are ranked in three tiers: those that ended by themselves, those that were cut off at the token limit, and
-those that were stopped early. Only the first tier votes: an answer that was cut off may lack its last digit.
+Candidates are ranked in three tiers: those that ended by themselves, those that were cut off (at the token limit or by
+a filter), and those that were stopped early. Only the first tier votes: an answer that was cut off may lack its last
+digit.
 
 Near-duplicates are a trap. Where most candidates agree, the arg-max of a score that knows nothing prefers the odd one
 out, which is usually wrong. So candidates whose scores hardly differ are ordered by how many share their answer.
@@ -23,7 +24,7 @@ from langnorm.scores import LENGTH_WARNING, length_correlation, score_all, stand
 if TYPE_CHECKING:
     from langnorm.options import Selection
 
-_FINISHED = ("stop", "tool_calls")
+_CUT_OFF = ("length", "max_tokens", "content_filter")  # in lower case; other models have many words for the end
 _FEWEST_FOR_WARNING = 5  # of so few, one in three is in line with the lengths by chance
 
 
@@ -35,7 +36,8 @@ class Candidate:
         sample: What scores see of it.
         answer: Its answer, equal for equal answers; None when none can be read.
         tokens: Number of generated tokens.
-        finish_reason: `"stop"`, `"tool_calls"`, `"length"`, or `"pruned"` for one that was stopped early.
+        finish_reason: `"stop"`, `"tool_calls"`, `"length"`, `"pruned"` for one that was stopped early, or what another
+            model says, such as `"end_turn"` and `"MAX_TOKENS"`.
     """
 
     sample: Sample
@@ -46,9 +48,9 @@ class Candidate:
     @property
     def tier(self) -> int:
         """0 for finished ones, 1 for those cut off, 2 for those stopped early."""
-        if self.finish_reason in _FINISHED:
-            return 0
-        return 2 if self.finish_reason == "pruned" else 1
+        if self.finish_reason == "pruned":
+            return 2
+        return int(self.finish_reason.lower() in _CUT_OFF)
 
     @property
     def vote(self) -> str | None:
@@ -66,7 +68,7 @@ class Ranking:
         order: Their numbers, best first.
         scores: What they were ranked by; None for those that cannot be scored, and for those stopped early.
         parts: The scores that it is made of, by name.
-        supports: How many candidates vote for the answer of each.
+        supports: How many candidates vote for the answer of each; 0 for those that do not vote themselves.
     """
 
     selection: Selection
@@ -89,7 +91,10 @@ class Ranking:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the votes that the best candidate's answer has, 0 to 1; None without votes."""
+        """Share of the votes that the best candidate's answer has, 0 to 1; None without votes.
+
+        0 when others vote and the best one does not, as its answer cannot be read.
+        """
         num_votes = sum(candidate.vote is not None for candidate in self.candidates)
         return self.supports[self.best] / num_votes if num_votes else None
 
@@ -111,7 +116,7 @@ class Ranking:
 
     @property
     def tokens_saved(self) -> int:
-        """Tokens that candidates stopped early would have taken, had they been as long as the mean of the others."""
+        """Tokens that those stopped early would have taken further, had each been as long as the mean of the others."""
         whole = [candidate.tokens for candidate in self.candidates if candidate.tier < 2]
         stopped = [candidate.tokens for candidate in self.candidates if candidate.tier == 2]
         expected = sum(whole) / len(whole) if whole else 0
@@ -159,8 +164,8 @@ def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ra
         return [by_number.get(i) for i in range(len(candidates))]
 
     scores = spread(of_whole.scores)
-    votes = Counter(candidate.vote for candidate in candidates if candidate.vote is not None)
-    supports = [votes.get(candidate.vote, 0) if candidate.vote is not None else 0 for candidate in candidates]
+    votes = Counter(candidate.vote for candidate in candidates)
+    supports = [votes[candidate.vote] if candidate.vote is not None else 0 for candidate in candidates]
     order: list[int] = []
     for tier in range(3):
         of_tier = [i for i, candidate in enumerate(candidates) if candidate.tier == tier]
@@ -178,10 +183,11 @@ def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ra
 def by_score(
     numbers: Sequence[int], scores: Sequence[float | None], supports: Sequence[int], near: float = 0.0
 ) -> list[int]:
-    """Return some candidates, best score first; those without a score come last, by support.
+    """Return some candidates, best score first; those without a score come last, by support, of equals the first.
 
-    The best of those that are left and all that are less than `near` standard deviations below it are as good as tied:
-    of them the one with most support comes next; of several, the one with the higher score; of several, the first.
+    The best of those that are left and all that are no more than `near` standard deviations below it are as good as
+    tied: of them the one with most support comes next; of several, the one with the higher score; of several, the
+    first. The standard deviation is that of all scores of these candidates (of the population).
     """
     scored = sorted((i for i in numbers if scores[i] is not None), key=lambda i: -_number(scores[i]))
     margin = near * float(np.std([_number(scores[i]) for i in scored])) if scored else 0.0
@@ -199,15 +205,15 @@ def by_vote(
 ) -> list[int]:
     """Return candidates that are in the order of their scores in that of their answers' votes; a stable sort.
 
-    Of answers with equally many votes, the one whose best candidate ranks first is ahead. Candidates without a vote
-    follow in their order.
+    Of answers with equally many votes, the one whose best candidate ranks first is ahead. Those whose votes do not
+    count (see `Selection`) stand with the others of their answer. Candidates without a vote follow in their order.
     """
     voting = [i for i in order if votes[i] is not None]
     if selection.vote == "none" or not voting:
         return list(order)
     weights = dict.fromkeys(voting, 1.0)
     if selection.vote == "filtered":
-        kept = set(voting[: max(1, math.ceil(selection.keep * len(voting)))])
+        kept = set(voting[: math.ceil(round(selection.keep * len(voting), 9)) or 1])  # 0.28 * 25 is more than 7
         weights = {i: float(i in kept) for i in voting}
     elif selection.vote == "weighted":
         known = [i for i in voting if scores[i] is not None]

@@ -106,6 +106,9 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     return [ordered[0].model_copy(update={"response_metadata": metadata | {KEY: of_ours}}), *ordered[1:]]
 
 
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
+
+
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     entries = (message.response_metadata.get("logprobs") or {}).get("content") or []
     logprobs = [entry["logprob"] for entry in entries] or None
@@ -118,7 +121,7 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
         sample=sample,
         answer=read_answer(selection.answer, message.text, message.tool_calls),
         tokens=len(entries) or (usage["output_tokens"] if usage else len(message.text)),
-        finish_reason=message.response_metadata.get("finish_reason", "stop"),
+        finish_reason=next(filter(None, map(message.response_metadata.get, _FINISH_REASONS)), "stop"),
     )
 
 
