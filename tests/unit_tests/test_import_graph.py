@@ -42,6 +42,7 @@ PURE = (
     "engines.batching",
     "engines.clock",
     "engines.row",
+    "engines.siblings",
 )
 
 
