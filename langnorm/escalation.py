@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable, RunnableWithFallbacks
-from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables import Runnable
 
+from langnorm.bindings import core_of, is_langnorm
 from langnorm.errors import OptionError, closest
 from langnorm.settings import CALL_NAMES, call_settings, check_known
 
@@ -21,10 +20,7 @@ DEFAULT_ESCALATION = ("resample", "recursion", "steering")
 _NAMED: dict[str, dict[str, Any]] = {"resample": {}, "recursion": {"recursion": {}}, "steering": {"steering": {}}}
 _SETTINGS = (*CALL_NAMES, "profile")
 _TEMPERATURE = 0.7  # of a retry that greedy decoding would make a repetition
-_MAKE_A_DIFFERENCE = {
-    *("model", "temperature", "repetition_penalty", "enable_thinking"),
-    *("recursion", "steering", "suppression"),
-}
+_MAKE_A_DIFFERENCE = {"model", "temperature", "enable_thinking"}  # recursion may find nothing to do
 _UNDERSTOOD_BY_ALL = ("stop", "temperature", "max_tokens")  # by chat models of other packages too
 
 Step = Mapping[str, Any] | BaseChatModel
@@ -117,26 +113,6 @@ def retry_of(steps: tuple[Step, ...], number: int, llm: Any, given: Mapping[str,
     if not (is_changed and is_first) and "temperature" not in settings and _is_greedy(model, given):
         settings["temperature"] = _TEMPERATURE
     return Retry(other, settings)
-
-
-def core_of(llm: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the chat model inside bindings, fallbacks and the like, and the settings that are bound to it."""
-    bound: dict[str, Any] = {}
-    while True:
-        if isinstance(llm, RunnableBindingBase):
-            llm, bound = llm.bound, {**llm.kwargs, **bound}
-        elif isinstance(llm, DynamicRunnable):
-            llm = llm.default
-        elif isinstance(llm, RunnableWithFallbacks):
-            llm = llm.runnable
-        else:
-            return llm, bound
-
-
-def is_langnorm(llm: Any) -> bool:
-    """Return whether the chat model inside is one of ours, whose messages have norms."""
-    model, _ = core_of(llm)
-    return isinstance(model, BaseChatModel) and model._llm_type == "langnorm"
 
 
 def carried_over(other: BaseChatModel, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,15 @@ from typing import Any, Literal
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableSequence, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, RunnableSerializable
 from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict
 from tenacity import AsyncRetrying, Retrying, retry_if_result, stop_after_attempt, wait_none
 
 from langnorm.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_choice, check_count, check_flag, check_share
+from langnorm.bindings import core_of, is_langnorm, with_tools
 from langnorm.errors import OptionError
-from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, core_of, is_langnorm, retry_of, schedule
+from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
 
 OnExhausted = Literal["best", "last", "raise"]
 
@@ -221,15 +222,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> NormRetry:
         """Return the same with tools that the model may call; arguments are those of the model's `bind_tools`."""
-        return self.model_copy(update={"llm": _with_tools(self.llm, tools, kwargs)})
-
-
-def _with_tools(llm: Any, tools: Sequence[Any], options: dict[str, Any]) -> Any:
-    if not isinstance(llm, RunnableBinding):
-        return llm.bind_tools(tools, **options)
-    # A binding hands `bind_tools` on to what it binds, and its own settings would be lost.
-    settings = {name: value for name, value in llm.kwargs.items() if name not in ("tools", "tool_choice")}
-    return _with_tools(llm.bound, tools, settings | options).with_config(llm.config)
+        return self.model_copy(update={"llm": with_tools(self.llm, tools, kwargs)})
 
 
 def _check_model(llm: Any) -> None:

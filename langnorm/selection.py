@@ -9,9 +9,10 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import merge_configs
 
 from langnorm.answers import read_answer
-from langnorm.chat_models import ChatLangNorm
+from langnorm.bindings import is_langnorm, unbound, with_tools
 from langnorm.errors import OptionError
 from langnorm.options import Selection, option_of
 from langnorm.ranking import Candidate, rank_candidates
@@ -65,14 +66,14 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
 
     def bind_tools(self, tools: Sequence[Any], **options: Any) -> NormSelector:
         """Return a selector among answers that may call tools; see `ChatLangNorm.bind_tools`."""
-        return self._over(self.bound.bind_tools(tools, **options))  # type: ignore[attr-defined]
+        return self._over(with_tools(self.bound, tools, options))
 
     def with_structured_output(self, schema: Any = None, **options: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`."""
-        chain: Runnable[LanguageModelInput, Any] = self.bound.with_structured_output(  # type: ignore[attr-defined]
-            schema, selection=self.selection, **options
-        )
-        return chain.with_config(self.config) if self.config else chain
+        inner, settings, config = unbound(self.bound)
+        settings = settings | {"selection": self.selection} | options
+        chain: Runnable[LanguageModelInput, Any] = inner.with_structured_output(schema, **settings)
+        return chain.with_config(merge_configs(config, self.config))
 
     def rank(self, messages: Sequence[AIMessage]) -> list[AIMessage]:
         """Return messages that were made elsewhere, best first; see `rank`."""
@@ -126,10 +127,7 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
 
 
 def _check_is_ours(llm: object) -> None:
-    inner = llm
-    while not isinstance(inner, ChatLangNorm) and (below := getattr(inner, "bound", getattr(inner, "default", None))):
-        inner = below
-    if not isinstance(inner, ChatLangNorm):
+    if not is_langnorm(llm):
         msg = (
             f"`llm={llm!r:.80}` is not a ChatLangNorm, nor one with tools or options bound. Give the chat model and "
             "put a parser behind the selector; for messages of other models there is `langnorm.selection.rank`."

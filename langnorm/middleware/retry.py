@@ -20,8 +20,9 @@ from langnorm.attempts import (
     check_share,
     with_facts,
 )
+from langnorm.bindings import is_langnorm
 from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, is_langnorm, retry_of, schedule
+from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
 from langnorm.notes import note_template, weak_steps
 from langnorm.trace import KEY
 

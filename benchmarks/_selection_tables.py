@@ -1,0 +1,141 @@
+"""The tables of `selection.py`: what they show, and where they go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from langnorm.options import Selection
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT = Selection()
+NEAR = f"none, near {DEFAULT.near:g}"
+METHODS = {
+    "one sample (random pick)": "random pick",
+    "random pick among distinct answers": "random distinct pick",
+    "majority vote (self-consistency)": "majority vote",
+    "paper's A, `sum`": "sum | none, near 0",
+    "paper's B, `area`": "area | none, near 0",
+    "paper's C, `count`": "count | none, near 0",
+    "paper's D, `late`": "late | none, near 0",
+    "`mean`": "mean | none, near 0",
+    "`late_rate`": "late_rate | none, near 0",
+    "`late_rate`, near-ties by support": "late_rate | none, near 0.1",
+    "`late_rate`, weighted vote": "late_rate | weighted",
+    "`mean_logprob`": "mean_logprob | none, near 0",
+    "`mean_logprob`, weighted vote": "mean_logprob | weighted",
+    "`lowest_window` (DeepConf)": "lowest_window | none, near 0",
+    "`lowest_window`, filtered vote": "lowest_window | filtered",
+    "`quiet_logprob`": "quiet_logprob | none, near 0",
+    "`quiet_logprob`, weighted vote": "quiet_logprob | weighted",
+    "`numeral_logprob`": "numeral_logprob | none, near 0",
+    "`numeral_logprob`, weighted vote": "numeral_logprob | weighted",
+    "`numeral_logprob`, filtered vote": "numeral_logprob | filtered",
+    "oracle (any of n is right)": "oracle",
+}
+
+
+def default_method(score: str = DEFAULT.score, vote: str = DEFAULT.vote) -> str:
+    """Return how the figures name what the library does by default."""
+    return f"{score} | {NEAR if vote == 'none' else vote}"
+
+
+def accuracy_table(of_temperature: dict[str, Any]) -> str:
+    """Return accuracies as Markdown, a row per method and a column per n."""
+    accuracy = of_temperature["accuracy"]
+    sizes = list(accuracy["random pick"])
+    lines = [f"| what is kept | {' | '.join(f'n = {size}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    rows = METHODS | {f"**the default**: `{DEFAULT.score}`, vote `{DEFAULT.vote}`": default_method()}
+    for words, method in rows.items():
+        lines.append(f"| {words} | {' | '.join(f'{accuracy[method][size][0]:.3f}' for size in sizes)} |")
+    return "\n".join(lines)
+
+
+def auroc_table(figures: dict[str, Any]) -> str:
+    """Return the within-problem AUROC of every score as Markdown, best first."""
+    by_temperature = {t: of_one["auroc"] for t, of_one in figures["temperatures"].items()}
+    first = next(iter(by_temperature.values()))
+    lines = [f"| score | {' | '.join(f'T = {t}' for t in by_temperature)} |", "|---" * (len(by_temperature) + 1) + "|"]
+    for name in sorted(first, key=lambda name: -first[name][0]):
+        cells = [
+            f"{of_one[name][0]:.3f} ({of_one[name][1]:.3f} to {of_one[name][2]:.3f})"
+            for of_one in by_temperature.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pruning_table(figures: dict[str, Any]) -> str:
+    """Return what early stopping saves and costs, as Markdown."""
+    lines = [
+        "| T | n | rule, score | share of the tokens | accuracy of the majority vote | without stopping |",
+        "|---" * 6 + "|",
+    ]
+    for t, of_one in figures["temperatures"].items():
+        for name, by_size in of_one["pruning"].items():
+            for size, found in by_size.items():
+                whole = of_one["accuracy"]["majority vote"][size][0]
+                lines.append(
+                    f"| {t} | {size} | {name} | {found['share']:.2f} | {found['accuracy'][0]:.3f} | {whole:.3f} |"
+                )
+    return "\n".join(lines)
+
+
+def difference(of_temperature: dict[str, Any], method: str, size: str) -> str:
+    """Return in words how much better a method is than majority vote."""
+    mean, low, high = (100 * value for value in of_temperature["over_majority"][method][size])
+    return f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Return in words what the figures say of norms, of log-probabilities, and of the default."""
+    words = []
+    compared = {
+        "the default": default_method(),
+        "`numeral_logprob`": METHODS["`numeral_logprob`"],
+        "`mean_logprob`": METHODS["`mean_logprob`"],
+        "`late_rate`": METHODS["`late_rate`"],
+        "the paper's D": METHODS["paper's D, `late`"],
+    }
+    areas = ("late_rate", "mean", "mean_logprob", "quiet_logprob", "quiet_logprob, all layers", "numeral_logprob")
+    for t, of_one in figures["temperatures"].items():
+        over = "; ".join(f"{name} {difference(of_one, method, '16')}" for name, method in compared.items())
+        area = ", ".join(f"`{name}` {of_one['auroc'][name][0]:.2f}" for name in areas)
+        words.append(
+            f"At temperature {t} and n = 16, over majority vote: {over}. AUROC of right against wrong answers to the "
+            f"same problem: {area}."
+        )
+    return "\n\n".join(words)
+
+
+def put(file: Path, mark: str, text: str) -> None:
+    """Put a text between the marks of a file.
+
+    Raises:
+        ValueError: The file has no such marks.
+    """
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    whole = file.read_text()
+    if begin not in whole or end not in whole:
+        msg = f"{file} has no `{begin}` and `{end}`."
+        raise ValueError(msg)
+    head, _, rest = whole.partition(begin)
+    file.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+
+
+def report(figures: dict[str, Any], *, write: bool) -> None:
+    """Print the tables, and with `write` put them where they belong."""
+    tables = []
+    for t, of_one in figures["temperatures"].items():
+        tables.append(
+            f"Temperature {t}: {of_one['tokens']:.0f} tokens and {of_one['distinct']:.1f} distinct answers of 32 on "
+            f"average.\n\n{accuracy_table(of_one)}"
+        )
+    whole = "\n\n".join([*tables, auroc_table(figures), pruning_table(figures)])
+    print(f"{figures['num_problems']} problems of the {figures['split']} split\n\n{whole}\n\n{verdict(figures)}\n")
+    print("Best of the library, over all n from 4 on:")
+    for mean, method in figures["chosen"]:
+        print(f"  {mean:.4f}  {method}")
+    if write:
+        put(ROOT / "benchmarks" / "README.md", "selection", whole)
+        put(ROOT / "README.md", "selection", f"{tables[0]}\n\n{verdict(figures)}")

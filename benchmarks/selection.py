@@ -1,0 +1,310 @@
+"""Which of n answers is kept? Every score and every vote, beside random picks, majority vote and the oracle.
+
+Abacus answers held-out problems of 4 to 12 steps, 32 times each at two temperatures (`_samples.py`; about an hour and a
+half of one core the first time). For n below 32 the samples are cut into groups of n, so that each of them counts once.
+Intervals are 95 % bootstrap intervals over problems, differences are paired. What the library does by default is chosen
+on the development split (`--split dev`) and reported on the test split. Prints tables and writes JSON; with `--write`
+the tables go into the README and the README of the benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import _candidates
+import _samples
+import numpy as np
+from _candidates import Candidates
+from langchain_core.messages import HumanMessage
+
+import langnorm.scores
+from langnorm.options import VOTES, Selection
+from langnorm.ranking import Candidate, by_score, by_vote, rank_candidates
+from langnorm.scores import SCORES
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "selection-samples"
+SIZES = (1, 2, 4, 8, 16, 32)
+NUM_PROBLEMS = {"dev": 200, "test": 500}
+NUM_RESAMPLES = 4000
+MIXTURES = {
+    "mean_logprob + late_rate": {"mean_logprob": 1.0, "late_rate": 1.0},
+    "mean_logprob + growth": {"mean_logprob": 1.0, "growth, layers 8 to 10": 0.5},
+    "numeral_logprob + late_rate": {"numeral_logprob": 1.0, "late_rate": 0.5},
+    "numeral_logprob + growth": {"numeral_logprob": 1.0, "growth, layers 8 to 10": 0.5},
+    "numeral_logprob + quiet_logprob": {"numeral_logprob": 1.0, "quiet_logprob": 1.0},
+}
+
+Groups = dict[str, np.ndarray]
+"""Share of right picks of each method, one per problem."""
+
+
+def examine(
+    number: int, split: str, usual: tuple[np.ndarray, np.ndarray]
+) -> dict[float, tuple[Candidates, dict[int, dict[str, float]]]]:
+    """Return the candidates of one problem and the share of right picks by size and method, for each temperature."""
+    by_temperature = candidates_of(number, split, usual)
+    return {
+        temperature: (candidates, {size: shares(candidates, size) for size in SIZES})
+        for temperature, candidates in by_temperature.items()
+    }
+
+
+def candidates_of(number: int, split: str, usual: tuple[np.ndarray, np.ndarray]) -> dict[float, Candidates]:
+    """Return the candidates of one problem by temperature, kept beside its samples."""
+    import torch
+
+    torch.set_num_threads(1)
+    sources = (Path(langnorm.scores.__file__), Path(_candidates.__file__))
+    version = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=6).hexdigest()
+    file = FOLDER / f"{split}-{number:04}.npz"
+    kept = file.with_suffix(f".{version}.pickle")
+    if kept.exists():
+        found: dict[float, Candidates] = pickle.loads(kept.read_bytes())
+        return found
+    problem = _problems(split)[number]
+    reader = _reader(usual)
+    found = {t: reader.candidates(problem.prompt, problem.answer, drawn) for t, drawn in _samples.load(file).items()}
+    kept.write_bytes(pickle.dumps(found))
+    return found
+
+
+_cache: dict[str, Any] = {}
+
+
+def _problems(split: str) -> list[Any]:
+    if split not in _cache:
+        _cache[split] = _samples.problems(split, NUM_PROBLEMS[split])  # type: ignore[arg-type]
+    problems: list[Any] = _cache[split]
+    return problems
+
+
+def _reader(usual: tuple[np.ndarray, np.ndarray]) -> _candidates.Reader:
+    return _cache.setdefault("reader", _candidates.Reader(usual))  # type: ignore[no-any-return]
+
+
+def combined(values: np.ndarray) -> list[float | None]:
+    """Return the scores (n, L) of a group, standardised per layer and averaged over layers; None for NaN."""
+    if values.shape[1] == 1:
+        return [None if np.isnan(value) else float(value) for value in values[:, 0]]
+    spread = np.where(np.ptp(values, axis=0) > 1e-9 * np.abs(values).max(axis=0), values.std(axis=0), np.inf)
+    found = ((values - values.mean(axis=0)) / spread).mean(axis=1)
+    return [None if np.isnan(value) else float(value) for value in found]
+
+
+def scores_of(group: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
+    """Return all scores and mixtures of one group."""
+    found = {name: combined(values) for name, values in group.items()}
+    for name, weights in MIXTURES.items():
+        parts = [(weight, np.array(found[part], dtype=float)) for part, weight in weights.items()]
+        total = np.sum([w * (v - v.mean()) / (v.std() or np.inf) for w, v in parts], axis=0)
+        found[name] = [None if np.isnan(value) else float(value) for value in total]
+    return found
+
+
+def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
+    """Yield method and share of right answers for every group of `size` samples of one problem."""
+    for start in range(0, len(of_problem.tokens), size):
+        part = slice(start, start + size)
+        is_right, answers = of_problem.is_right[part].astype(float), of_problem.answers[part]
+        supports = [answers.count(answer) if answer is not None else 0 for answer in answers]
+        yield "random pick", is_right.mean()
+        distinct = dict(zip(answers, is_right, strict=True))
+        yield "random distinct pick", fmean(distinct.values())
+        yield "oracle", is_right.max()
+        nothing: list[float | None] = [None] * size
+        order = by_score(range(size), nothing, supports)
+        yield "majority vote", is_right[by_vote(order, Selection(vote="majority"), answers, nothing)[0]]
+        for name, scores in scores_of({name: values[part] for name, values in of_problem.values.items()}).items():
+            for near in (0.0, 0.1):
+                order = by_score(range(size), scores, supports, near)
+                yield f"{name} | none, near {near:g}", is_right[order[0]]
+            for vote in VOTES[1:]:
+                best = by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
+                yield f"{name} | {vote}", is_right[best]
+
+
+def shares(of_problem: Candidates, size: int) -> dict[str, float]:
+    """Return the share of right picks of each method, over the groups of one problem."""
+    found: dict[str, list[float]] = {}
+    for method, right in picks(of_problem, size):
+        found.setdefault(method, []).append(float(right))
+    return {method: fmean(rights) for method, rights in found.items()}
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """Return the mean of some values of problems and its 95 % bootstrap interval."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return [float("nan")] * 3
+    rng = np.random.default_rng(0)  # the same resamples for all, so that differences are paired
+    means = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), NUM_RESAMPLES) @ values / len(values)
+    return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
+
+
+def auroc(scores: list[float | None], is_right: np.ndarray) -> float:
+    """Return the probability that a right answer has a higher score than a wrong one, ties counted half."""
+    values = np.array(scores, dtype=float)
+    right, wrong = values[is_right & ~np.isnan(values)], values[~is_right & ~np.isnan(values)]
+    if not len(right) or not len(wrong):
+        return float("nan")
+    return float((right[:, None] > wrong).mean() + (right[:, None] == wrong).mean() / 2)
+
+
+def aurocs(problems: list[Candidates]) -> dict[str, list[float]]:
+    """Return within-problem AUROC of each score for correctness, mean and interval, over problems with both kinds."""
+    found: dict[str, list[float]] = {}
+    for of_problem in problems:
+        named = scores_of(of_problem.values) | {"shortness": (-of_problem.tokens.astype(float)).tolist()}
+        for name, scores in named.items():
+            found.setdefault(name, []).append(auroc(scores, of_problem.is_right))
+    return {name: interval(np.array(values)) for name, values in found.items()}
+
+
+def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str, score: str) -> dict[str, Any]:
+    """Return tokens and accuracy of a selection that stops samples early, by the library's own decisions."""
+    from langnorm.engines.base import Partial
+    from langnorm.scoring import ScorePruner
+
+    reader = _reader(_cache["usual"])
+    call = reader.chat._prepare([HumanMessage("?")], None, {})
+    assert call.recording
+    selection = Selection(n=size, score=score, prune=prune, vote="majority")
+    pruner = ScorePruner(selection, call.recording.layers, call.recording.baseline, reader.engine.tokenizer)
+    layers = list(call.recording.layers)
+    tokens, rights, full = [], [], []
+    for of_problem, all_drawn in zip(problems, drawn, strict=True):
+        group = all_drawn[:size]
+        lengths = [len(sampled.ids) for sampled in group]
+        stopped: dict[int, int] = {}
+        for now in range(pruner.every, max(lengths), pruner.every):
+            left = [i for i in range(size) if i not in stopped]
+            if not any(lengths[i] > now for i in left):
+                break
+            partials = []
+            for i in left:
+                end = min(now, lengths[i])
+                sampled = group[i]
+                partials.append(
+                    Partial(
+                        sampled.ids[:end].tolist(),
+                        sampled.norms[: end - 1, layers].tolist(),
+                        sampled.logprobs[:end].tolist(),
+                        lengths[i] > now,
+                    )
+                )
+            for place in pruner.stopped(partials):
+                stopped[left[place]] = now
+        candidates = [
+            Candidate(
+                of_problem.samples[i],
+                of_problem.answers[i],
+                stopped.get(i, lengths[i]),
+                "pruned" if i in stopped else "stop",
+            )
+            for i in range(size)
+        ]
+        rights.append(float(of_problem.is_right[rank_candidates(selection, candidates).best]))
+        tokens.append(sum(candidate.tokens for candidate in candidates))
+        full.append(sum(lengths))
+    return {"accuracy": interval(np.array(rights)), "tokens": fmean(tokens), "share": sum(tokens) / sum(full)}
+
+
+def checked(problems: list[Candidates], score: str, vote: str) -> int:
+    """Compare this script's way through the scores with `rank_candidates`, and return the number of groups compared."""
+    num = 0
+    for of_problem in problems[:40]:
+        for start in range(0, 32, 8):
+            part = range(start, start + 8)
+            group = [Candidate(of_problem.samples[i], of_problem.answers[i], 1, "stop") for i in part]
+            best = rank_candidates(Selection(n=8, score=score, vote=vote), group).best  # type: ignore[arg-type]
+            scores = scores_of({name: values[start : start + 8] for name, values in of_problem.values.items()})[score]
+            answers = of_problem.answers[start : start + 8]
+            order = by_score(range(8), scores, [answers.count(answer) for answer in answers], 0.1)
+            assert best == by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
+            num += 1
+    return num
+
+
+def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]:
+    """Return all figures of a split."""
+    files = _samples.make(FOLDER, "dev", _candidates.NUM_FOR_TOKENS)
+    usual = _candidates.usual_norms(files, vocabulary=1024)
+    _cache["usual"] = usual
+    _samples.make(FOLDER, split, num_problems)  # type: ignore[arg-type]
+    with ProcessPoolExecutor(num_processes) as pool:
+        found = list(pool.map(partial(examine, split=split, usual=usual), range(num_problems), chunksize=4))
+    figures: dict[str, Any] = {"split": split, "num_problems": num_problems, "temperatures": {}}
+    default = Selection()
+    for temperature in _samples.TEMPERATURES:
+        problems = [of_one[temperature][0] for of_one in found]
+        drawn = [_samples.load(FOLDER / f"{split}-{i:04}.npz")[temperature] for i in range(num_problems)]
+        rights = {size: [of_one[temperature][1][size] for of_one in found] for size in SIZES}
+        by_size: dict[int, Groups] = {
+            size: {method: np.array([of_one[method] for of_one in of_size]) for method in of_size[0]}
+            for size, of_size in rights.items()
+        }
+        majority = {size: of_size["majority vote"] for size, of_size in by_size.items()}
+        figures["temperatures"][str(temperature)] = {
+            "tokens": fmean(float(of_one.tokens.mean()) for of_one in problems),
+            "distinct": fmean(len(set(of_one.answers)) for of_one in problems),
+            "accuracy": {
+                method: {str(size): interval(by_size[size][method]) for size in SIZES} for method in by_size[1]
+            },
+            "over_majority": {
+                method: {str(size): interval(by_size[size][method] - majority[size]) for size in SIZES}
+                for method in by_size[1]
+            },
+            "auroc": aurocs(problems),
+            "pruning": {
+                f"{rule}, {score}": {str(size): pruned(problems, drawn, size, rule, score) for size in (8, 16)}
+                for rule, score in product(("halving", "threshold"), dict.fromkeys((default.score, "late_rate")))
+            },
+            "checked": checked(problems, default.score, default.vote),
+        }
+    return figures
+
+
+def chosen(figures: dict[str, Any]) -> list[tuple[float, str]]:
+    """Return the library's scores with a vote, best mean accuracy over temperatures and n from 4 on first."""
+    means = {
+        method: fmean(
+            of_one["accuracy"][method][str(size)][0]
+            for of_one in figures["temperatures"].values()
+            for size in SIZES[2:]
+        )
+        for method in next(iter(figures["temperatures"].values()))["accuracy"]
+        if method.partition(" | ")[0] in SCORES
+    }
+    return sorted(((mean, method) for method, mean in means.items()), reverse=True)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    from _selection_tables import report
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=tuple(NUM_PROBLEMS), default="test")
+    parser.add_argument("--num-problems", type=int)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="put the tables into the READMEs")
+    arguments = parser.parse_args()
+    figures = measure(arguments.split, arguments.num_problems or NUM_PROBLEMS[arguments.split], arguments.processes)
+    figures["chosen"] = chosen(figures)[:10]
+    results = ROOT / "benchmarks" / "results"
+    (results / f"selection-{arguments.split}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    report(figures, write=arguments.write)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Chat models inside of what LangChain wraps around them: bindings, fallbacks, configurable fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.configurable import DynamicRunnable
+
+
+def core_of(llm: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the chat model inside bindings, fallbacks and the like, and the settings that are bound to it."""
+    bound: dict[str, Any] = {}
+    while True:
+        if isinstance(llm, RunnableBindingBase):
+            llm, bound = llm.bound, {**llm.kwargs, **bound}
+        elif isinstance(llm, DynamicRunnable):
+            llm = llm.default
+        elif isinstance(llm, RunnableWithFallbacks):
+            llm = llm.runnable
+        else:
+            return llm, bound
+
+
+def is_langnorm(llm: Any) -> bool:
+    """Return whether the chat model inside is one of ours, whose messages have norms."""
+    model, _ = core_of(llm)
+    return isinstance(model, BaseChatModel) and model._llm_type == "langnorm"
+
+
+def unbound(llm: Any) -> tuple[Any, dict[str, Any], Any]:
+    """Return what is inside of bindings, and the settings and the configuration that are bound to it.
+
+    A binding hands methods such as `bind_tools` on to what it binds, and would lose its own settings.
+    """
+    settings: dict[str, Any] = {}
+    config: Any = None
+    while isinstance(llm, RunnableBinding):
+        settings, config = {**llm.kwargs, **settings}, merge_configs(llm.config, config)
+        llm = llm.bound
+    return llm, settings, config
+
+
+def with_tools(llm: Any, tools: Sequence[Any], options: dict[str, Any]) -> Any:
+    """Return a model with tools bound, and with the settings that were bound to it before.
+
+    Args:
+        llm: The model, with what it may be wrapped in.
+        tools: As the model's `bind_tools` takes them. They take the place of those that were bound before.
+        options: Further arguments of `bind_tools`.
+    """
+    inner, settings, config = unbound(llm)
+    settings = {name: value for name, value in settings.items() if name not in ("tools", "tool_choice")}
+    model = inner.bind_tools(tools, **(settings | options))
+    return model.with_config(config) if config else model
