@@ -31,7 +31,8 @@ class Sample:
         texts: Text of every generated token, or None when it was not kept.
 
     Raises:
-        OptionError: The norms or thresholds do not fit the layers, or a sink is not a row.
+        OptionError: The norms or thresholds do not fit the layers, a sink is not a row, or the log-probabilities do not
+            fit the rows or the texts.
     """
 
     norms: Sequence[Sequence[float]]
@@ -52,6 +53,12 @@ class Sample:
             raise OptionError(msg)
         if any(not 0 <= sink < len(self.norms) for sink in self.sinks):
             msg = f"`sinks={self.sinks!r}` are not all rows. Use indices from 0 and below `{len(self.norms)}`."
+            raise OptionError(msg)
+        if self.logprobs is not None and len(self.logprobs) < len(self.norms):
+            msg = f"There are `{len(self.logprobs)}` `logprobs`. Give one per token: `{len(self.norms)}` rows or more."
+            raise OptionError(msg)
+        if self.logprobs is not None and self.texts is not None and len(self.logprobs) != len(self.texts):
+            msg = f"There are `{len(self.logprobs)}` `logprobs` and `{len(self.texts)}` `texts`. Give one per token."
             raise OptionError(msg)
 
     @property

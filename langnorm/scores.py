@@ -153,7 +153,7 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
     """
     score = get_score(score)
     values = [per_layer(score, sample) for sample in samples]
-    scored = [i for i, value in enumerate(values) if is_finite(value)]
+    scored = [i for i, value in enumerate(values) if value.size and is_finite(value)]
     if len({(values[i].shape, tuple(samples[i].layers) if values[i].ndim else None) for i in scored}) > 1:
         msg = (
             f"The score `{score.name}` has values for different layers in different candidates. Read the same layers "
@@ -177,7 +177,7 @@ def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
     """Return the scores that an option names, each with its weight.
 
     Raises:
-        OptionError: There is no such score, or a weight is not a finite number.
+        OptionError: There is no such score, two are the same or have the same name, or a weight is not a finite number.
     """
     if option is None:
         return []
@@ -190,7 +190,12 @@ def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
     if not option:
         msg = "`score={}` names no score. Give weights by name, or None to do without."
         raise OptionError(msg)
-    return [(get_score(name), float(weight)) for name, weight in option.items()]
+    weighted = [(get_score(name), float(weight)) for name, weight in option.items()]
+    names = [score.name for score, _ in weighted]
+    if twice := {name for name in names if names.count(name) > 1}:
+        msg = f"`score` has two weights for `{twice.pop()}`. Give one, and functions names of their own."
+        raise OptionError(msg)
+    return weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +214,16 @@ class Scores:
 def score_all(option: ScoreOption, samples: Sequence[Sample]) -> Scores:
     """Return the scores of the candidates for one prompt, in their order.
 
-    Several scores are standardised over the candidates, weighted and summed; a candidate that one of them cannot score
-    has none. A single one is as `score_samples` returns it, and no score at all is None for everyone.
+    Scores with weights, be it one, are standardised over the candidates, weighted and summed; a candidate that one of
+    them cannot score has none. A score without weight is as `score_samples` returns it, and no score at all is None for
+    everyone.
 
     Raises:
         OptionError: As `weighted_scores` and `score_samples`.
     """
     weighted = weighted_scores(option)
     parts = {score.name: score_samples(score, samples) for score, _ in weighted}
-    if len(weighted) < 2 and not isinstance(option, Mapping):
+    if not isinstance(option, Mapping):
         return Scores(next(iter(parts.values()), [None] * len(samples)), parts)
     scored = [i for i in range(len(samples)) if all(values[i] is not None for values in parts.values())]
     total = np.zeros(len(scored))
@@ -396,8 +402,9 @@ def numeral_logprob(sample: Sample) -> float:
 def quiet_logprob(sample: Sample) -> FloatArray:
     """Mean log-probability of the tokens of low norm.
 
-    Per layer: mean of ln p_t over the ceil(0.7 T) tokens of lowest norm, up to 0. High norms mark operators and tags,
-    whose choice is one of style; what is computed between them has low norms. Does not depend on length. Source: ours.
+    Per layer: mean of ln p_t over the ceil(0.7 T) tokens of lowest norm (of equals the first), up to 0. High norms mark
+    operators and tags, whose choice is one of style; what is computed between them has low norms. Does not depend on
+    length. Source: ours.
     """
     rows, logprobs = sample.rows, sample.row_logprobs
     num_quiet = (7 * len(rows) + 9) // 10
@@ -409,13 +416,13 @@ def quiet_logprob(sample: Sample) -> FloatArray:
 def growth(sample: Sample) -> float | None:
     """Growth of the norms from the first to the last of the layers.
 
-    mean of ln (n_t of the last layer / n_t of the first), any number; None where fewer than two layers were read. Does
-    not depend on length. Source: ours.
+    mean of ln (n_t of the last layer / n_t of the first), any number; None where fewer than two layers were read or one
+    of these norms is 0. Does not depend on length. Source: ours.
     """
-    rows = sample.rows
-    if rows.shape[1] < 2 or not (rows > 0).all():
+    first, last = sample.rows[:, 0], sample.rows[:, -1]
+    if len(sample.layers) < 2 or not first.all() or not last.all():
         return None
-    return float(np.log(rows[:, -1] / rows[:, 0]).mean())
+    return float(np.log(last / first).mean())
 
 
 def _excess(rows: FloatArray, sample: Sample) -> FloatArray:

@@ -7,6 +7,7 @@ been taken already, and that layer's threshold.
 from __future__ import annotations
 
 import math
+import unicodedata
 from fractions import Fraction
 
 
@@ -124,6 +125,52 @@ def reference_lowest_window(logprobs: list[float], window: int) -> float:
     for start in range(len(logprobs) - window + 1):
         lowest = min(lowest, reference_mean_logprob(logprobs[start : start + window]))
     return lowest
+
+
+def is_numeral(text: str) -> bool:
+    """Return whether a token is made of digits alone, but for white space around them."""
+    digits = text.strip()
+    for character in digits:
+        if unicodedata.category(character) != "Nd":
+            return False
+    return digits != ""
+
+
+def reference_numeral_logprob(logprobs: list[float], texts: list[str]) -> float:
+    """Return the mean over the tokens that are digits, or over all when none is."""
+    chosen = []
+    for logprob, text in zip(logprobs, texts, strict=True):
+        if is_numeral(text):
+            chosen.append(logprob)
+    return reference_mean_logprob(chosen or logprobs)
+
+
+def reference_quiet_logprob(norms: list[float], logprobs: list[float], sinks: list[int]) -> float:
+    """Return the mean over the 70 % of the tokens, rounded up, that have the lowest norms of a layer."""
+    loud_last = sorted((norm, i) for i, norm in enumerate(norms) if i not in sinks)
+    num_quiet = math.ceil(Fraction(7, 10) * len(loud_last))
+    return reference_mean_logprob([logprobs[i] for place, (_, i) in enumerate(loud_last) if place < num_quiet])
+
+
+def reference_growth(first: list[float], last: list[float]) -> float | None:
+    """Return the mean logarithm of the ratio between the norms of two layers, or None when a norm is 0."""
+    if min(first) == 0 or min(last) == 0:
+        return None
+    return math.fsum(math.log(after) - math.log(before) for before, after in zip(first, last, strict=True)) / len(first)
+
+
+def reference_weighted(columns: list[list[float | None]], weights: list[float]) -> list[float | None]:
+    """Return the sum of z-scores times weights of each candidate; a column is one score of all candidates."""
+    found = [None] * len(columns[0])
+    complete = [i for i in range(len(found)) if all(column[i] is not None for column in columns)]
+    for i in complete:
+        found[i] = 0.0
+    for column, weight in zip(columns, weights, strict=True):
+        # One layer, whose z-scores are not averaged with any other.
+        of_column = reference_combined([[column[i]] for i in complete]) if complete else []
+        for i, z in zip(complete, of_column, strict=True):
+            found[i] += weight * z
+    return found
 
 
 def reference_combined(table: list[list[float]]) -> list[float]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
+import dataclasses
 import math
 
 import numpy as np
@@ -12,59 +11,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
+from langnorm.samples import Sample
 from langnorm.scores import (
     DEFAULT_SCORE,
     LENGTH_WARNING,
     SCORES,
-    Sample,
     get_score,
     length_correlation,
     lowest_window,
     per_layer,
-    register,
     score_samples,
 )
 from tests.reference.scores import (
     REFERENCES,
     reference_combined,
+    reference_growth,
     reference_lowest_window,
     reference_mean_logprob,
     reference_min_step,
+    reference_numeral_logprob,
+    reference_quiet_logprob,
     reference_spearman,
     without_sinks,
 )
+from tests.samples import sample, samples
 
-NORM_SCORES = [name for name, score in SCORES.items() if score.needs_norms]
-BASELINES = ["mean_logprob", "lowest_window"]
-
-
-@st.composite
-def samples(draw: st.DrawFn, num_layers: int | None = None, min_rows: int = 0) -> Sample:
-    """Draw a response that keeps `min_rows` rows at least when its sinks are masked."""
-    num_layers = draw(st.integers(1, 3)) if num_layers is None else num_layers
-    num_rows = draw(st.integers(min_rows, 40))
-    # Floats from a seed: drawing hundreds of them one by one takes hypothesis half a second.
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    norms = 10 ** rng.uniform(-2, 5, size=(num_rows + 1, num_layers))
-    if draw(st.booleans()):
-        norms = norms.round()  # ties, with the threshold too
-    num_sinks = draw(st.integers(0, num_rows - min_rows))
-    # The last token has no row, so that the last step may have none.
-    cuts = sorted(draw(st.sets(st.integers(0, num_rows + 1), max_size=5)))
-    return Sample(
-        norms=norms[:-1].tolist(),
-        layers=range(10, 10 + num_layers),
-        thresholds=norms[rng.integers(num_rows + 1)].tolist(),
-        sinks=sorted(rng.permutation(num_rows)[:num_sinks].tolist()),
-        steps=list(itertools.pairwise(cuts)),
-        logprobs=(-rng.exponential(2.0, size=num_rows + 1)).tolist(),
-    )
-
-
-def sample(*norms: float, tau: float | None = 2.5, **others) -> Sample:
-    """Return a response of one layer."""
-    thresholds = None if tau is None else (tau,)
-    return Sample(norms=[(value,) for value in norms], layers=(9,), thresholds=thresholds, **others)
+BASELINES = ["mean_logprob", "lowest_window", "numeral_logprob"]
+NORM_SCORES = [*REFERENCES, "min_step"]
+LAYER_SCORES = [*NORM_SCORES, "quiet_logprob"]
 
 
 def expected(name: str, drawn: Sample) -> list[float]:
@@ -74,6 +48,8 @@ def expected(name: str, drawn: Sample) -> list[float]:
         column = [row[layer] for row in drawn.norms]
         if name == "min_step":
             found.append(reference_min_step(column, list(drawn.sinks), list(drawn.steps)))
+        elif name == "quiet_logprob":
+            found.append(reference_quiet_logprob(column, list(drawn.logprobs or ()), list(drawn.sinks)))
         else:
             found.append(REFERENCES[name](without_sinks(column, list(drawn.sinks)), tau))
     return found
@@ -81,14 +57,23 @@ def expected(name: str, drawn: Sample) -> list[float]:
 
 def test_all_scores_have_a_reference() -> None:
     """A score that is added is tested."""
-    assert {*REFERENCES, "min_step", *BASELINES} == {*SCORES}
+    assert {*LAYER_SCORES, "growth", *BASELINES} == {*SCORES}
 
 
 @given(samples(min_rows=1))
 def test_scores_of_norms_are_their_formulas(drawn: Sample) -> None:
     """In each layer, with that layer's threshold, and without sinks."""
-    for name in NORM_SCORES:
+    for name in LAYER_SCORES:
         assert per_layer(name, drawn) == pytest.approx(expected(name, drawn)), name
+
+
+@given(samples(min_rows=1))
+def test_growth_is_its_formula(drawn: Sample) -> None:
+    """It is one number of the first and the last layer, and there is none of a single one."""
+    first, *_, last = [without_sinks(list(column), list(drawn.sinks)) for column in zip(*drawn.norms, strict=True)] * 2
+    growth = None if len(drawn.layers) == 1 else reference_growth(first, last)
+    [found] = score_samples("growth", [drawn])
+    assert found == (None if growth is None else pytest.approx(growth))
 
 
 @given(samples(), st.integers(1, 20))
@@ -96,6 +81,8 @@ def test_baselines_are_their_formulas(drawn: Sample, window: int) -> None:
     """They are single numbers of all generated tokens."""
     logprobs = list(drawn.logprobs or ())
     assert per_layer("mean_logprob", drawn).item() == pytest.approx(reference_mean_logprob(logprobs))
+    of_numerals = reference_numeral_logprob(logprobs, list(drawn.texts or ()))
+    assert per_layer("numeral_logprob", drawn).item() == pytest.approx(of_numerals)
     assert per_layer("lowest_window", drawn).item() == pytest.approx(reference_lowest_window(logprobs, 64))
     assert lowest_window(drawn, window) == pytest.approx(reference_lowest_window(logprobs, window))
 
@@ -105,9 +92,9 @@ def test_sinks_change_no_score(drawn: Sample) -> None:
     """However large their norms are."""
     sinks = set(drawn.sinks)
     huge = [[1e9] * len(row) if i in sinks else row for i, row in enumerate(drawn.norms)]
-    other = Sample(huge, drawn.layers, drawn.thresholds, drawn.sinks, drawn.steps)
-    for name in NORM_SCORES:
-        assert per_layer(name, other).tolist() == per_layer(name, drawn).tolist(), name
+    other = dataclasses.replace(drawn, norms=huge)
+    for name in [*LAYER_SCORES, "growth"]:
+        assert np.array_equal(per_layer(name, other), per_layer(name, drawn), equal_nan=True), name
 
 
 def test_values_by_hand() -> None:
@@ -117,6 +104,41 @@ def test_values_by_hand() -> None:
         {"sum": 55, "area": 4.5, "count": 3, "late": 4.5, "mean": 5.5, "area_per_token": 0.45, "rate": 0.3}
         | {"late_rate": 1, "p90": 9.1, "min_step": 2}
     )
+
+
+def test_the_scores_of_some_tokens_by_hand() -> None:
+    """Four tokens, of which the last was never run; three quiet ones of them in each layer, and two numerals."""
+    response = Sample(
+        norms=[(1.0, 9.0), (2.0, 18.0), (4.0, 4.0), (8.0, 1.0)],
+        layers=(3, 7),
+        logprobs=[-1.0, -2.0, -4.0, -8.0, -16.0],
+        texts=["4", "7", " +", "", "= 9"],
+    )
+    assert per_layer("quiet_logprob", response).tolist() == pytest.approx([-7 / 3, -13 / 3])
+    assert per_layer("numeral_logprob", response).item() == -1.5
+    assert per_layer("growth", response).item() == pytest.approx(math.log(9 * 9 * 1 / 8) / 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_numeral"), [("47", True), (" 7\n", True), ("-7", False), ("7.", False), ("", False)]
+)
+def test_numerals_are_digits_alone(text: str, is_numeral: bool) -> None:
+    """White space around them is part of many tokens."""
+    response = sample(logprobs=[-1.0, -3.0], texts=["x", text])
+    assert per_layer("numeral_logprob", response).item() == (-3 if is_numeral else -2)
+
+
+def test_of_tokens_that_are_equally_quiet_the_first_count() -> None:
+    """Sinks are not among them, and their log-probabilities are read no more than their norms."""
+    assert per_layer("quiet_logprob", sample(5, 5, 5, logprobs=[-1.0, -1.0, -1.0])).item() == -1
+    masked = sample(99, 5, 5, 5, 5, sinks=[0], logprobs=[-50.0, -1.0, -2.0, -3.0, -4.0])
+    assert per_layer("quiet_logprob", masked).item() == -2
+
+
+def test_growth_needs_two_layers_and_norms() -> None:
+    """Of a single layer or a norm of 0 there is none, whatever the layers between are."""
+    assert score_samples("growth", [Sample([(2.0, 0.0, 8.0)], (1, 2, 3))]) == pytest.approx([math.log(4)])
+    assert score_samples("growth", [Sample([(2.0,)], (1,)), Sample([(0.0, 1.0)], (1, 2))]) == [None, None]
 
 
 @pytest.mark.parametrize(("num_rows", "num_late"), [(1, 1), (3, 1), (4, 2), (10, 3), (11, 4), (20, 6), (1000, 300)])
@@ -160,7 +182,8 @@ def test_a_response_that_cannot_be_scored_has_none(name: str, empty: Sample) -> 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_need_no_norms(name: str) -> None:
     """Norms may be off or masked; without a token or with an impossible one there is no score."""
-    candidates = [sample(logprobs=values) for values in ([-1.0], [-3.0], [], [-1.0, -math.inf])]
+    logprobs = [[-1.0], [-3.0], [], [-1.0, -math.inf]]
+    candidates = [sample(logprobs=values, texts=["7"] * len(values)) for values in logprobs]
     assert score_samples(name, candidates) == [-1, -3, None, None]
 
 
@@ -199,15 +222,22 @@ def test_scores_that_compare_need_thresholds() -> None:
             for response in (sample(1, 2, tau=None), sample(tau=None)):
                 with pytest.raises(OptionError, match=r"Calibrate a NormProfile.*`mean`"):
                     per_layer(name, response)
-        elif score.needs_norms:
-            assert np.isfinite(per_layer(name, sample(1, 2, tau=None)))
+        else:
+            response = Sample([(1.0, 2.0)], (1, 2), logprobs=[-1.0, -1.0], texts=["7", ""])
+            assert np.isfinite(per_layer(name, response)).all()
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_baselines_need_logprobs(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.needs_logprobs])
+def test_some_scores_need_logprobs(name: str) -> None:
     """The error says how to get them."""
-    with pytest.raises(OptionError, match="`logprobs=True`"):
-        score_samples(name, [sample(1, 2)])
+    with pytest.raises(OptionError, match="reads log-probabilities.*`logprobs=True`"):
+        score_samples(name, [sample(1, 2, texts=["7", "7"])])
+
+
+def test_the_score_of_numerals_needs_texts() -> None:
+    """The error says how to get them."""
+    with pytest.raises(OptionError, match="reads the texts.*`logprobs=True`"):
+        score_samples("numeral_logprob", [sample(1, logprobs=[-1.0])])
 
 
 @pytest.mark.parametrize(
@@ -218,10 +248,12 @@ def test_baselines_need_logprobs(name: str) -> None:
         ({"thresholds": (math.nan,)}, "`1` finite numbers"),
         ({"sinks": [1]}, "below `1`"),
         ({"sinks": [-1]}, "from 0"),
+        ({"logprobs": []}, "`0` `logprobs`. Give one per token: `1` rows or more"),
+        ({"logprobs": [-1.0], "texts": ["a", "b"]}, "`1` `logprobs` and `2` `texts`"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields: dict, message: str) -> None:
-    """Rows and thresholds have one value per layer, and sinks are rows."""
+    """Rows and thresholds have one value per layer, sinks are rows, and tokens have a probability and a text each."""
     with pytest.raises(OptionError, match=message):
         Sample(**({"norms": [(1.0,)], "layers": (9,)} | fields))
 
@@ -229,7 +261,7 @@ def test_fields_that_do_not_fit_are_refused(fields: dict, message: str) -> None:
 @given(st.lists(samples(num_layers=2, min_rows=1), min_size=1, max_size=6))
 def test_layers_are_standardised_and_averaged(drawn: list[Sample]) -> None:
     """Over the candidates, with the population's standard deviation."""
-    for name in NORM_SCORES:
+    for name in LAYER_SCORES:
         table = [per_layer(name, one).tolist() for one in drawn]
         assert score_samples(name, drawn) == pytest.approx(reference_combined(table), abs=1e-6), name
 
@@ -261,73 +293,6 @@ def test_candidates_have_the_same_layers() -> None:
         score_samples("mean", [Sample([(1.0,)], (1,)), Sample([(1.0,)], (2,))])
 
 
-def test_functions_are_scores() -> None:
-    """A number is used as it is; one number per layer is combined like a score of norms."""
-    candidates = [sample(1, 2), sample(3, 4, 5)]
-    assert score_samples(lambda one: len(one.norms), candidates) == [2, 3]
-    assert score_samples(lambda one: one.rows.max(axis=0), candidates) == [-1, 1]
-    assert score_samples(functools.partial(lowest_window, window=2), [sample(logprobs=[-1, -2, -4])]) == [-3]
-
-
-def test_a_function_may_leave_a_response_out() -> None:
-    """With None; the others are ranked, by one number or by layers."""
-    candidates = [sample(1), sample(), sample(3)]
-    assert score_samples(lambda one: one.rows.max(axis=0) if len(one.rows) else None, candidates) == [-1, None, 1]
-    assert score_samples(lambda one: len(one.rows) or None, candidates) == [1, None, 1]
-    assert score_samples(lambda _: None, candidates) == [None] * 3
-
-
-@pytest.mark.parametrize("returned", [math.nan, math.inf, [1.0, 2.0], [[1.0]], [math.nan], "many", [None], {}])
-def test_a_function_returns_finite_numbers(returned) -> None:
-    """One, or one per layer; the error names the function."""
-
-    def depth(one: Sample):
-        return returned
-
-    with pytest.raises(OptionError, match="The score `depth` returned .* None for a response"):
-        score_samples(depth, [sample(1, 2)])
-
-
-def test_a_function_returns_the_same_for_each_response() -> None:
-    """Numbers for some and layers for others cannot be compared."""
-    with pytest.raises(OptionError, match="L numbers for each"):
-        score_samples(lambda one: 1.0 if len(one.norms) > 1 else [1.0], [sample(1), sample(1, 2)])
-
-
-def test_names_are_registered_once() -> None:
-    """Neither names nor letters are replaced, and what is listed cannot be changed."""
-    listed = dict(SCORES)
-    for name, alias in (("mean", None), ("A", None), ("new", "B"), ("new", "rate")):
-        with pytest.raises(OptionError, match="already"):
-            register(name, alias=alias)(len)
-    with pytest.raises(TypeError):
-        SCORES["mean"] = SCORES["rate"]  # type: ignore[index]
-    assert dict(SCORES) == listed
-
-
-def test_registered_functions_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what they need, the first line of their docstring and their letter."""
-    monkeypatch.setattr("langnorm.scores._scores", {})
-    monkeypatch.setattr("langnorm.scores._aliases", {})
-
-    @register("peak", alias="P", is_length_robust=True)
-    def peak(one: Sample) -> np.ndarray:
-        """Highest norm.
-
-        More.
-        """
-        return one.rows.max(axis=0)
-
-    score = get_score("P")
-    assert (score.name, score.summary, score.needs_norms, score.is_length_robust) == (
-        "peak",
-        "Highest norm.",
-        True,
-        True,
-    )
-    assert per_layer("peak", sample(1, 3)).tolist() == [3]
-
-
 @given(st.lists(st.tuples(st.integers(-3, 3) | st.floats(-3, 3), st.integers(1, 6)), min_size=3, max_size=12))
 def test_correlation_with_length_is_spearmans(pairs: list[tuple[float, int]]) -> None:
     """Ties share the average of their ranks; without a difference there is no correlation."""
@@ -354,7 +319,9 @@ def alike() -> list[Sample]:
         rows = rng.lognormal(sigma=0.4, size=(num_rows, 2)) * [1000, 3000]
         steps = [(start, start + 20) for start in range(0, num_rows, 20)]
         logprobs = -rng.exponential(0.3, size=num_rows)
-        found.append(Sample(rows.tolist(), (21, 22), (1500, 4500), steps=steps, logprobs=logprobs.tolist()))
+        texts = rng.choice(["7", "so"], size=num_rows).tolist()
+        layers, thresholds = (21, 22), (1500, 4500)
+        found.append(Sample(rows.tolist(), layers, thresholds, (), steps, logprobs.tolist(), texts))
     return found
 
 
