@@ -19,11 +19,11 @@ class Pruning:
     """When candidates are stopped early.
 
     Attributes:
-        rule: `"halving"` stops at every checkpoint the lower half of the candidates that still run, counted among all
-            that are left. `"threshold"` waits until `first` candidates have finished, and stops those that still run
-            with a score below the `quantile` of these.
+        rule: `"halving"` ranks at every checkpoint all candidates that were not stopped before, finished or not, and
+            stops those of the lower half that still run. `"threshold"` waits until `first` candidates have finished,
+            and stops those that still run with a score below the `quantile` of the finished ones' scores.
         every: Tokens between two checkpoints.
-        least: Candidates that are never stopped, the best ones.
+        least: So many of the best candidates, finished or not, are never stopped.
         first: See `rule`.
         quantile: See `rule`; 0 is the lowest score of the finished ones, 0.5 their median.
 
@@ -56,8 +56,8 @@ class Pruning:
         """Return which candidates stop at a checkpoint.
 
         Args:
-            scores: Of all candidates that were not stopped before, finished or not: higher is better. One that cannot
-                be scored is left alone.
+            scores: Of all candidates that were not stopped before, finished or not: higher is better, of equals the
+                first. One that cannot be scored is left alone and not counted.
             running: Which of them are unfinished.
         """
         known = [i for i, score in enumerate(scores) if score is not None]
