@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
-from langnorm.errors import OptionError, WeakReasoningError, closest
+from langnorm.checks import check_number
+from langnorm.errors import WeakReasoningError
 from langnorm.trace import KEY, NormTrace
 
 MAX_LOW_SHARE = 0.3
@@ -186,30 +187,6 @@ def plain(value: Any) -> Any:
     return next((name for name in names if isinstance(name, str)), type(value).__name__)
 
 
-def check_share(name: str, value: Any) -> None:
-    """Raise `OptionError` unless an option is a number from 0 to 1."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        msg = f"`{name}={value!r}` is not allowed. Use a number from 0 to 1; 1 finds no answer weak."
-        raise OptionError(msg)
-
-
-def check_count(name: str, value: Any, low: int) -> None:
-    """Raise `OptionError` unless an option is an integer that is large enough."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        msg = f"`{name}={value!r}` is not allowed. Use an integer from {low}."
-        raise OptionError(msg)
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Raise `OptionError` unless an option is True or False."""
-    if not isinstance(value, bool):
-        msg = f"`{name}={value!r}` is not allowed. Use True or False."
-        raise OptionError(msg)
-
-
-def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Raise `OptionError` unless an option is one of some words."""
-    if value not in allowed:
-        words = ", ".join(f'"{word}"' for word in allowed)
-        msg = f"`{name}={value!r}` is not allowed. Use one of {words}.{closest(str(value), allowed)}"
-        raise OptionError(msg)
+def check_share(value: Any) -> None:
+    """Raise `OptionError` unless `max_low_share` is a number from 0 to 1."""
+    check_number("max_low_share", value, low=0, high=1, allowed="a number from 0 to 1; 1 finds no answer weak")

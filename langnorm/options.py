@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from langnorm.answers import check_answer_form, name_of
+from langnorm.checks import check_choice, check_integer, check_number, refuse
 from langnorm.errors import OptionError, closest
 from langnorm.pruning import Pruning
 from langnorm.scores import DEFAULT_SCORE, SCORES, Score, weighted_scores
@@ -48,11 +48,11 @@ class Sampling:
     n: int = 1
 
     def __post_init__(self) -> None:
-        _check_number("temperature", self.temperature, low=0, allowed="0 (greedy) or above")
-        _check_number("top_p", self.top_p, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (off)")
-        _check_integer("top_k", self.top_k, low=0, allowed="0 (off) or above")
-        _check_number("min_p", self.min_p, low=0, high=1, allowed="between 0 (off) and 1")
-        _check_number(
+        check_number("temperature", self.temperature, low=0, allowed="0 (greedy) or above")
+        check_number("top_p", self.top_p, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (off)")
+        check_integer("top_k", self.top_k, low=0, allowed="0 (off) or above")
+        check_number("min_p", self.min_p, low=0, high=1, allowed="between 0 (off) and 1")
+        check_number(
             "repetition_penalty",
             self.repetition_penalty,
             low=0,
@@ -60,10 +60,10 @@ class Sampling:
             allowed="above 0; 1 is off",
         )
         if self.max_tokens is not None:
-            _check_integer("max_tokens", self.max_tokens, low=1, allowed="1 or above, or None for no limit")
+            check_integer("max_tokens", self.max_tokens, low=1, allowed="1 or above, or None for no limit")
         if self.seed is not None:
-            _check_integer("seed", self.seed, low=None, allowed="an integer, or None for a new one")
-        _check_integer("n", self.n, low=1, allowed="1 or above")
+            check_integer("seed", self.seed, allowed="an integer, or None for a new one")
+        check_integer("n", self.n, low=1, allowed="1 or above")
         object.__setattr__(self, "stop", _stop_texts(self.stop))
 
     @property
@@ -104,14 +104,12 @@ class Selection:
     prune: Any = None
 
     def __post_init__(self) -> None:
-        _check_integer("n", self.n, low=1, allowed="1 or above")
-        if self.vote not in VOTES:
-            words = ", ".join(f'"{vote}"' for vote in VOTES)
-            raise OptionError(_not_allowed("vote", self.vote, words) + closest(str(self.vote), VOTES))
+        check_integer("n", self.n, low=1, allowed="1 or above")
+        check_choice("vote", self.vote, VOTES)
         weighted_scores(self.score)  # this is the check
         check_answer_form(self.answer)
-        _check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
-        _check_number("near", self.near, low=0, allowed="0 (off) or above")
+        check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
+        check_number("near", self.near, low=0, allowed="0 (off) or above")
         rule = {"rule": self.prune} if isinstance(self.prune, str) else self.prune
         object.__setattr__(self, "prune", option_of(Pruning, "prune", rule))
         if self.prune and self.score is None:
@@ -176,31 +174,8 @@ def option_of(kind: type[Kind], name: str, value: Any) -> Kind | None:
     return kind(**value)
 
 
-def _check_number(
-    name: str,
-    value: Any,
-    *,
-    allowed: str,
-    low: float,
-    high: float = math.inf,
-    is_low_open: bool = False,
-) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or not math.isfinite(value) or (is_low_open and value == low):
-        raise OptionError(_not_allowed(name, value, allowed))
-
-
-def _check_integer(name: str, value: Any, *, low: int | None, allowed: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or (low is not None and value < low):
-        raise OptionError(_not_allowed(name, value, allowed))
-
-
 def _stop_texts(value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, tuple | list) or not all(isinstance(text, str) and text for text in texts):
-        raise OptionError(_not_allowed("stop", value, "a text or a list of texts, none of them empty"))
+        refuse("stop", value, "a text or a list of texts, none of them empty")
     return tuple(texts)
-
-
-def _not_allowed(name: str, value: object, allowed: str) -> str:
-    return f"`{name}={value!r}` is not allowed. Use {allowed}."

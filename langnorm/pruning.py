@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from langnorm.errors import OptionError, closest
+from langnorm.checks import check_choice, check_integer, check_number
 
 Rule = Literal["halving", "threshold"]
 RULES: tuple[str, ...] = get_args(Rule)
@@ -38,19 +38,10 @@ class Pruning:
     quantile: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            words = " or ".join(f'"{rule}"' for rule in RULES)
-            msg = f"`rule={self.rule!r}` of `prune` is not allowed. Use {words}."
-            raise OptionError(msg + closest(str(self.rule), RULES))
-        for name, low in (("every", 1), ("least", 1), ("first", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                msg = f"`{name}={value!r}` of `prune` is not allowed. Use an integer from {low}."
-                raise OptionError(msg)
-        is_number = isinstance(self.quantile, int | float) and not isinstance(self.quantile, bool)
-        if not is_number or not 0 <= self.quantile <= 1:
-            msg = f"`quantile={self.quantile!r}` of `prune` is not allowed. Use a number from 0 to 1."
-            raise OptionError(msg)
+        check_choice("rule", self.rule, RULES, owner="prune")
+        for name in ("every", "least", "first"):
+            check_integer(name, getattr(self, name), low=1, owner="prune")
+        check_number("quantile", self.quantile, low=0, high=1, owner="prune")
 
     def stopped(self, scores: Sequence[float | None], running: Sequence[bool]) -> list[int]:
         """Return which candidates stop at a checkpoint.

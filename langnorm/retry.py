@@ -13,8 +13,9 @@ from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict
 from tenacity import AsyncRetrying, Retrying, retry_if_result, stop_after_attempt, wait_none
 
-from langnorm.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_choice, check_count, check_flag, check_share
+from langnorm.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share
 from langnorm.bindings import core_of, is_langnorm, with_tools
+from langnorm.checks import check_choice, check_flag, check_integer
 from langnorm.errors import OptionError
 from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
 
@@ -86,8 +87,8 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         name: str | None = None,
     ) -> None:
         _check_model(llm)
-        check_share("max_low_share", max_low_share)
-        check_count("max_attempts", max_attempts, 1)
+        check_share(max_low_share)
+        check_integer("max_attempts", max_attempts, low=1)
         check_choice("on_exhausted", on_exhausted, ON_EXHAUSTED)
         check_flag("retry_tool_calls", retry_tool_calls)
         for option, value in (("stop", stop), ("wait", wait)):

@@ -5,11 +5,11 @@ Defaults are the constants of the paper's reference code (arXiv 2606.06188).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from langnorm.errors import OptionError, closest
+from langnorm.checks import check_choice, check_flag, check_integer, check_number
+from langnorm.errors import OptionError
 from langnorm.norms.layers import LayerSelection, select_layers
 from langnorm.norms.thresholds import IQRThreshold, ReferenceThreshold, ThresholdRule, threshold_rule
 
@@ -78,13 +78,13 @@ class Recursion(Intervention):
 
     def __post_init__(self) -> None:
         Intervention.__post_init__(self)
-        _number(self, "alpha", 0, 1, is_low_open=True)
-        _integer(self, "max_extra", 0)
-        _number(self, "growth_eps", -math.inf)
-        _number(self, "blowup", 1)
-        _number(self, "eps", 0)
-        _integer(self, "block", 1)
-        _flag(self, "only_decode")
+        check_number("alpha", self.alpha, owner=self.name, low=0, high=1, is_low_open=True)
+        check_integer("max_extra", self.max_extra, owner=self.name, low=0)
+        check_number("growth_eps", self.growth_eps, owner=self.name)
+        check_number("blowup", self.blowup, owner=self.name, low=1)
+        check_number("eps", self.eps, owner=self.name, low=0)
+        check_integer("block", self.block, owner=self.name, low=1)
+        check_flag("only_decode", self.only_decode, owner=self.name)
 
     @classmethod
     def paper(cls, **options: Any) -> Recursion:
@@ -123,13 +123,13 @@ class Steering(Intervention):
 
     def __post_init__(self) -> None:
         Intervention.__post_init__(self)
-        _integer(self, "bank_size", 1)
-        _integer(self, "low_k", 1)
-        _number(self, "gamma", 0)
-        _number(self, "p_inject", 0, 1)
-        _number(self, "beta", 0, 1, is_low_open=True)
-        _number(self, "cos_min", -1, 1)
-        _integer(self, "cooldown", 0)
+        check_integer("bank_size", self.bank_size, owner=self.name, low=1)
+        check_integer("low_k", self.low_k, owner=self.name, low=1)
+        check_number("gamma", self.gamma, owner=self.name, low=0)
+        check_number("p_inject", self.p_inject, owner=self.name, low=0, high=1)
+        check_number("beta", self.beta, owner=self.name, low=0, high=1, is_low_open=True)
+        check_number("cos_min", self.cos_min, owner=self.name, low=-1, high=1)
+        check_integer("cooldown", self.cooldown, owner=self.name, low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,47 +150,6 @@ class Suppression(Intervention):
 
     def __post_init__(self) -> None:
         Intervention.__post_init__(self)
-        _choice(self, "mode", ("high", "random"))
-        _choice(self, "action", ("mul", "clamp"))
-        _number(self, "factor", 0, 1, is_high_open=True)
-
-
-def _number(
-    options: Intervention,
-    name: str,
-    low: float,
-    high: float = math.inf,
-    *,
-    is_low_open: bool = False,
-    is_high_open: bool = False,
-) -> None:
-    value = getattr(options, name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    is_open_end = (is_low_open and value == low) or (is_high_open and value == high)
-    if is_number and low <= value <= high and not is_open_end:
-        return
-    lowest = "any number" if low == -math.inf else f"a number {'above' if is_low_open else 'from'} {low}"
-    highest = "" if high == math.inf else f" {'below' if is_high_open else 'to'} {high}"
-    raise OptionError(_not_allowed(options, name, lowest + (f",{highest}" if highest else "")))
-
-
-def _integer(options: Intervention, name: str, low: int) -> None:
-    value = getattr(options, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise OptionError(_not_allowed(options, name, f"an integer from {low}"))
-
-
-def _flag(options: Intervention, name: str) -> None:
-    if not isinstance(getattr(options, name), bool):
-        raise OptionError(_not_allowed(options, name, "True or False"))
-
-
-def _choice(options: Intervention, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(options, name)
-    if value not in allowed:
-        words = " or ".join(f'"{word}"' for word in allowed)
-        raise OptionError(_not_allowed(options, name, words) + closest(str(value), allowed))
-
-
-def _not_allowed(options: Intervention, name: str, allowed: str) -> str:
-    return f"`{name}={getattr(options, name)!r}` of `{options.name}` is not allowed. Use {allowed}."
+        check_choice("mode", self.mode, ("high", "random"), owner=self.name)
+        check_choice("action", self.action, ("mul", "clamp"), owner=self.name)
+        check_number("factor", self.factor, owner=self.name, low=0, high=1, is_high_open=True)

@@ -10,17 +10,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables.base import RunnableBindingBase
 
-from langnorm.attempts import (
-    MAX_LOW_SHARE,
-    ON_EXHAUSTED,
-    Attempts,
-    check_choice,
-    check_count,
-    check_flag,
-    check_share,
-    with_facts,
-)
+from langnorm.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share, with_facts
 from langnorm.bindings import is_langnorm
+from langnorm.checks import check_choice, check_flag, check_integer
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
 from langnorm.notes import note_template, weak_steps
@@ -94,13 +86,13 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
         note: bool | str = False,
     ) -> None:
         super().__init__()
-        check_count("max_retries", max_retries, 0)
-        check_share("max_low_share", max_low_share)
+        check_integer("max_retries", max_retries, low=0)
+        check_share(max_low_share)
         check_choice("on_weak", on_weak, ON_WEAK)
         check_choice("on_exhausted", on_exhausted, ON_EXHAUSTED)
         check_flag("retry_tool_calls", retry_tool_calls)
         if run_budget is not None:
-            check_count("run_budget", run_budget, 0)
+            check_integer("run_budget", run_budget, low=0)
         if note and on_weak == "stop":
             msg = f'`note={note!r}` is not allowed with `on_weak="stop"`, which ends the run. Use "flag" or "retry".'
             raise OptionError(msg)

@@ -20,6 +20,7 @@ PURE = (
     "steps",
     "trace",
     "errors",
+    "checks",
     "files",
     "attempts",
     "notes",

@@ -106,7 +106,7 @@ async def test_weak_answers_are_retried(chat) -> None:
         assert [attempt["settings"] for attempt in found["attempts"]] == [
             {},
             {"seed": 6, "temperature": 0.7},
-            {"recursion": {}, "seed": 7},
+            {"recursion": {}, "seed": 7, "temperature": 0.7},
         ]
         assert found["weak"] is True
         assert NormTrace.from_message(state["messages"][-1]).steps

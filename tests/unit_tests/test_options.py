@@ -97,7 +97,7 @@ def test_selections_that_are_not_allowed_are_refused(name: str, value: Any) -> N
         ({"score": {}}, "names no score"),
         ({"score": {"mean": 1.0, "rte": 1.0}}, "Did you mean `rate`?"),
         ({"score": {"mean": float("nan")}}, "The weight `nan` of the score `mean`"),
-        ({"vote": "majorty"}, 'Use "none", "majority", "weighted", "filtered". Did you mean `majority`?'),
+        ({"vote": "majorty"}, 'Use "none", "majority", "weighted" or "filtered". Did you mean `majority`?'),
         ({"answer": "numbers"}, "Did you mean `number`?"),
         ({"answer": JsonOutputParser}, "Give an instance"),
         ({"prune": "halvng"}, "`rule='halvng'` of `prune` .*Did you mean `halving`?"),

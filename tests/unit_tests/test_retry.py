@@ -72,7 +72,7 @@ def test_weak_answers_are_retried_along_the_schedule(chat) -> None:
     assert [attempt["settings"] for attempt in attempts(message)] == [
         {},
         {"seed": 6, "temperature": 0.7},
-        {"recursion": {}, "seed": 7},
+        {"recursion": {}, "seed": 7, "temperature": 0.7},
     ]
     assert [attempt["low_share"] for attempt in attempts(message)] == [1.0] * 3
     assert message.response_metadata["langnorm"]["weak"] is True
