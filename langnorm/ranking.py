@@ -213,7 +213,7 @@ def by_vote(
         return list(order)
     weights = dict.fromkeys(voting, 1.0)
     if selection.vote == "filtered":
-        kept = set(voting[: math.ceil(round(selection.keep * len(voting), 9)) or 1])  # 0.28 * 25 is more than 7
+        kept = set(voting[: math.ceil(round(selection.keep * len(voting), 9))])  # rounded: 0.28 * 25 is more than 7
         weights = {i: float(i in kept) for i in voting}
     elif selection.vote == "weighted":
         known = [i for i in voting if scores[i] is not None]

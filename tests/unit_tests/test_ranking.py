@@ -178,7 +178,7 @@ def test_ties_between_answers_go_to_the_best_response() -> None:
     assert (found.majority, found.agreement) == ("b", 0.5)
 
 
-@pytest.mark.parametrize(("keep", "num_kept"), [(0.28, 7), (0.55, 14), (0.04, 1), (1e-9, 1), (0.041, 2), (1, 25)])
+@pytest.mark.parametrize(("keep", "num_kept"), [(0.28, 7), (0.55, 14), (0.04, 1), (1e-12, 1), (0.041, 2), (1, 25)])
 def test_the_share_that_votes_is_rounded_up(keep: float, num_kept: int) -> None:
     """As it is written: 0.28 of 25 are 7, though as floats they are a little more."""
     for place in range(2, 25):
@@ -249,6 +249,13 @@ def test_responses_that_cannot_be_scored_are_last_of_their_tier() -> None:
     assert ranked(candidates, vote="majority").order == (0, 2, 1, 3)
     assert ranked(candidates, vote="weighted").order == (1, 0, 2, 3)
     assert ranked([candidate(None, "b"), *[candidate(None, "a")] * 2], vote="weighted").order == (1, 2, 0)
+
+
+def test_votes_without_any_score_weigh_the_same() -> None:
+    """Then weighing them is counting them."""
+    votes = ["a", "b", "b"]
+    assert by_vote(range(3), Selection(vote="weighted"), votes, [None] * 3) == [1, 2, 0]
+    assert by_vote(range(3), Selection(vote="weighted"), votes, [1.0, None, None]) == [0, 1, 2]
 
 
 def test_scores_that_follow_the_lengths_are_warned_of() -> None:
