@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langnorm.samples import Sample
@@ -53,7 +53,10 @@ class ScorePruner:
             return Sample((), (), logprobs=logprobs, texts=texts)
         from langnorm.norms.reading import read_norms
 
-        reading = read_norms(partial.norms, self.layers, self.baseline)
+        # A rule with a state takes each token once, when the sample is whole; looking at it early leaves no trace.
+        estimator = self.baseline.estimator
+        baseline = replace(self.baseline, estimator=estimator.copy()) if estimator else self.baseline
+        reading = read_norms(partial.norms, self.layers, baseline)
         return Sample(
             norms=partial.norms,
             layers=self.layers,
