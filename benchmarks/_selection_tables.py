@@ -20,7 +20,7 @@ METHODS = {
     "paper's D, `late`": "late | none, near 0",
     "`mean`": "mean | none, near 0",
     "`late_rate`": "late_rate | none, near 0",
-    "`late_rate`, near-ties by support": "late_rate | none, near 0.1",
+    "`late_rate`, near-ties by support": f"late_rate | {NEAR}",
     "`late_rate`, weighted vote": "late_rate | weighted",
     "`mean_logprob`": "mean_logprob | none, near 0",
     "`mean_logprob`, weighted vote": "mean_logprob | weighted",

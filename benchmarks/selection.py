@@ -37,6 +37,7 @@ FOLDER = ROOT / "build" / "selection-samples"
 SIZES = (1, 2, 4, 8, 16, 32)
 NUM_PROBLEMS = {"dev": 200, "test": 500}
 NUM_RESAMPLES = 4000
+NEARS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)  # standard deviations within which scores count as tied
 MIXTURES = {
     "mean_logprob + late_rate": {"mean_logprob": 1.0, "late_rate": 1.0},
     "mean_logprob + growth": {"mean_logprob": 1.0, "growth, layers 8 to 10": 0.5},
@@ -126,12 +127,23 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
         order = by_score(range(size), nothing, supports)
         yield "majority vote", is_right[by_vote(order, Selection(vote="majority"), answers, nothing)[0]]
         for name, scores in scores_of({name: values[part] for name, values in of_problem.values.items()}).items():
-            for near in (0.0, 0.1):
-                order = by_score(range(size), scores, supports, near)
-                yield f"{name} | none, near {near:g}", is_right[order[0]]
+            for near in NEARS:
+                yield f"{name} | none, near {near:g}", is_right[first_of(scores, supports, near)]
+            if name not in SCORES:
+                continue  # what was merely tried is not combined with votes
+            order = by_score(range(size), scores, supports, Selection().near)
             for vote in VOTES[1:]:
                 best = by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
                 yield f"{name} | {vote}", is_right[best]
+
+
+def first_of(scores: list[float | None], supports: list[int], near: float) -> int:
+    """Return the first of `by_score`'s order, without the order."""
+    known = [-np.inf if score is None else score for score in scores]
+    best = max(known)
+    margin = near * float(np.std([score for score in scores if score is not None])) if best > -np.inf else 0.0
+    tied = [i for i, score in enumerate(known) if score == best or best - score <= margin]
+    return max(tied, key=lambda i: (supports[i], known[i], -i))
 
 
 def shares(of_problem: Candidates, size: int) -> dict[str, float]:
@@ -230,7 +242,8 @@ def checked(problems: list[Candidates], score: str, vote: str) -> int:
             best = rank_candidates(Selection(n=8, score=score, vote=vote), group).best  # type: ignore[arg-type]
             scores = scores_of({name: values[start : start + 8] for name, values in of_problem.values.items()})[score]
             answers = of_problem.answers[start : start + 8]
-            order = by_score(range(8), scores, [answers.count(answer) for answer in answers], 0.1)
+            supports = [answers.count(answer) for answer in answers]
+            order = by_score(range(8), scores, supports, Selection().near)
             assert best == by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
             num += 1
     return num

@@ -131,6 +131,11 @@ class Selection:
         """Whether the score reads log-probabilities."""
         return any(score.needs_logprobs or _is_own(score) for score, _ in weighted_scores(self.score))
 
+    @property
+    def needs_texts(self) -> bool:
+        """Whether the score reads the texts of tokens."""
+        return any(score.needs_texts or _is_own(score) for score, _ in weighted_scores(self.score))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options in plain JSON types, functions by their names."""
         names = {score.name: weight for score, weight in weighted_scores(self.score)}

@@ -111,7 +111,7 @@ class Ranking:
             return None
         return (
             f"The scores follow the lengths of the responses (rank correlation {rho:+.2f}): they may say nothing else. "
-            "Use a score that is robust to length, such as `mean` or `late_rate`, or a vote."
+            "Compare with another score, or let them vote."
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -112,7 +112,9 @@ class PreparedCall:
         logprobs = [token.logprob for token in completion.logprobs] or None
         sample = Sample((), (), logprobs=logprobs, texts=completion.pieces)
         if self.scoring:
-            sample = sample_of(_trace(completion, reading.segments, self.scoring), logprobs, completion.pieces)
+            # Looking at candidates leaves no trace: a rule with a state learns from the message that is kept.
+            scoring = replace(self.scoring, baseline=self.scoring.baseline.apart())
+            sample = sample_of(_trace(completion, reading.segments, scoring), logprobs, completion.pieces)
         calls = [{"name": call.name, "args": call.arguments} for call in reading.calls if call.error is None]
         return Candidate(
             sample=sample,
@@ -187,9 +189,9 @@ class PreparedCall:
 
 def _logprob(tokenizer: PreTrainedTokenizerBase, token_id: int, value: float) -> dict[str, Any]:
     text = str(tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    # A token may be part of a character, and then has no text of its own. JSON has no infinity.
+    # A token may be part of a character, and then has no text of its own.
     whole = "\ufffd" not in text
-    return {"token": text, "bytes": list(text.encode()) if whole else None, "logprob": max(value, -9999.0)}
+    return {"token": text, "bytes": list(text.encode()) if whole else None, "logprob": value}
 
 
 def _trace(completion: Completion, segments: Sequence[Segment], recording: Recording) -> Any:

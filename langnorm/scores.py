@@ -47,6 +47,7 @@ class Score:
         needs_norms: Whether a response without a row cannot be scored.
         needs_thresholds: Whether it compares norms with thresholds.
         needs_logprobs: Whether it reads log-probabilities.
+        needs_texts: Whether it reads the texts of tokens.
         is_length_robust: Whether its expectation is the same for short and long responses of the same kind of tokens.
     """
 
@@ -56,6 +57,7 @@ class Score:
     needs_norms: bool = True
     needs_thresholds: bool = False
     needs_logprobs: bool = False
+    needs_texts: bool = False
     is_length_robust: bool = False
 
 
@@ -386,7 +388,7 @@ def lowest_window(sample: Sample, window: int = 64) -> float:
     return float(windows.mean(axis=1).min())
 
 
-@register("numeral_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)
+@register("numeral_logprob", needs_norms=False, needs_logprobs=True, needs_texts=True, is_length_robust=True)
 def numeral_logprob(sample: Sample) -> float:
     """Mean log-probability of the numerals, without norms.
 

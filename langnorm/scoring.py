@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langnorm.samples import Sample
@@ -48,15 +48,13 @@ class ScorePruner:
 
     def _sample(self, partial: Partial) -> Sample:
         """Return what scores see of a sample so far; all of it is one step."""
-        logprobs, texts = list(partial.logprobs) or None, self._texts(partial) if partial.logprobs else None
+        logprobs = list(partial.logprobs) or None
+        texts = self._texts(partial) if self.selection.needs_texts else None
         if self.baseline is None:
             return Sample((), (), logprobs=logprobs, texts=texts)
         from langnorm.norms.reading import read_norms
 
-        # A rule with a state takes each token once, when the sample is whole; looking at it early leaves no trace.
-        estimator = self.baseline.estimator
-        baseline = replace(self.baseline, estimator=estimator.copy()) if estimator else self.baseline
-        reading = read_norms(partial.norms, self.layers, baseline)
+        reading = read_norms(partial.norms, self.layers, self.baseline.apart())
         return Sample(
             norms=partial.norms,
             layers=self.layers,

@@ -97,7 +97,7 @@ class TokenLogprob:
     """How likely a generated token was, before temperature and all that chose among tokens.
 
     Attributes:
-        logprob: Its log-probability, in nats.
+        logprob: Its log-probability, in nats; finite.
         top: The most likely tokens and their log-probabilities, likeliest first.
     """
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LEAST = -9999.0
+"""Stands for minus infinity, which JSON does not have; OpenAI uses the same."""
+
+
 class LogprobRecorder(LogitsProcessor):
     """Reads the model's own scores, before anything is done to them.
 
@@ -53,10 +57,10 @@ class LogprobRecorder(LogitsProcessor):
         if row not in self._rows or not num_tokens:
             return []
         place, top = self._rows.index(row), self._tops[row] or 0
-        chosen = torch.stack([step[place] for step in self._chosen[:num_tokens]]).tolist()
+        chosen = torch.stack([step[place] for step in self._chosen[:num_tokens]]).clamp(min=LEAST).tolist()
         if not top:
             return [TokenLogprob(value) for value in chosen]
-        values = torch.stack([step[place, :top] for step, _ in self._likeliest[:num_tokens]]).tolist()
+        values = torch.stack([step[place, :top] for step, _ in self._likeliest[:num_tokens]]).clamp(min=LEAST).tolist()
         ids = torch.stack([step[place, :top] for _, step in self._likeliest[:num_tokens]]).tolist()
         return [
             TokenLogprob(value, tuple(zip(of_ids, of_values, strict=True)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,10 @@ class Baseline:
     rule: ThresholdRule = field(default_factory=IQRThreshold)
     estimator: ReferenceEstimator | None = None
     low_below: float = LOW_BELOW
+
+    def apart(self) -> Baseline:
+        """Return a baseline that reads the same, and whose rule learns nothing for the others from what it reads."""
+        return self if self.estimator is None else replace(self, estimator=self.estimator.copy())
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.low_below, int | float) and not isinstance(self.low_below, bool)
