@@ -67,17 +67,14 @@ def auroc_table(figures: dict[str, Any]) -> str:
 
 def pruning_table(figures: dict[str, Any]) -> str:
     """Return what early stopping saves and costs, as Markdown."""
-    lines = [
-        "| T | n | rule, score | share of the tokens | accuracy of the majority vote | without stopping |",
-        "|---" * 6 + "|",
-    ]
+    lines = ["| T | n | rule | share of the tokens | vote | accuracy | without stopping |", "|---" * 7 + "|"]
     for t, of_one in figures["temperatures"].items():
-        for name, by_size in of_one["pruning"].items():
+        for rule, by_size in of_one["pruning"].items():
             for size, found in by_size.items():
-                whole = of_one["accuracy"]["majority vote"][size][0]
-                lines.append(
-                    f"| {t} | {size} | {name} | {found['share']:.2f} | {found['accuracy'][0]:.3f} | {whole:.3f} |"
-                )
+                for vote, accuracy in found["accuracy"].items():
+                    whole = of_one["accuracy"][default_method(vote=vote)][size][0]
+                    share = f"{found['share']:.2f}"
+                    lines.append(f"| {t} | {size} | {rule} | {share} | {vote} | {accuracy[0]:.3f} | {whole:.3f} |")
     return "\n".join(lines)
 
 

@@ -15,8 +15,8 @@ import json
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from itertools import product
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,6 +29,7 @@ from langchain_core.messages import HumanMessage
 
 import langnorm.scores
 from langnorm.options import VOTES, Selection
+from langnorm.pruning import RULES
 from langnorm.ranking import Candidate, by_score, by_vote, rank_candidates
 from langnorm.scores import SCORES
 
@@ -159,9 +160,14 @@ def interval(values: np.ndarray) -> list[float]:
     values = values[~np.isnan(values)]
     if not len(values):
         return [float("nan")] * 3
-    rng = np.random.default_rng(0)  # the same resamples for all, so that differences are paired
-    means = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), NUM_RESAMPLES) @ values / len(values)
+    means = resamples(len(values)) @ values
     return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
+
+
+@cache
+def resamples(size: int) -> np.ndarray:
+    """Return the weights of each problem in each resample; the same ones for all, so that differences are paired."""
+    return np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), NUM_RESAMPLES) / size
 
 
 def auroc(scores: list[float | None], is_right: np.ndarray) -> float:
@@ -183,18 +189,19 @@ def aurocs(problems: list[Candidates]) -> dict[str, list[float]]:
     return {name: interval(np.array(values)) for name, values in found.items()}
 
 
-def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str, score: str) -> dict[str, Any]:
-    """Return tokens and accuracy of a selection that stops samples early, by the library's own decisions."""
+def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) -> dict[str, Any]:
+    """Return tokens and accuracies of selections that stop samples early, by the library's own decisions."""
     from langnorm.engines.base import Partial
     from langnorm.scoring import ScorePruner
 
     reader = _reader(_cache["usual"])
     call = reader.chat._prepare([HumanMessage("?")], None, {})
     assert call.recording
-    selection = Selection(n=size, score=score, prune=prune, vote="majority")
+    selection = Selection(n=size, prune=prune)
     pruner = ScorePruner(selection, call.recording.layers, call.recording.baseline, reader.engine.tokenizer)
     layers = list(call.recording.layers)
-    tokens, rights, full = [], [], []
+    tokens, full = [], []
+    rights: dict[str, list[float]] = {"none": [], "majority": []}
     for of_problem, all_drawn in zip(problems, drawn, strict=True):
         group = all_drawn[:size]
         lengths = [len(sampled.ids) for sampled in group]
@@ -226,10 +233,13 @@ def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str, 
             )
             for i in range(size)
         ]
-        rights.append(float(of_problem.is_right[rank_candidates(selection, candidates).best]))
+        for vote, of_vote in rights.items():
+            best = rank_candidates(replace(selection, vote=vote), candidates).best  # type: ignore[arg-type]
+            of_vote.append(float(of_problem.is_right[best]))
         tokens.append(sum(candidate.tokens for candidate in candidates))
         full.append(sum(lengths))
-    return {"accuracy": interval(np.array(rights)), "tokens": fmean(tokens), "share": sum(tokens) / sum(full)}
+    accuracy = {vote: interval(np.array(of_vote)) for vote, of_vote in rights.items()}
+    return {"accuracy": accuracy, "tokens": fmean(tokens), "share": sum(tokens) / sum(full)}
 
 
 def checked(problems: list[Candidates], score: str, vote: str) -> int:
@@ -279,10 +289,7 @@ def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]
                 for method in by_size[1]
             },
             "auroc": aurocs(problems),
-            "pruning": {
-                f"{rule}, {score}": {str(size): pruned(problems, drawn, size, rule, score) for size in (8, 16)}
-                for rule, score in product(("halving", "threshold"), dict.fromkeys((default.score, "late_rate")))
-            },
+            "pruning": {rule: {str(size): pruned(problems, drawn, size, rule) for size in (8, 16)} for rule in RULES},
             "checked": checked(problems, default.score, default.vote),
         }
     return figures

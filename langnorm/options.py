@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 from langnorm.answers import check_answer_form, name_of
 from langnorm.checks import check_choice, check_integer, check_number, refuse
 from langnorm.errors import OptionError, closest
-from langnorm.pruning import Pruning
+from langnorm.pruning import RULES, Pruning
 from langnorm.scores import DEFAULT_SCORE, SCORES, Score, weighted_scores
 
 Vote = Literal["none", "majority", "weighted", "filtered"]
@@ -110,6 +110,9 @@ class Selection:
         check_answer_form(self.answer)
         check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
         check_number("near", self.near, low=0, allowed="0 (off) or above")
+        if not (self.prune is None or isinstance(self.prune, str | Mapping | Pruning)):
+            words = " or ".join(f'"{rule}"' for rule in RULES)
+            refuse("prune", self.prune, f"{words}, a Pruning, a dict of its fields, or None")
         rule = {"rule": self.prune} if isinstance(self.prune, str) else self.prune
         object.__setattr__(self, "prune", option_of(Pruning, "prune", rule))
         if self.prune and self.score is None:

@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from langnorm.errors import OptionError, closest
 from langnorm.samples import FloatArray, Sample, is_finite
 
-DEFAULT_SCORE = "late_rate"
+DEFAULT_SCORE = "numeral_logprob"
+"""Best on the development split of `benchmarks/selection.py`."""
 
 LENGTH_WARNING = 0.8
 """Above this |rho| of `length_correlation`, a score ranks by length more than by anything else."""

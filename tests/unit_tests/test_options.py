@@ -62,7 +62,7 @@ def test_the_defaults_of_a_selection() -> None:
     """They are those of the documentation: eight responses, the best by the default score, nothing stopped early."""
     assert Selection().to_dict() == {
         "n": 8,
-        "score": "late_rate",
+        "score": "numeral_logprob",
         "vote": "none",
         "answer": "auto",
         "keep": 0.5,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
@@ -311,6 +312,23 @@ def test_messages_of_other_models_can_be_ranked_by_votes() -> None:
     assert [message.content for message in ranked[:2]] == ["It is 12.", "It is 12."]
     assert ranking(ranked[0])["agreement"] == 0.5
     assert messages[1].response_metadata == {}
+
+
+def test_words_of_other_models_for_the_end_are_known() -> None:
+    """An answer that Anthropic, Ollama or Gemini call cut off has no vote; one of which nothing is said has."""
+    ends = [{"stop_reason": "max_tokens"}, {"done_reason": "length"}, {"finish_reason": "MAX_TOKENS"}, {}]
+    messages = [AIMessage("It is 7.", response_metadata=end) for end in ends]
+    ranked = rank(messages, score=None, vote="majority")
+
+    assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 3
+    assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [0, 0, 0, 1]
+
+
+def test_an_agent_selects_at_every_turn(chat) -> None:
+    """A selecting chat model takes its place in an agent."""
+    agent = create_agent(chat.with_selection(n=2), tools=[])
+    state = agent.invoke({"messages": [("human", QUESTION)]})
+    assert ranking(state["messages"][-1])["n"] == 2
 
 
 def test_ranking_by_norms_needs_norms(chat) -> None:
