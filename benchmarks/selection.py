@@ -27,6 +27,7 @@ import numpy as np
 from _candidates import Candidates
 from langchain_core.messages import HumanMessage
 
+import langnorm.formulas
 import langnorm.scores
 from langnorm.options import VOTES, Selection
 from langnorm.pruning import RULES
@@ -67,7 +68,7 @@ def candidates_of(number: int, split: str, usual: tuple[np.ndarray, np.ndarray])
     import torch
 
     torch.set_num_threads(1)
-    sources = (Path(langnorm.scores.__file__), Path(_candidates.__file__))
+    sources = [Path(module.__file__) for module in (langnorm.scores, langnorm.formulas, _candidates)]  # type: ignore[arg-type]
     version = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=6).hexdigest()
     file = FOLDER / f"{split}-{number:04}.npz"
     kept = file.with_suffix(f".{version}.pickle")

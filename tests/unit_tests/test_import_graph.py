@@ -26,6 +26,7 @@ PURE = (
     "notes",
     "calibration",
     "scores",
+    "formulas",
     "samples",
     "answers",
     "ranking",

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from langnorm.errors import OptionError
+from langnorm.formulas import lowest_window
 from langnorm.samples import Sample
-from langnorm.scores import SCORES, get_score, lowest_window, per_layer, register, score_samples
+from langnorm.scores import SCORES, get_score, per_layer, register, score_samples
 from tests.samples import sample
 
 
