@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
+from langnorm.formulas import lowest_window
 from langnorm.samples import Sample
 from langnorm.scores import (
     DEFAULT_SCORE,
     SCORES,
     get_score,
-    lowest_window,
     per_layer,
     score_samples,
 )
