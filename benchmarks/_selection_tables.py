@@ -48,6 +48,18 @@ def accuracy_table(of_temperature: dict[str, Any]) -> str:
     rows = METHODS | {f"**the default**: `{DEFAULT.score}`, vote `{DEFAULT.vote}`": default_method()}
     for words, method in rows.items():
         lines.append(f"| {words} | {' | '.join(f'{accuracy[method][size][0]:.3f}' for size in sizes)} |")
+    tokens = (f"{of_temperature['tokens'] * int(size):.0f}" for size in sizes)
+    return "\n".join([*lines, f"| tokens per question | {' | '.join(tokens)} |"])
+
+
+def difference_table(figures: dict[str, Any], size: str) -> str:
+    """Return by how much each method is better than majority vote with as many samples, as Markdown."""
+    by_temperature = figures["temperatures"]
+    lines = [f"| over majority vote, n = {size} | {' | '.join(f'T = {t}' for t in by_temperature)} |"]
+    lines.append("|---" * (len(by_temperature) + 1) + "|")
+    for words, method in {"the default": default_method(), **METHODS}.items():
+        cells = [difference(of_one, method, size) for of_one in by_temperature.values()]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -128,7 +140,8 @@ def report(figures: dict[str, Any], *, write: bool) -> None:
             f"Temperature {t}: {of_one['tokens']:.0f} tokens and {of_one['distinct']:.1f} distinct answers of 32 on "
             f"average.\n\n{accuracy_table(of_one)}"
         )
-    whole = "\n\n".join([*tables, auroc_table(figures), pruning_table(figures)])
+    differences = [difference_table(figures, size) for size in ("4", "16")]
+    whole = "\n\n".join([*tables, *differences, auroc_table(figures), pruning_table(figures)])
     print(f"{figures['num_problems']} problems of the {figures['split']} split\n\n{whole}\n\n{verdict(figures)}\n")
     print("Best of the library, over all n from 4 on:")
     for mean, method in figures["chosen"]:
