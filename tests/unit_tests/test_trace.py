@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, messag
 
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.norms.reading import Reading
-from langnorm.scores import sample_of
+from langnorm.samples import sample_of
 from langnorm.steps import StepSpan
 from langnorm.trace import KEY, NormTrace, build_trace
 
