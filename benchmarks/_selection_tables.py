@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from langnorm.options import Selection
+from langnorm.scores import SCORES
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = Selection()
@@ -106,13 +107,17 @@ def verdict(figures: dict[str, Any]) -> str:
         "`late_rate`": METHODS["`late_rate`"],
         "the paper's D": METHODS["paper's D, `late`"],
     }
+    of_norms = [name for name, score in SCORES.items() if score.needs_norms and not score.needs_logprobs]
     areas = ("late_rate", "mean", "mean_logprob", "quiet_logprob", "quiet_logprob, all layers", "numeral_logprob")
     for t, of_one in figures["temperatures"].items():
         over = "; ".join(f"{name} {difference(of_one, method, '16')}" for name, method in compared.items())
         area = ", ".join(f"`{name}` {of_one['auroc'][name][0]:.2f}" for name in areas)
+        num_better = sum(of_one["over_majority"][f"{name} | none, near 0"]["16"][1] > 0 for name in of_norms)
+        num_telling = sum(of_one["auroc"][name][1] > 0.6 for name in of_norms)
         words.append(
-            f"At temperature {t} and n = 16, over majority vote: {over}. AUROC of right against wrong answers to the "
-            f"same problem: {area}."
+            f"At temperature {t} and n = 16, over majority vote: {over}. Of the {len(of_norms)} scores of norms alone, "
+            f"{num_better} are better than majority vote, and {num_telling} have an AUROC above 0.6. AUROC of right "
+            f"against wrong answers to the same problem: {area}."
         )
     return "\n\n".join(words)
 

@@ -290,7 +290,10 @@ def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]
                 for method in by_size[1]
             },
             "auroc": aurocs(problems),
-            "pruning": {rule: {str(size): pruned(problems, drawn, size, rule) for size in (8, 16)} for rule in RULES},
+            "pruning": {
+                rule: {str(size): pruned(problems, drawn, size, rule) for size in (8, 16)}
+                for rule in (RULES if split == "test" else ())
+            },
             "checked": checked(problems, default.score, default.vote),
         }
     return figures
@@ -310,6 +313,15 @@ def chosen(figures: dict[str, Any]) -> list[tuple[float, str]]:
     return sorted(((mean, method) for method, mean in means.items()), reverse=True)
 
 
+def rounded(value: Any) -> Any:
+    """Return figures with five decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def main() -> None:
     """Measure, print and write."""
     from _selection_tables import report
@@ -323,7 +335,7 @@ def main() -> None:
     figures = measure(arguments.split, arguments.num_problems or NUM_PROBLEMS[arguments.split], arguments.processes)
     figures["chosen"] = chosen(figures)[:10]
     results = ROOT / "benchmarks" / "results"
-    (results / f"selection-{arguments.split}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (results / f"selection-{arguments.split}.json").write_text(json.dumps(rounded(figures)) + "\n")
     report(figures, write=arguments.write)
 
 
