@@ -208,20 +208,19 @@ def make(folder: Path, split: Split, num_problems: int, part: tuple[int, int] = 
 
 
 def check(decoder: Decoder, num_problems: int = 4) -> float:
-    """Return the largest relative difference of norms and log-probabilities from the engine's, on greedy answers.
+    """Return the largest difference from the engine on greedy answers, of norms (relative) and of probabilities.
 
     Raises:
         AssertionError: A token differs.
     """
     from langnorm import ChatLangNorm, NormTrace
+    from langnorm.abacus.tokenizer import render
 
     chat = ChatLangNorm(temperature=0, norms="tokens", layers="all", logprobs=True, max_tokens=MAX_TOKENS)
     largest = 0.0
     for problem in problems("dev", num_problems):
         message = chat.invoke(list(problem.prompt))
         trace = NormTrace.from_message(message)
-        from langnorm.abacus.tokenizer import render
-
         sampled = decoder.sample(render(chat.loaded_engine().tokenizer, problem)[0], [0.0, 0.0], seed=0)[1]
         expected = [entry["logprob"] for entry in message.response_metadata["logprobs"]["content"]]
         assert len(sampled.ids) == len(expected), "The plain decoder and the engine give different answers."
