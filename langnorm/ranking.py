@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,15 @@ class Candidate:
         tokens: Number of generated tokens.
         finish_reason: `"stop"`, `"tool_calls"`, `"length"`, `"pruned"` for one that was stopped early, or what another
             model says, such as `"end_turn"` and `"MAX_TOKENS"`.
+        key: Equal for responses that are the same, token by token. They share the scores of the first of them: in
+            another place of a batch numbers are rounded otherwise, and that must not order them. None is equal to none.
     """
 
     sample: Sample
     answer: str | None
     tokens: int
     finish_reason: str
+    key: Hashable = None
 
     @property
     def tier(self) -> int:
@@ -157,7 +160,11 @@ def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ra
         OptionError: A candidate lacks what the score reads.
     """
     whole = [i for i, candidate in enumerate(candidates) if candidate.tier < 2]
-    of_whole = score_all(selection.score, [candidates[i].sample for i in whole])
+    first: dict[Hashable, Sample] = {}
+    for i, candidate in enumerate(candidates):
+        first.setdefault(candidate.key or i, candidate.sample)
+    samples = [first[candidates[i].key or i] for i in whole]
+    of_whole = score_all(selection.score, samples)
 
     def spread(values: Sequence[float | None]) -> list[float | None]:
         by_number = dict(zip(whole, values, strict=True))

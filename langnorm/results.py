@@ -121,6 +121,7 @@ class PreparedCall:
             answer=read_answer(self.selection.answer, reading.text("answer"), calls),
             tokens=len(completion.token_ids),
             finish_reason=completion.finish_reason,
+            key=tuple(completion.token_ids),
         )
 
     def message(self, completion: Completion, choice: Choice | None = None) -> AIMessage:

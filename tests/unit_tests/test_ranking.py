@@ -329,3 +329,16 @@ def test_what_a_score_lacks_is_said() -> None:
     with pytest.raises(OptionError, match="compares norms with thresholds"):
         ranked([candidate(1, "a")], score="rate")
     assert ranked([candidate(1, "a", "pruned")], score="rate").scores == (None,)
+
+
+def test_responses_that_are_the_same_have_the_same_score() -> None:
+    """What rounding makes of a duplicate elsewhere in a batch orders nothing: the first one comes first."""
+    values = (-0.5, -0.3, -0.2999999, -0.7)
+    keys = ("a", "b", "b", None)
+    candidates = [
+        Candidate(Sample((), (), logprobs=[value]), "7", 1, "stop", key)
+        for value, key in zip(values, keys, strict=True)
+    ]
+    ranking = rank_candidates(Selection(n=4, score="mean_logprob"), candidates)
+    assert ranking.scores == (-0.5, -0.3, -0.3, -0.7)
+    assert ranking.order == (1, 2, 0, 3)
