@@ -17,7 +17,7 @@ from langnorm.answers import last_number
 from langnorm.engines.base import Completion, TokenLogprob
 from langnorm.samples import Sample, sample_of
 from langnorm.scores import SCORES, per_layer
-from langnorm.text import Detokenizer
+from langnorm.text import pieces_of
 
 NUM_FOR_TOKENS = 50  # problems of the development split from which the usual norm of each token is taken
 
@@ -60,21 +60,18 @@ class Reader:
         samples, texts, traces = [], [], []
         for sampled in drawn:
             ids = sampled.ids.tolist()
-            text = Detokenizer(self.engine.tokenizer)
-            for token_id in ids:
-                text.add(token_id)
-            text.finish()
+            pieces = pieces_of(self.engine.tokenizer, ids)
             logprobs = sampled.logprobs.tolist()
             completion = Completion(
                 token_ids=ids,
-                pieces=text.pieces,
+                pieces=pieces,
                 finish_reason="stop" if len(ids) < _samples.MAX_TOKENS else "length",
                 norms=sampled.norms[:, list(call.recording.layers)].tolist(),
                 logprobs=[TokenLogprob(value) for value in logprobs],
             )
             message = call.message(completion)
             trace = NormTrace.from_message(message)
-            samples.append(sample_of(trace, logprobs, text.pieces))
+            samples.append(sample_of(trace, logprobs, pieces))
             texts.append(message.text if completion.finish_reason == "stop" else "")
             traces.append(trace)
         return samples, texts, traces

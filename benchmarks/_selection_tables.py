@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from _documents import put
+
 from langnorm.options import Selection
 from langnorm.scores import SCORES
 
@@ -120,21 +122,6 @@ def verdict(figures: dict[str, Any]) -> str:
             f"against wrong answers to the same problem: {area}."
         )
     return "\n\n".join(words)
-
-
-def put(file: Path, mark: str, text: str) -> None:
-    """Put a text between the marks of a file.
-
-    Raises:
-        ValueError: The file has no such marks.
-    """
-    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-    whole = file.read_text()
-    if begin not in whole or end not in whole:
-        msg = f"{file} has no `{begin}` and `{end}`."
-        raise ValueError(msg)
-    head, _, rest = whole.partition(begin)
-    file.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def report(figures: dict[str, Any], *, write: bool) -> None:

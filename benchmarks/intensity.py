@@ -13,13 +13,13 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from _documents import put
 
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.abacus.data import arithmetic, corpus
 from langnorm.norms.layers import select_layers
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- intensity: begin -->", "<!-- intensity: end -->"
 COLUMNS = ("layer", "reasoning", "answer after it", "direct answer", "reasoning - direct", "AUC")
 
 
@@ -91,9 +91,7 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     (results / "intensity.json").write_text(json.dumps(figures, indent=2) + "\n")
     if arguments.write:
-        readme = ROOT / "README.md"
-        head, _, rest = readme.read_text().partition(BEGIN)
-        readme.write_text(f"{head}{BEGIN}\n{table(figures)}\n{END}{rest.partition(END)[2]}")
+        put(ROOT / "README.md", "intensity", table(figures))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,10 @@ def _problems(split: str) -> list[Any]:
 
 
 def _reader(usual: tuple[np.ndarray, np.ndarray]) -> _candidates.Reader:
-    return _cache.setdefault("reader", _candidates.Reader(usual))  # type: ignore[no-any-return]
+    if "reader" not in _cache:
+        _cache["reader"] = _candidates.Reader(usual)
+    reader: _candidates.Reader = _cache["reader"]
+    return reader
 
 
 def combined(values: np.ndarray) -> list[float | None]:
@@ -120,7 +123,7 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
     for start in range(0, len(of_problem.tokens), size):
         part = slice(start, start + size)
         is_right, answers = of_problem.is_right[part].astype(float), of_problem.answers[part]
-        supports = [answers.count(answer) if answer is not None else 0 for answer in answers]
+        supports = supports_of(answers)
         yield "random pick", is_right.mean()
         distinct = dict(zip(answers, is_right, strict=True))
         yield "random distinct pick", fmean(distinct.values())
@@ -137,6 +140,11 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
             for vote in VOTES[1:]:
                 best = by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
                 yield f"{name} | {vote}", is_right[best]
+
+
+def supports_of(answers: list[str | None]) -> list[int]:
+    """Return how many candidates have the answer of each; 0 for those without one."""
+    return [answers.count(answer) if answer is not None else 0 for answer in answers]
 
 
 def first_of(scores: list[float | None], supports: list[int], near: float) -> int:
@@ -253,8 +261,7 @@ def checked(problems: list[Candidates], score: str, vote: str) -> int:
             best = rank_candidates(Selection(n=8, score=score, vote=vote), group).best  # type: ignore[arg-type]
             scores = scores_of({name: values[start : start + 8] for name, values in of_problem.values.items()})[score]
             answers = of_problem.answers[start : start + 8]
-            supports = [answers.count(answer) for answer in answers]
-            order = by_score(range(8), scores, supports, Selection().near)
+            order = by_score(range(8), scores, supports_of(answers), Selection().near)
             assert best == by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
             num += 1
     return num

@@ -11,8 +11,8 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Literal, Self
 
@@ -36,7 +36,7 @@ from langnorm.messages import render_prompt
 from langnorm.norms.baseline import AUTO, LOW_BELOW
 from langnorm.options import Selection, option_of
 from langnorm.readers import reader_factory
-from langnorm.results import Chunks, PreparedCall, chunks_of_chosen
+from langnorm.results import PreparedCall, astream_chunks, stream_chunks
 from langnorm.settings import (
     CALL_NAMES,
     call_settings,
@@ -342,7 +342,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call = self._prepare(messages, stop, kwargs | {"n": 1})
-        for chunk in _chunks(call):
+        for chunk in stream_chunks(call):
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -355,7 +355,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = await asyncio.to_thread(self._prepare, messages, stop, kwargs | {"n": 1})
-        async with aclosing(_achunks(call)) as chunks:
+        async with aclosing(astream_chunks(call)) as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -462,30 +462,6 @@ class ChatLangNorm(BaseChatModel):
         if num_inputs < 2:
             return nullcontext()
         return _together(self.loaded_engine(given.get("model")), num_inputs)
-
-
-def _chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
-    """Yield what a call streams; closing the iterator stops the generation."""
-    if call.selection:
-        yield from chunks_of_chosen(call, call.engine.generate([call.request])[0])
-        return
-    chunks = Chunks(call)
-    with closing(call.engine.stream(call.request)) as deltas:
-        for delta in deltas:
-            yield from chunks.of(delta)
-
-
-async def _achunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
-    """Yield what `_chunks` yields."""
-    if call.selection:
-        for chunk in chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
-            yield chunk
-        return
-    chunks = Chunks(call)
-    async with aclosing(call.engine.astream(call.request)) as deltas:
-        async for delta in deltas:
-            for chunk in chunks.of(delta):
-                yield chunk
 
 
 @contextmanager

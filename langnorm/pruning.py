@@ -51,14 +51,14 @@ class Pruning:
                 first. One that cannot be scored is left alone and not counted.
             running: Which of them are unfinished.
         """
-        known = [i for i, score in enumerate(scores) if score is not None]
-        ranked = sorted(known, key=lambda i: (-float(scores[i] or 0.0), i))
+        known = {i: score for i, score in enumerate(scores) if score is not None}
+        ranked = sorted(known, key=lambda i: (-known[i], i))
         if self.rule == "halving":
             doomed = ranked[max(self.least, (len(ranked) + 1) // 2) :]
         else:
-            finished = [float(scores[i] or 0.0) for i in known if not running[i]]
+            finished = [score for i, score in known.items() if not running[i]]
             if len(finished) < self.first:
                 return []
             threshold = float(np.quantile(finished, self.quantile))
-            doomed = [i for i in ranked[self.least :] if float(scores[i] or 0.0) < threshold]
+            doomed = [i for i in ranked[self.least :] if known[i] < threshold]
         return sorted(i for i in doomed if running[i])

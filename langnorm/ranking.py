@@ -161,9 +161,7 @@ def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ra
     """
     whole = [i for i, candidate in enumerate(candidates) if candidate.tier < 2]
     first: dict[Hashable, Sample] = {}
-    for i, candidate in enumerate(candidates):
-        first.setdefault(candidate.key or i, candidate.sample)
-    samples = [first[candidates[i].key or i] for i in whole]
+    samples = [first.setdefault(candidates[i].key or i, candidates[i].sample) for i in whole]
     of_whole = score_all(selection.score, samples)
 
     def spread(values: Sequence[float | None]) -> list[float | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -242,7 +243,31 @@ class Chunks:
             yield ChatGenerationChunk(message=message, generation_info=info)
 
 
-def chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
+def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
+    """Yield what a call streams; closing the iterator stops the generation."""
+    if call.selection:
+        yield from _chunks_of_chosen(call, call.engine.generate([call.request])[0])
+        return
+    chunks = Chunks(call)
+    with closing(call.engine.stream(call.request)) as deltas:
+        for delta in deltas:
+            yield from chunks.of(delta)
+
+
+async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
+    """Yield what `stream_chunks` yields."""
+    if call.selection:
+        for chunk in _chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
+            yield chunk
+        return
+    chunks = Chunks(call)
+    async with aclosing(call.engine.astream(call.request)) as deltas:
+        async for delta in deltas:
+            for chunk in chunks.of(delta):
+                yield chunk
+
+
+def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
     """Yield the selected message as a stream: it can begin only when all candidates have ended."""
     completion, choice = call.chosen(response)
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from langnorm.samples import Sample
 from langnorm.scores import score_all
-from langnorm.text import Detokenizer
+from langnorm.text import pieces_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ class ScorePruner:
     def _sample(self, partial: Partial) -> Sample:
         """Return what scores see of a sample so far; all of it is one step."""
         logprobs = list(partial.logprobs) or None
-        texts = self._texts(partial) if self.selection.needs_texts else None
+        texts = pieces_of(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
         if self.baseline is None:
             return Sample((), (), logprobs=logprobs, texts=texts)
         from langnorm.norms.reading import read_norms
@@ -63,10 +63,3 @@ class ScorePruner:
             logprobs=logprobs,
             texts=texts,
         )
-
-    def _texts(self, partial: Partial) -> list[str]:
-        text = Detokenizer(self.tokenizer)
-        for token_id in partial.token_ids:
-            text.add(token_id)
-        text.finish()
-        return text.pieces

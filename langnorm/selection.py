@@ -19,6 +19,8 @@ from langnorm.ranking import Candidate, rank_candidates
 from langnorm.samples import Sample, sample_of
 from langnorm.trace import KEY, NormTrace
 
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
+
 
 class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
     """Samples n answers in one call of the engine and returns the best one.
@@ -66,7 +68,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
 
     def bind_tools(self, tools: Sequence[Any], **options: Any) -> NormSelector:
         """Return a selector among answers that may call tools; see `ChatLangNorm.bind_tools`."""
-        return self._over(with_tools(self.bound, tools, options))
+        return NormSelector(with_tools(self.bound, tools, options), selection=self.selection, config=self.config)
 
     def with_structured_output(self, schema: Any = None, **options: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`."""
@@ -78,9 +80,6 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
     def rank(self, messages: Sequence[AIMessage]) -> list[AIMessage]:
         """Return messages that were made elsewhere, best first; see `rank`."""
         return rank(messages, self.selection)
-
-    def _over(self, bound: Runnable[Any, Any]) -> NormSelector:
-        return NormSelector(bound, selection=self.selection, config=self.config)
 
 
 def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **options: Any) -> list[AIMessage]:
@@ -105,9 +104,6 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     metadata = ordered[0].response_metadata
     of_ours = metadata.get(KEY, {}) | {"selection": ranking.to_dict() | {"n": len(messages)}}
     return [ordered[0].model_copy(update={"response_metadata": metadata | {KEY: of_ours}}), *ordered[1:]]
-
-
-_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
 
 
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:

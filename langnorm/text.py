@@ -110,6 +110,15 @@ class Detokenizer:
                 break
 
 
+def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Return the text that becomes decodable with each of some tokens, as long as they are."""
+    text = Detokenizer(tokenizer)
+    for token_id in ids:
+        text.add(token_id)
+    text.finish()
+    return text.pieces
+
+
 def overlap(text: str, mark: str) -> int:
     """Return the length of the longest proper beginning of `mark` that `text` ends with."""
     return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)

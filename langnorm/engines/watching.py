@@ -9,7 +9,7 @@ import torch
 from transformers import StoppingCriteria
 
 from langnorm.engines.base import Completion, Delta, FinishReason, Partial
-from langnorm.text import Detokenizer
+from langnorm.text import Detokenizer, pieces_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,10 +126,10 @@ class RowWatcher(StoppingCriteria):
         self._has_ended = has_ended if self._has_ended is None else self._has_ended | has_ended
         self._intervener.next_step(self._has_ended)
 
-    def _completion(self, number: int, ids: list[int], text: Detokenizer, reason: FinishReason) -> Completion:
+    def _completion(self, number: int, ids: list[int], pieces: list[str], reason: FinishReason) -> Completion:
         done = self._intervener.report(number, len(ids) - 1) if self._intervener else {}
         logprobs = self._logprobs.of(number, len(ids)) if self._logprobs else []
-        return Completion(ids, text.pieces, reason, self._norms_of(number, len(ids)), done, logprobs)
+        return Completion(ids, pieces, reason, self._norms_of(number, len(ids)), done, logprobs)
 
     def _follow(self, number: int, token_id: int) -> None:
         text, ids = self._followed[number], self._ids[number]
@@ -144,7 +144,7 @@ class RowWatcher(StoppingCriteria):
         if reason:
             self._is_done[number] = True
             text.finish()
-            completion = self._completion(number, ids, text, reason)
+            completion = self._completion(number, ids, text.pieces, reason)
             self._completions[number] = completion
             del self._followed[number]
             if row.sink:
@@ -160,11 +160,7 @@ class RowWatcher(StoppingCriteria):
         end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
         if end is not None:
             ids = ids[: end + 1]
-        text = Detokenizer(self._tokenizer)
-        for token_id in ids:
-            text.add(token_id)
-        text.finish()
         reason: FinishReason = "stop"
         if end is None:
             reason = "pruned" if number in self._pruned else "length"
-        return self._completion(number, ids, text, reason)
+        return self._completion(number, ids, pieces_of(self._tokenizer, ids), reason)
