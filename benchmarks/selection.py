@@ -341,8 +341,9 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = measure(arguments.split, arguments.num_problems or NUM_PROBLEMS[arguments.split], arguments.processes)
     figures["chosen"] = chosen(figures)[:10]
+    figures = rounded(figures)  # so that the documents say what the file says
     results = ROOT / "benchmarks" / "results"
-    (results / f"selection-{arguments.split}.json").write_text(json.dumps(rounded(figures)) + "\n")
+    (results / f"selection-{arguments.split}.json").write_text(json.dumps(figures) + "\n")
     report(figures, write=arguments.write)
 
 
