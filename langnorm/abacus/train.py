@@ -3,7 +3,8 @@
 The run is decided by its arguments alone: the batches of steps 12 k to 12 k + 11 of process r are drawn from a
 generator seeded by both, so a run that was stopped goes on from its checkpoint as if nothing had happened.
 
-Data-parallel over single-threaded processes, which beats threads on a shared machine; float32 throughout.
+Data-parallel over single-threaded processes, which beats threads on a shared machine. Weights, their sums and the
+optimizers' memory are float32; a phase may compute its products in bfloat16, where the processor is fast at that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,93 +25,17 @@ from torch.multiprocessing.spawn import spawn
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
+from langnorm.abacus.fast_forward import prepare, products_in
+from langnorm.abacus.lessons import Row, row_of
 from langnorm.abacus.muon import Muon
-from langnorm.abacus.tokenizer import VOCABULARY_SIZE, render
+from langnorm.abacus.schedule import Run
+from langnorm.abacus.tokenizer import VOCABULARY_SIZE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-    from langnorm.abacus.data.base import Example
-
-_PROMPT_WEIGHT = 0.1  # of a prompt token's loss; the assistant's tokens weigh 1
 _STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
-_WARM_UP_STEPS = 40
 _CHECKPOINT_STEPS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One rise and fall of the learning rates.
-
-    Attributes:
-        num_tokens: Tokens to train on, padding included, over all processes.
-        mix: What is drawn.
-        lr_scale: Factor on both learning rates at their highest.
-        decay: Share of the phase at its end over which the learning rates fall linearly to zero.
-    """
-
-    num_tokens: int
-    mix: corpus.Mix
-    lr_scale: float
-    decay: float
-
-
-# The second phase lifts the rates once more and lets them fall for the whole of it.
-PHASES = (Phase(22_000_000, "broad", 1.0, 0.45), Phase(22_500_000, "practice", 0.8, 1.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What decides the weights.
-
-    Attributes:
-        phases: One after the other.
-        scale: Factor on the tokens of every phase, for a trial.
-        tokens_per_step: Tokens of one optimizer step, over all processes.
-        num_processes: Single-threaded processes that share each step.
-        matrix_lr: Muon's learning rate, for the matrices.
-        vector_lr: AdamW's learning rate, for the embedding and the norms.
-        hidden_size: Width of the residual stream.
-        intermediate_size: Width of the MLP.
-        num_layers: Number of decoder layers.
-        seed: Of the weights and of the data.
-    """
-
-    phases: tuple[Phase, ...] = PHASES
-    scale: float = 1.0
-    tokens_per_step: int = 6_144
-    num_processes: int = 2
-    matrix_lr: float = 0.02
-    vector_lr: float = 3e-3
-    hidden_size: int = 128
-    intermediate_size: int = 320
-    num_layers: int = 12
-    seed: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        """Number of optimizer steps."""
-        return sum(self._phase_steps(phase) for phase in self.phases)
-
-    def phase_at(self, step: int) -> tuple[Phase, int]:
-        """Return the phase that `step` belongs to and its first step."""
-        first = 0
-        for phase in self.phases[:-1]:
-            if step < first + self._phase_steps(phase):
-                return phase, first
-            first += self._phase_steps(phase)
-        return self.phases[-1], first
-
-    def lr_scale(self, step: int) -> float:
-        """Return the factor on both learning rates at `step`: a short rise, a plateau, a fall to zero."""
-        phase, first = self.phase_at(step)
-        num_steps = self._phase_steps(phase)
-        rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS)
-        fall = min(1.0, (first + num_steps - step) / max(1, round(phase.decay * num_steps)))
-        return phase.lr_scale * min(rise, fall)
-
-    def _phase_steps(self, phase: Phase) -> int:
-        return round(self.scale * phase.num_tokens) // self.tokens_per_step
 
 
 def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
@@ -136,27 +61,6 @@ def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalL
     return Qwen3ForCausalLM(config)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One conversation: its token ids and the weight of each one's loss."""
-
-    ids: list[int]
-    weights: list[float]
-
-
-def row_of(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
-    """Return the rendered example; everything that the assistant says weighs 1, in earlier turns too."""
-    prompt, completion = render(tokenizer, example)
-    weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
-    header = tokenizer("<|im_start|>assistant\n")["input_ids"]
-    end = tokenizer.eos_token_id
-    starts = [i + len(header) for i in range(len(prompt)) if prompt[i : i + len(header)] == header]
-    for start in starts[:-1]:  # the last one is the completion's own
-        stop = prompt.index(end, start) + 1
-        weights[start:stop] = [1.0] * (stop - start)
-    return Row(prompt + completion, weights)
-
-
 def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0) -> Iterator[list[Row]]:
     """Yield one process' batches from step `first` to the last.
 
@@ -173,11 +77,11 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     """Return the batches of the steps from `number` times `_STEPS_PER_POOL` on."""
     rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
-    mix = run.phase_at(number * _STEPS_PER_POOL)[0].mix
+    phase = run.phase_at(number * _STEPS_PER_POOL)[0]
     rows: list[Row] = []
     num_tokens = 0
     while num_tokens < budget * _STEPS_PER_POOL:
-        rows.append(row_of(tokenizer, corpus.draw(rng, "train", mix)))
+        rows.append(row_of(tokenizer, corpus.draw(rng, "train", phase.mix), phase.lesson))
         num_tokens += len(rows[-1].ids)
     rows.sort(key=lambda row: len(row.ids))
     pool: list[list[Row]] = []
@@ -188,8 +92,11 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
             batch = []
         batch.append(row)
     pool.append(batch)
-    rng.shuffle(pool)
-    return pool[:_STEPS_PER_POOL]
+    while len(pool) > _STEPS_PER_POOL:
+        del pool[rng.randrange(len(pool))]
+    # The same order in all processes: those of a step wait for the slowest, and equal lengths take equal time.
+    random.Random(f"{run.seed}/{number}").shuffle(pool)
+    return pool
 
 
 def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, float]:
@@ -204,9 +111,9 @@ def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
         weights[number, : len(row.ids)] = torch.tensor(row.weights)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
-    is_answer = weights == 1.0
+    is_answer = weights >= 1.0
     return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
 
 
@@ -236,7 +143,7 @@ class _Checkpoint:
         return int(state["step"])
 
 
-def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
+def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path | None = None) -> None:
     from tqdm import tqdm
     from transformers import AutoTokenizer
 
@@ -251,18 +158,26 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
         Muon(matrices, lr=run.matrix_lr),
         torch.optim.AdamW(vectors, lr=run.vector_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
+    prepare(model, compiles=run.compiles)
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
+    if first == 0 and weights:
+        first = run.last_phase_start
+        model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
     average = None
     for step, batch in enumerate(batches(run, tokenizer, rank, first), first):
-        loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
+        phase, phase_start = run.phase_at(step)
+        if phase.is_fresh and step == phase_start:
+            _refresh(model, optimizers)
+        with products_in(phase.precision):
+            loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
         loss.backward()
         _average_gradients(model)
         for optimizer, lr in zip(optimizers, (run.matrix_lr, run.vector_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * run.lr_scale(step)
-            optimizer.step()
+            optimizer.step()  # in float32: rounding to bfloat16 lets Muon's iteration run away
             optimizer.zero_grad()
         average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
         progress.update()
@@ -275,6 +190,13 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
         save_model(model, run)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _refresh(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Leave nothing but the weights as they would be shipped."""
+    model.load_state_dict({name: w.half().float() for name, w in model.state_dict().items()})
+    for optimizer in optimizers:
+        optimizer.state.clear()
 
 
 def _average_gradients(model: torch.nn.Module) -> None:
@@ -317,12 +239,21 @@ def main() -> None:
     )
     for item in fields(Run)[1:]:
         name = "--" + item.name.replace("_", "-")
-        parser.add_argument(name, type=type(item.default), default=item.default)
+        is_flag = isinstance(item.default, bool)
+        kind = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
+        parser.add_argument(name, default=item.default, **kind)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help="folder of the model that the phase before the last one left: run the last one alone",
+    )
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
     arguments = vars(parser.parse_args())
-    folder, port = arguments.pop("folder"), arguments.pop("port")
+    folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
     run = Run(**arguments)
+    if weights and not run.phases[-1].is_fresh:
+        parser.error("the last phase goes on from more than weights; leave out `--weights` and run them all")
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -330,7 +261,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with suppress(KeyboardInterrupt):
-        spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
+        spawn(_train_process, args=(run, folder, port, weights), nprocs=run.num_processes)
 
 
 if __name__ == "__main__":

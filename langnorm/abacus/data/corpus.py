@@ -11,10 +11,10 @@ from langnorm.abacus.data import arithmetic, chat, tools
 from langnorm.abacus.data.base import Example, Split, split_of
 
 Skill = Callable[[random.Random, Split], Example]
-Mix = Literal["broad", "practice"]
+Mix = Literal["broad", "practice", "choice"]
 
-# Shares of examples. By tokens both are about half arithmetic, two fifths tools and a tenth chat (a twentieth
-# in practice), because tool schemas are long and small talk is short.
+# Shares of examples. By tokens the first two are about half arithmetic, two fifths tools and a tenth chat (a
+# twentieth in practice), because tool schemas are long and small talk is short; choice is two thirds tools.
 MIXES: dict[Mix, dict[Skill, float]] = {
     "broad": {arithmetic.draw: 0.53, tools.draw: 0.22, chat.draw: 0.25},
     "practice": {
@@ -23,6 +23,13 @@ MIXES: dict[Mix, dict[Skill, float]] = {
         tools.draw: 0.09,
         tools.practice: 0.11,
         chat.draw: 0.16,
+    },
+    "choice": {
+        arithmetic.draw: 0.27,
+        arithmetic.practice: 0.24,
+        tools.draw: 0.10,
+        tools.choice: 0.25,
+        chat.draw: 0.14,
     },
 }
 

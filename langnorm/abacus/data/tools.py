@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from langnorm.abacus.data import names as name_pools
@@ -35,7 +35,7 @@ from langnorm.abacus.data.tool_values import draw_value
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from langnorm.abacus.data.tool_shapes import Domain
     from langnorm.abacus.data.tool_turns import Message, Style
@@ -45,12 +45,7 @@ Names = Literal["mixed", "known", "random"]
 _RANDOM_NAMES_SHARE = 0.65
 _THINKING_SHARE = 0.5
 _SYSTEM_SHARE = 0.15
-# Weights of 0, 1, ... turns before: a prompt with tools is long, and each turn in it is learnt from too.
-_EARLIER_TURNS = (55, 25, 20)
-_PRACTICE_EARLIER_TURNS = (0, 0, 1, 1, 1)
 _PRACTICE_RANDOM_NAMES_SHARE = 0.75
-_FORMS = {"call": 50, "calls": 12, "no_arguments": 8, "none": 11, "answer": 15, "error": 2, "next_call": 2}
-_COUNTS = {1: 46, 2: 28, 3: 16, 4: 10}
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You are a helpful assistant that uses tools.",
@@ -62,6 +57,39 @@ _SYSTEMS = (
     "You help the staff of a small company.",
     "Call a tool whenever you can.",
     "You are an agent with access to tools.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How often what is drawn, as weights.
+
+    Attributes:
+        forms: Of the last message.
+        counts: Of the number of tools.
+        earlier_turns: Of 0, 1, ... finished exchanges before: a prompt with tools is long, and each turn in it is
+            learnt from too.
+        several: Share of earlier turns that call two or three tools at once.
+    """
+
+    forms: Mapping[str, float]
+    counts: Mapping[int, float]
+    earlier_turns: Sequence[float]
+    several: float = 0.0
+
+
+_COMMON = Shares(
+    {"call": 50, "calls": 12, "no_arguments": 8, "none": 11, "answer": 15, "error": 2, "next_call": 2},
+    {1: 46, 2: 28, 3: 16, 4: 10},
+    (55, 25, 20),
+)
+_PRACTICE = replace(_COMMON, earlier_turns=(0, 0, 1, 1, 1))
+# What is learnt last: to choose among several tools, and to call more than one.
+_CHOICE = Shares(
+    {"call": 45, "calls": 25, "no_arguments": 8, "none": 6, "answer": 8, "error": 1, "next_call": 7},
+    {1: 10, 2: 35, 3: 30, 4: 25},
+    (0, 0, 0, 1, 1, 1, 1),
+    several=0.3,
 )
 
 
@@ -87,28 +115,34 @@ class _Ending:
 
 def practice(rng: random.Random, split: Split) -> Example:
     """Draw a conversation of many turns with the same tools, mostly of random names: more to copy per token."""
-    names: Names = "random" if rng.random() < _PRACTICE_RANDOM_NAMES_SHARE else "known"
-    return draw(rng, split, names, _PRACTICE_EARLIER_TURNS)
+    return draw(rng, split, _practice_names(rng), _PRACTICE)
 
 
-def draw(
-    rng: random.Random, split: Split, names: Names = "mixed", earlier_turns: Sequence[float] = _EARLIER_TURNS
-) -> Example:
+def choice(rng: random.Random, split: Split) -> Example:
+    """Draw a conversation of many turns, in each of which one or more of several tools have to be chosen."""
+    return draw(rng, split, _practice_names(rng), _CHOICE)
+
+
+def _practice_names(rng: random.Random) -> Names:
+    return "random" if rng.random() < _PRACTICE_RANDOM_NAMES_SHARE else "known"
+
+
+def draw(rng: random.Random, split: Split, names: Names = "mixed", shares: Shares = _COMMON) -> Example:
     """Draw one conversation with tools.
 
     Args:
         rng: Source of randomness.
         split: The split the example is for, which decides which random names may appear.
         names: Whether tools have names that tell what they do, random names, or now one and now the other.
-        earlier_turns: Weights of 0, 1, ... finished exchanges before the last one.
+        shares: How often what is drawn.
 
     Returns:
         An example of the skill `"tools"`. Its details are the form of the final message, whether its names
         are known or random, and the number of tools.
     """
     is_random = names == "random" or (names == "mixed" and rng.random() < _RANDOM_NAMES_SHARE)
-    form = rng.choices(list(_FORMS), list(_FORMS.values()))[0]
-    count = rng.choices(list(_COUNTS), list(_COUNTS.values()))[0]
+    form = rng.choices(list(shares.forms), list(shares.forms.values()))[0]
+    count = rng.choices(list(shares.counts), list(shares.counts.values()))[0]
     no_tools = form == "none" and rng.random() < 0.25
     thinking = rng.random() < _THINKING_SHARE
     scene = _Scene(rng, split, is_random, [], thinking)
@@ -121,8 +155,9 @@ def draw(
     shown = list(scene.tools)
     rng.shuffle(shown)
     messages = list(ending.messages)
-    for _ in range(rng.choices(range(len(earlier_turns)), earlier_turns)[0]):
-        messages = [*_earlier_turn(scene), *messages]
+    for _ in range(rng.choices(range(len(shares.earlier_turns)), shares.earlier_turns)[0]):
+        is_several = shares.several > 0 and scene.tools and rng.random() < shares.several
+        messages = [*(_earlier_calls(scene) if is_several else _earlier_turn(scene)), *messages]
     if no_tools or rng.random() < _SYSTEM_SHARE:
         messages.insert(0, {"role": "system", "content": rng.choice(_SYSTEMS)})
     if thinking:
@@ -204,6 +239,15 @@ def _earlier_turn(scene: _Scene) -> list[Message]:
     content, answer = draw_result(scene.rng, call)
     text = _ask(scene, call, _draw_style(scene, call.tool))
     return [user(text), calling([call]), tool_message(rng, call, content), assistant(answer)]
+
+
+def _earlier_calls(scene: _Scene) -> list[Message]:
+    """Draw a finished exchange with two or three calls."""
+    rng = scene.rng
+    text, calls = _several(replace(scene, tools=rng.sample(scene.tools, len(scene.tools))))
+    results = [draw_result(rng, call) for call in calls]
+    returned = [tool_message(rng, call, content) for call, (content, _) in zip(calls, results, strict=True)]
+    return [user(text), calling(calls), *returned, assistant(" ".join(answer for _, answer in results))]
 
 
 def _several(scene: _Scene) -> tuple[str, list[Call]]:

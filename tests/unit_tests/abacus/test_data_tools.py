@@ -10,7 +10,7 @@ import pytest
 
 from langnorm.abacus.data.names import belongs, identifier, value_string
 from langnorm.abacus.data.tool_schemas import DOMAINS, KNOWN_NAMES
-from langnorm.abacus.data.tools import draw
+from langnorm.abacus.data.tools import choice, draw
 
 if TYPE_CHECKING:
     from langnorm.abacus.data.base import Example, Split
@@ -191,3 +191,21 @@ def test_values_are_varied() -> None:
     values = [value_string(rng) for _ in range(2000)]
     assert len(set(values)) > 1300
     assert 0.08 < sum(not value.isascii() for value in values) / len(values) < 0.2
+
+
+def test_choices_are_among_several_tools() -> None:
+    """Most are, in every turn; earlier turns call what is offered, now and then more than once, and get results."""
+    rng = random.Random(0)
+    drawn = [choice(rng, "train") for _ in range(200)]
+    assert sum(len(example.tools) > 1 for example in drawn) > 150
+    several = 0
+    for example in drawn:
+        functions = _functions(example)
+        for place, message in enumerate(example.prompt):
+            calls = _calls(message)
+            assert {call["name"] for call in calls} <= set(functions)
+            results = example.messages[place + 1 : place + 1 + len(calls)]
+            assert [result["role"] for result in results] == ["tool"] * len(calls)
+            several += len(calls) > 1
+        assert sum(message["role"] == "user" for message in example.messages) >= 4
+    assert several > 100

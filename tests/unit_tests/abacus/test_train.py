@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from transformers import AutoTokenizer
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
-from langnorm.abacus.data.base import Example
 from langnorm.abacus.muon import Muon, orthogonalize
-from langnorm.abacus.train import Phase, Run, batches, row_of
+from langnorm.abacus.schedule import Run
+from langnorm.abacus.train import batches
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
 
@@ -39,35 +39,6 @@ def test_muon_steps_against_the_gradient() -> None:
     assert torch.allclose(weight, torch.eye(8) * (1 - 0.1 * 0.5 - 0.1), atol=0.02)
 
 
-def test_learning_rates_rise_stay_and_fall() -> None:
-    """In each phase a short rise, a plateau, and a fall to zero over its last share."""
-    run = Run((Phase(1_000 * 6_144, "broad", 1.0, 0.45), Phase(500 * 6_144, "practice", 0.5, 1.0)))
-    scales = [run.lr_scale(step) for step in range(run.num_steps)]
-    assert len(scales) == 1_500
-    assert scales[0] < 0.05
-    assert scales[100] == scales[540] == 1.0
-    assert 0.45 < scales[775] < 0.55
-    assert 0 < scales[999] < 0.01
-    assert scales[1_000] < 0.05
-    assert 0.24 < scales[1_250] < 0.26
-    assert 0 < scales[-1] < 0.01
-    assert replace(run, scale=0.5).num_steps == 750
-
-
-def test_all_that_the_assistant_says_is_learnt() -> None:
-    """Earlier turns of the assistant weigh as much as the last one; the rest weighs a tenth."""
-    messages = (
-        {"role": "user", "content": "Hi!"},
-        {"role": "assistant", "content": "Hello!"},
-        {"role": "user", "content": "Bye!"},
-        {"role": "assistant", "content": "Goodbye!"},
-    )
-    row = row_of(TOKENIZER, Example("chat", messages, enable_thinking=False))
-    learnt = TOKENIZER.decode([i for i, w in zip(row.ids, row.weights, strict=True) if w == 1.0])
-    assert learnt == "Hello!<|im_end|>Goodbye!<|im_end|>\n"
-    assert set(row.weights) == {0.1, 1.0}
-
-
 def test_batches_fit_their_budget() -> None:
     """A batch, padding included, is at most a process' share of a step; ranks and seeds differ."""
     run = Run(tokens_per_step=2_048)
@@ -79,10 +50,24 @@ def test_batches_fit_their_budget() -> None:
     assert next(batches(run, TOKENIZER, 0)) != next(batches(run, TOKENIZER, 1))
 
 
+def test_batches_of_a_step_are_alike_in_length() -> None:
+    """Processes wait for each other after every step, so none is given long rows while another has short ones."""
+    run = Run(tokens_per_step=12_288, scale=0.01)
+
+    def lengths(rank: int) -> list[int]:
+        return [max(len(row.ids) for row in batch) for batch in islice(batches(run, TOKENIZER, rank), 12)]
+
+    pairs = list(zip(lengths(0), lengths(1), strict=True))
+    apart = sum(abs(a - b) for a, b in pairs)
+    by_chance = sum(abs(a - b) for a, _ in pairs for _, b in pairs) / len(pairs)
+    assert apart < by_chance / 2
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Two processes, killed after a checkpoint and started again, reach the weights of an unbroken run."""
     program = (
         "import sys, pathlib, langnorm.abacus.train as t\n"
+        "from langnorm.abacus.schedule import Phase\n"
         "t._CHECKPOINT_STEPS = 3\n"
         "saved = t.save_model\n"
         "t.save_model = lambda model, run: saved(model, run, pathlib.Path(sys.argv[2]))\n"
@@ -91,8 +76,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         "    save(self, step, *rest)\n"
         "    if sys.argv[1] == 'stop': raise SystemExit(3)\n"
         "t._Checkpoint.save = stop\n"
-        "phases = (t.Phase(2 * 512, 'broad', 1.0, 0.5), t.Phase(3 * 512, 'practice', 1.0, 1.0))\n"
-        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64)\n"
+        "last = Phase(3 * 512, 'choice', 1.0, 1.0, 'choices', is_fresh=True)\n"
+        "phases = (Phase(2 * 512, 'broad', 1.0, 0.5), last)\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
         "pathlib.Path(sys.argv[3]).mkdir(exist_ok=True)\n"
         "t._train_process(0, run, pathlib.Path(sys.argv[3]), int(sys.argv[4]))\n"
     )
@@ -108,6 +94,28 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         tmp_path / "unbroken/model.safetensors"
     ).read_bytes()
     assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
+
+
+def test_a_fresh_phase_can_be_run_alone(tmp_path: Path) -> None:
+    """From the weights that the phases before would ship, the last phase reaches those of the whole run."""
+    program = (
+        "import sys, pathlib, langnorm.abacus.train as t\n"
+        "from langnorm.abacus.schedule import Phase\n"
+        "saved, out = t.save_model, pathlib.Path(sys.argv[1])\n"
+        "t.save_model = lambda model, run: saved(model, run, out)\n"
+        "first = Phase(2 * 512, 'broad', 1.0, 0.5)\n"
+        "last = Phase(2 * 512, 'choice', 1.0, 1.0, 'choices', is_fresh=True)\n"
+        "phases = (first,) if sys.argv[2] == 'first' else (first, last)\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
+        "weights = pathlib.Path(sys.argv[4]) if len(sys.argv) > 4 else None\n"
+        "folder = out / 'run'\n"
+        "folder.mkdir(parents=True)\n"
+        "t._train_process(0, run, folder, int(sys.argv[3]), weights)\n"
+    )
+    for arguments in (("all", "all", "29604"), ("one", "first", "29605"), ("two", "last", "29606", tmp_path / "one")):
+        command = [sys.executable, "-c", program, tmp_path / arguments[0], *arguments[1:]]
+        subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "two/model.safetensors").read_bytes() == (tmp_path / "all/model.safetensors").read_bytes()
 
 
 def test_training_never_draws_a_held_out_problem() -> None:

@@ -1,0 +1,53 @@
+"""What is learnt of a conversation: its tokens, and how much each of them weighs in the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from langnorm.abacus.tokenizer import render
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.abacus.data.base import Example
+
+_PROMPT_WEIGHT = 0.1  # of a prompt token's loss
+_CHOICE_WEIGHT = 4.0  # of the token that decides which of several tools is called, one among hundreds
+
+Lesson = Literal["all", "choices"]
+"""What weighs how much in the loss. `all`: 1 for what the assistant says, 0.1 for the prompt. `choices`: the same, but
+the first token of a tool's name weighs 4 where there are several tools, and earlier turns, which have lost their
+reasoning, do not teach to answer without it: their first token, which decides that, weighs nothing, and in arithmetic,
+where the answer hangs on the reasoning, the rest weighs no more than the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation: its token ids and the weight of each one's loss."""
+
+    ids: list[int]
+    weights: list[float]
+
+
+def row_of(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson) -> Row:
+    """Return the rendered example and how much each of its tokens weighs."""
+    prompt, completion = render(tokenizer, example)
+    ids, is_choice = prompt + completion, lesson == "choices"
+    weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
+    earlier = _ends_of(tokenizer("<|im_start|>assistant\n")["input_ids"], prompt)[:-1]  # the last is the completion's
+    for start in earlier:
+        stop = prompt.index(tokenizer.eos_token_id, start) + 1
+        if not (is_choice and example.skill == "arithmetic"):
+            weights[start:stop] = [1.0] * (stop - start)
+        if is_choice:
+            weights[start] = 0.0
+    if is_choice and len(example.tools) > 1:
+        for place in _ends_of(tokenizer('<tool_call>\n{"name": "')["input_ids"], ids):
+            weights[place] *= _CHOICE_WEIGHT
+    return Row(ids, weights)
+
+
+def _ends_of(part: list[int], ids: list[int]) -> list[int]:
+    """Return the places right behind each occurrence of `part`."""
+    return [i + len(part) for i in range(len(ids) - len(part)) if ids[i : i + len(part)] == part]

@@ -1,0 +1,65 @@
+"""What training learns of a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoTokenizer
+
+import langnorm.abacus
+from langnorm.abacus.data.base import Example
+from langnorm.abacus.lessons import Row, row_of
+
+TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+
+CONVERSATION = (
+    {"role": "user", "content": "Hi!"},
+    {"role": "assistant", "content": "Hello!"},
+    {"role": "user", "content": "Bye!"},
+    {"role": "assistant", "content": "Goodbye!"},
+)
+
+
+def learnt(row: Row, weight: float = 1.0) -> str:
+    """Return the tokens of that weight as text."""
+    return TOKENIZER.decode([i for i, w in zip(row.ids, row.weights, strict=True) if w == weight])
+
+
+def test_all_that_the_assistant_says_is_learnt() -> None:
+    """Earlier turns of the assistant weigh as much as the last one; the rest weighs a tenth."""
+    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "all")
+    assert learnt(row) == "Hello!<|im_end|>Goodbye!<|im_end|>\n"
+    assert set(row.weights) == {0.1, 1.0}
+
+
+def test_earlier_turns_do_not_teach_to_answer_without_thinking() -> None:
+    """Where choices are learnt, an earlier turn's first token weighs nothing; in arithmetic all of it little."""
+    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "choices")
+    first = TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
+    assert learnt(row, 0.0) == first
+    assert learnt(row) == "Hello!".removeprefix(first) + "<|im_end|>Goodbye!<|im_end|>\n"
+    row = row_of(TOKENIZER, Example("arithmetic", CONVERSATION, enable_thinking=False), "choices")
+    assert learnt(row, 0.0) == first
+    assert learnt(row) == "Goodbye!<|im_end|>\n"
+
+
+def test_the_choice_among_tools_weighs_more() -> None:
+    """The first token of every called name weighs four times as much, where there was a choice."""
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+        for name in ("qualm", "zebra")
+    ]
+    call = {"role": "assistant", "content": "", "tool_calls": [_call("zebra"), _call("qualm")]}
+    messages = (CONVERSATION[0], call, {"role": "tool", "content": "ok"}, CONVERSATION[2], call)
+    firsts = "".join(TOKENIZER.decode(TOKENIZER(name)["input_ids"][:1]) for name in ("zebra", "qualm"))
+    for lesson, offered, expected in (
+        ("choices", tools, firsts * 2),
+        ("choices", tools[:1], ""),
+        ("all", tools, ""),
+    ):
+        row = row_of(TOKENIZER, Example("tools", messages, tuple(offered), enable_thinking=False), lesson)
+        assert learnt(row, 4.0) == expected
+
+
+def _call(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "arguments": {}}}
