@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from langnorm.abacus.data.base import Example
 
 _PROMPT_WEIGHT = 0.1  # of a prompt token's loss
-_CHOICE_WEIGHT = 4.0  # of the token that decides which of several tools is called, one among hundreds
+_CHOICE_WEIGHT = 8.0  # of the token that decides which of several tools is called, one among hundreds
 
 Lesson = Literal["all", "choices"]
 """What weighs how much in the loss. `all`: 1 for what the assistant says, 0.1 for the prompt. `choices`: the same, but
-the first token of a tool's name weighs 4 where there are several tools, and earlier turns, which have lost their
+the first token of a tool's name weighs 8 where there are several tools, and earlier turns, which have lost their
 reasoning, do not teach to answer without it: their first token, which decides that, weighs nothing, and in arithmetic,
 where the answer hangs on the reasoning, the rest weighs no more than the prompt."""
 

@@ -14,7 +14,7 @@ Skill = Callable[[random.Random, Split], Example]
 Mix = Literal["broad", "practice", "choice"]
 
 # Shares of examples. By tokens the first two are about half arithmetic, two fifths tools and a tenth chat (a
-# twentieth in practice), because tool schemas are long and small talk is short; choice is two thirds tools.
+# twentieth in practice), because tool schemas are long and small talk is short; choice is more than two thirds tools.
 MIXES: dict[Mix, dict[Skill, float]] = {
     "broad": {arithmetic.draw: 0.53, tools.draw: 0.22, chat.draw: 0.25},
     "practice": {
@@ -25,11 +25,11 @@ MIXES: dict[Mix, dict[Skill, float]] = {
         chat.draw: 0.16,
     },
     "choice": {
-        arithmetic.draw: 0.27,
-        arithmetic.practice: 0.24,
+        arithmetic.draw: 0.30,
+        arithmetic.practice: 0.28,
         tools.draw: 0.10,
-        tools.choice: 0.25,
-        chat.draw: 0.14,
+        tools.choice: 0.22,
+        chat.draw: 0.10,
     },
 }
 

@@ -62,11 +62,15 @@ def pairs(call: Call) -> str:
 
 
 def think_call(rng: random.Random, call: Call, style: Style) -> str:
-    """Draw the thought before one call, which depends on how the user asked."""
+    """Draw the thought before one call.
+
+    Where the user does not name the tool, the thought says what is wanted before it names one: from the request to a
+    name is too long a way for one forward pass of a small model.
+    """
     tool, gist = call.tool, call.tool.domain.gist
+    wanted = rng.choice((f"The user wants {gist}.", f"The user asks for {gist}.", f"This is about {gist}."))
     if not call.arguments:
-        lead = rng.choice((f"The user wants {gist}. ", f"The user asks for {gist}. ", ""))
-        return lead + rng.choice(
+        return f"{wanted} " + rng.choice(
             (
                 f"{tool.name} does that without arguments.",
                 f"{tool.name} fits and takes nothing.",
@@ -83,27 +87,32 @@ def think_call(rng: random.Random, call: Call, style: Style) -> str:
                 f"The user wants {tool.name} to be called with {said}.",
             )
         )
-    return rng.choice(
+    return f"{wanted} " + rng.choice(
         (
-            f"The user wants {gist}. {tool.name} does that: {said}.",
-            f"The user asks for {gist}. I call {tool.name} with {said}.",
-            f"This is about {gist}, so {tool.name} fits. From the request: {said}.",
-            f"{tool.name} gives {gist}. {said}.",
+            f"{tool.name} does that: {said}.",
+            f"I call {tool.name} with {said}.",
+            f"{tool.name} fits. From the request: {said}.",
             f"{tool.name}: {lower_first(tool.description.removesuffix('.'))}. The request says {said}.",
         )
     )
 
 
-def think_calls(rng: random.Random, calls: Sequence[Call]) -> str:
-    """Draw the thought before two or three calls."""
-    listed = "; ".join(f"{call.tool.name}: {pairs(call)}" if call.arguments else call.tool.name for call in calls)
-    number = {2: "two", 3: "three"}[len(calls)]
+def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Style]) -> str:
+    """Draw the thought before two or three calls, which says what is wanted of each tool that is not named."""
+    parts = []
+    for number, (call, style) in enumerate(zip(calls, styles, strict=True)):
+        name = call.tool.name
+        is_new = style != "named" and name not in {earlier.tool.name for earlier in calls[:number]}
+        lead = f"{call.tool.domain.gist}, so {name}" if is_new else name
+        parts.append(f"{lead}: {pairs(call)}" if call.arguments else lead)
+    listed = "; ".join(parts)
+    number_word = {2: "two", 3: "three"}[len(calls)]
     return rng.choice(
         (
-            f"The user asks for {number} things. {listed}.",
-            f"This takes {number} calls. {listed}.",
-            f"I need {number} calls: {listed}.",
-            f"{number.capitalize()} requests in one. {listed}.",
+            f"The user asks for {number_word} things. {listed}.",
+            f"This takes {number_word} calls. {listed}.",
+            f"I need {number_word} calls: {listed}.",
+            f"{number_word.capitalize()} requests in one. {listed}.",
         )
     )
 

@@ -86,10 +86,10 @@ _COMMON = Shares(
 _PRACTICE = replace(_COMMON, earlier_turns=(0, 0, 1, 1, 1))
 # What is learnt last: to choose among several tools, and to call more than one.
 _CHOICE = Shares(
-    {"call": 45, "calls": 25, "no_arguments": 8, "none": 6, "answer": 8, "error": 1, "next_call": 7},
+    {"call": 47, "calls": 24, "no_arguments": 8, "none": 6, "answer": 7, "error": 1, "next_call": 7},
     {1: 10, 2: 35, 3: 30, 4: 25},
     (0, 0, 0, 1, 1, 1, 1),
-    several=0.3,
+    several=0.35,
 )
 
 
@@ -244,14 +244,14 @@ def _earlier_turn(scene: _Scene) -> list[Message]:
 def _earlier_calls(scene: _Scene) -> list[Message]:
     """Draw a finished exchange with two or three calls."""
     rng = scene.rng
-    text, calls = _several(replace(scene, tools=rng.sample(scene.tools, len(scene.tools))))
+    text, calls, _ = _several(replace(scene, tools=rng.sample(scene.tools, len(scene.tools))))
     results = [draw_result(rng, call) for call in calls]
     returned = [tool_message(rng, call, content) for call, (content, _) in zip(calls, results, strict=True)]
     return [user(text), calling(calls), *returned, assistant(" ".join(answer for _, answer in results))]
 
 
-def _several(scene: _Scene) -> tuple[str, list[Call]]:
-    """Draw a request for two or three calls."""
+def _several(scene: _Scene) -> tuple[str, list[Call], list[Style]]:
+    """Draw a request for two or three calls, and how it asks for each."""
     rng, tool = scene.rng, scene.tools[0]
     listable = [other for other in scene.tools if other.domain.listable]
     if listable and (len(scene.tools) == 1 or rng.random() < 0.5):
@@ -263,26 +263,27 @@ def _several(scene: _Scene) -> tuple[str, list[Call]]:
             if call not in calls:
                 calls.append(call)
         by_name = not tool.description or rng.random() < 0.35
-        return dress(rng, ask_for_each(rng, calls, by_name=by_name), imperative=True), calls
+        text = dress(rng, ask_for_each(rng, calls, by_name=by_name), imperative=True)
+        return text, calls, ["named" if by_name else "plain"] * wanted
     other = scene.tools[1] if len(scene.tools) > 1 else tool
     calls = [draw_call(rng, tool, 0.2), draw_call(rng, other, 0.2)]
     while calls[0].arguments == calls[1].arguments and tool is other and tool.domain.arguments:
         calls[1] = draw_call(rng, other, 0.2)
     styles: list[Style] = [_draw_style(scene, call.tool) for call in calls]
     text = join(rng, *(_ask(scene, call, style) for call, style in zip(calls, styles, strict=True)))
-    return dress(rng, text, imperative=False), calls
+    return dress(rng, text, imperative=False), calls, styles
 
 
 def _several_calls(scene: _Scene) -> _Ending:
-    text, calls = _several(scene)
-    return _ends_with_calls([user(text)], calls, think_calls(scene.rng, calls))
+    text, calls, styles = _several(scene)
+    return _ends_with_calls([user(text)], calls, think_calls(scene.rng, calls, styles))
 
 
 def _answer_from_results(scene: _Scene) -> _Ending:
     """Draw a question, its calls, their results, and the answer that copies the values."""
     rng = scene.rng
     if rng.random() < 0.22:
-        text, calls = _several(scene)
+        text, calls, _ = _several(scene)
     else:
         text, call, _ = _request(scene)
         calls = [call]

@@ -44,7 +44,7 @@ def test_earlier_turns_do_not_teach_to_answer_without_thinking() -> None:
 
 
 def test_the_choice_among_tools_weighs_more() -> None:
-    """The first token of every called name weighs four times as much, where there was a choice."""
+    """The first token of every called name weighs eight times as much, where there was a choice."""
     tools = [
         {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
         for name in ("qualm", "zebra")
@@ -58,7 +58,7 @@ def test_the_choice_among_tools_weighs_more() -> None:
         ("all", tools, ""),
     ):
         row = row_of(TOKENIZER, Example("tools", messages, tuple(offered), enable_thinking=False), lesson)
-        assert learnt(row, 4.0) == expected
+        assert learnt(row, 8.0) == expected
 
 
 def _call(name: str) -> dict[str, Any]:
