@@ -97,7 +97,13 @@ def measure(
         }
     examples = list(corpus.held_out(_GREEDY[line], num_problems, split))
     replies = complete(model, tokenizer, examples)
-    return {line: _mean(is_right(e, texts[0]) for e, texts in zip(examples, replies, strict=True))}
+    right = [(example, is_right(example, texts[0])) for example, texts in zip(examples, replies, strict=True)]
+    figures = {line: _mean(ok for _, ok in right)}
+    if line.startswith("tools"):
+        for name, thinks in (("thinking", True), ("direct", False)):
+            if half := [ok for example, ok in right if example.enable_thinking is thinks]:
+                figures[f"{line}_{name}"] = _mean(half)
+    return figures
 
 
 def _calls(rng: Any, split: Split, names: Any) -> Example:
@@ -129,7 +135,11 @@ _LINES = {
     "hard_sampled": f"4 to 12 steps, thinking, temperature {TEMPERATURE}: accuracy of one sample",
     "hard_distinct": f"4 to 12 steps, temperature {TEMPERATURE}: distinct responses of {NUM_SAMPLES}",
     "tools_known": "tool calls, names seen in training, greedy: exact match",
+    "tools_known_thinking": "of these, the half that thinks",
+    "tools_known_direct": "of these, the half that calls directly",
     "tools_unseen": "tool calls, names never seen in training, greedy: exact match",
+    "tools_unseen_thinking": "of these, the half that thinks",
+    "tools_unseen_direct": "of these, the half that calls directly",
 }
 
 
