@@ -97,20 +97,14 @@ def measure(
         }
     examples = list(corpus.held_out(_GREEDY[line], num_problems, split))
     replies = complete(model, tokenizer, examples)
-    right = [(example, is_right(example, texts[0])) for example, texts in zip(examples, replies, strict=True)]
-    figures = {line: _mean(ok for _, ok in right)}
-    if line.startswith("tools"):
-        for name, thinks in (("thinking", True), ("direct", False)):
-            if half := [ok for example, ok in right if example.enable_thinking is thinks]:
-                figures[f"{line}_{name}"] = _mean(half)
-    return figures
+    return {line: _mean(is_right(e, texts[0]) for e, texts in zip(examples, replies, strict=True))}
 
 
-def _calls(rng: Any, split: Split, names: Any) -> Example:
+def _calls(rng: Any, split: Split, names: Any, *, enable_thinking: bool) -> Example:
     """Return an example whose reply is one or several tool calls."""
     while True:
         example = tools.draw(rng, split, names=names)
-        if "tool_calls" in example.messages[-1]:
+        if "tool_calls" in example.messages[-1] and example.enable_thinking is enable_thinking:
             return example
 
 
@@ -124,8 +118,10 @@ _GREEDY: dict[str, Any] = {
     "easy_greedy": partial(arithmetic.draw, level="easy", enable_thinking=True),
     "easy_direct_greedy": partial(arithmetic.draw, level="easy", enable_thinking=False),
     "hard_greedy": _HARD,
-    "tools_known": partial(_calls, names="known"),
-    "tools_unseen": partial(_calls, names="random"),
+    "tools_known": partial(_calls, names="known", enable_thinking=True),
+    "tools_unseen": partial(_calls, names="random", enable_thinking=True),
+    "tools_known_direct": partial(_calls, names="known", enable_thinking=False),
+    "tools_unseen_direct": partial(_calls, names="random", enable_thinking=False),
 }
 
 _LINES = {
@@ -134,12 +130,10 @@ _LINES = {
     "hard_greedy": "4 to 12 steps, thinking, greedy: accuracy",
     "hard_sampled": f"4 to 12 steps, thinking, temperature {TEMPERATURE}: accuracy of one sample",
     "hard_distinct": f"4 to 12 steps, temperature {TEMPERATURE}: distinct responses of {NUM_SAMPLES}",
-    "tools_known": "tool calls, names seen in training, greedy: exact match",
-    "tools_known_thinking": "of these, the half that thinks",
-    "tools_known_direct": "of these, the half that calls directly",
-    "tools_unseen": "tool calls, names never seen in training, greedy: exact match",
-    "tools_unseen_thinking": "of these, the half that thinks",
-    "tools_unseen_direct": "of these, the half that calls directly",
+    "tools_known": "tool calls, thinking, names seen in training, greedy: exact match",
+    "tools_unseen": "tool calls, thinking, names never seen in training, greedy: exact match",
+    "tools_known_direct": "tool calls, called directly, names seen in training, greedy: exact match",
+    "tools_unseen_direct": "tool calls, called directly, names never seen in training, greedy: exact match",
 }
 
 

@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from langnorm.abacus.data.base import Example
 
 _PROMPT_WEIGHT = 0.1  # of a prompt token's loss
-_CHOICE_WEIGHT = 8.0  # of the token that decides which of several tools is called, one among hundreds
 
-Lesson = Literal["all", "choices"]
-"""What weighs how much in the loss. `all`: 1 for what the assistant says, 0.1 for the prompt. `choices`: the same, but
-the first token of a tool's name weighs 8 where there are several tools, and earlier turns, which have lost their
-reasoning, do not teach to answer without it: their first token, which decides that, weighs nothing, and in arithmetic,
-where the answer hangs on the reasoning, the rest weighs no more than the prompt."""
+Lesson = Literal["all", "thinking"]
+"""What weighs how much in the loss. `all`: 1 for what the assistant says, 0.1 for the prompt. `thinking`: the same, but
+earlier turns, which have lost their reasoning, do not teach to answer without it: their first token, which decides
+that, weighs nothing, and in arithmetic, where the answer hangs on the reasoning, the rest weighs no more than the
+prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +32,16 @@ class Row:
 def row_of(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson) -> Row:
     """Return the rendered example and how much each of its tokens weighs."""
     prompt, completion = render(tokenizer, example)
-    ids, is_choice = prompt + completion, lesson == "choices"
+    is_about_thinking = lesson == "thinking"
     weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
     earlier = _ends_of(tokenizer("<|im_start|>assistant\n")["input_ids"], prompt)[:-1]  # the last is the completion's
     for start in earlier:
         stop = prompt.index(tokenizer.eos_token_id, start) + 1
-        if not (is_choice and example.skill == "arithmetic"):
+        if not (is_about_thinking and example.skill == "arithmetic"):
             weights[start:stop] = [1.0] * (stop - start)
-        if is_choice:
+        if is_about_thinking:
             weights[start] = 0.0
-    if is_choice and len(example.tools) > 1:
-        for place in _ends_of(tokenizer('<tool_call>\n{"name": "')["input_ids"], ids):
-            weights[place] *= _CHOICE_WEIGHT
-    return Row(ids, weights)
+    return Row(prompt + completion, weights)
 
 
 def _ends_of(part: list[int], ids: list[int]) -> list[int]:

@@ -25,10 +25,10 @@ MIXES: dict[Mix, dict[Skill, float]] = {
         chat.draw: 0.16,
     },
     "choice": {
-        arithmetic.draw: 0.30,
-        arithmetic.practice: 0.28,
+        arithmetic.draw: 0.26,
+        arithmetic.practice: 0.22,
         tools.draw: 0.10,
-        tools.choice: 0.22,
+        tools.choice: 0.32,
         chat.draw: 0.10,
     },
 }

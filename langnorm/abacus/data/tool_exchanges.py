@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from langnorm.abacus.data import names as name_pools
@@ -24,6 +24,7 @@ from langnorm.abacus.data.tool_turns import (
     calling,
     draw_result,
     expected,
+    look_through,
     pairs,
     think_call,
     think_calls,
@@ -43,13 +44,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What all messages of one example share."""
+    """What all messages of one example share; the first of the tools is the one to be called."""
 
     rng: random.Random
     split: Split
     random: bool
     tools: list[Tool]
     thinking: bool
+    _order: list[Tool] = field(default_factory=list)
+
+    def shown(self) -> list[Tool]:
+        """Return the tools in the order in which they are offered, which the first call decides."""
+        if not self._order:
+            self._order.extend(self.rng.sample(self.tools, len(self.tools)))
+        return self._order
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ def _ends_with_calls(messages: list[Message], calls: Sequence[Call], thought: st
 
 def _one_call(scene: Scene) -> Ending:
     text, call, style = _request(scene)
-    return _ends_with_calls([user(text)], [call], think_call(scene.rng, call, style))
+    return _ends_with_calls([user(text)], [call], think_call(scene.rng, call, style, scene.shown()))
 
 
 def earlier_turn(scene: Scene) -> list[Message]:
@@ -106,15 +114,6 @@ def earlier_turn(scene: Scene) -> list[Message]:
     content, answer = draw_result(scene.rng, call)
     text = _ask(scene, call, _draw_style(scene, call.tool))
     return [user(text), calling([call]), tool_message(rng, call, content), assistant(answer)]
-
-
-def earlier_calls(scene: Scene) -> list[Message]:
-    """Draw a finished exchange with two or three calls."""
-    rng = scene.rng
-    text, calls, _ = _several(replace(scene, tools=rng.sample(scene.tools, len(scene.tools))))
-    results = [draw_result(rng, call) for call in calls]
-    returned = [tool_message(rng, call, content) for call, (content, _) in zip(calls, results, strict=True)]
-    return [user(text), calling(calls), *returned, assistant(" ".join(answer for _, answer in results))]
 
 
 def _several(scene: Scene) -> tuple[str, list[Call], list[Style]]:
@@ -143,7 +142,7 @@ def _several(scene: Scene) -> tuple[str, list[Call], list[Style]]:
 
 def _several_calls(scene: Scene) -> Ending:
     text, calls, styles = _several(scene)
-    return _ends_with_calls([user(text)], calls, think_calls(scene.rng, calls, styles))
+    return _ends_with_calls([user(text)], calls, think_calls(scene.rng, calls, styles, scene.shown()))
 
 
 def _answer_from_results(scene: Scene) -> Ending:
@@ -287,13 +286,8 @@ def no_call(scene: Scene) -> Ending:
                 "I am sorry, I do not have a tool for that.",
             )
         )
-        thought = rng.choice(
-            (
-                f"The user wants {domain.gist}. No tool does that.",
-                f"This is about {domain.gist}. No tool fits.",
-                f"No tool gives {domain.gist}.",
-            )
-        )
+        wanted = rng.choice(("The user wants {0}.", "The user asks for {0}.", "This is about {0}.")).format(domain.gist)
+        thought = " ".join(filter(None, (wanted, look_through(scene.shown(), None), "No tool fits.")))
     return Ending([user(text), assistant(answer)], thought, answer)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from langnorm.abacus.data.tool_requests import fill, lower_first, spoken
+from langnorm.abacus.data.tool_requests import fill, spoken
 from langnorm.abacus.data.tool_values import draw_value
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from langnorm.abacus.data.tool_schemas import Call
+    from langnorm.abacus.data.tool_schemas import Call, Tool
 
 Style = Literal["plain", "implied", "named"]
 Message = dict[str, Any]
@@ -61,60 +61,47 @@ def pairs(call: Call) -> str:
     return ", ".join(f"{name} = {spoken(value)}" for name, value in call.arguments.items())
 
 
-def think_call(rng: random.Random, call: Call, style: Style) -> str:
-    """Draw the thought before one call.
+def look_through(tools: Sequence[Tool], wanted: Tool | None) -> str:
+    """Return the search for a tool as a thought: each one and whether it fits, up to the one that does.
 
-    Where the user does not name the tool, the thought says what is wanted before it names one: from the request to a
-    name is too long a way for one forward pass of a small model.
+    From a request straight to the name of the tool that fits is too long a way for a small model. Step by step every
+    one is short: copy a description, compare it with what is wanted, copy the name before it.
     """
-    tool, gist = call.tool, call.tool.domain.gist
-    wanted = rng.choice((f"The user wants {gist}.", f"The user asks for {gist}.", f"This is about {gist}."))
-    if not call.arguments:
-        return f"{wanted} " + rng.choice(
-            (
-                f"{tool.name} does that without arguments.",
-                f"{tool.name} fits and takes nothing.",
-                f"I call {tool.name}.",
-            )
-        )
-    said = pairs(call)
+    lines = []
+    for tool in tools:
+        fits = tool is wanted
+        lines.append(f"{tool.name}: {(tool.description or 'unknown').removesuffix('.')}. {'Yes' if fits else 'No'}.")
+        if fits:
+            break
+    return " ".join(lines)
+
+
+def think_call(rng: random.Random, call: Call, style: Style, tools: Sequence[Tool]) -> str:
+    """Draw the thought before one call, which depends on how the user asked; `tools` are those on offer, in order."""
     if style == "named":
-        return rng.choice(
-            (
-                f"The user names {tool.name}. The request gives {said}.",
-                f"I call {tool.name} as asked: {said}.",
-                f"{tool.name} is offered. {said}.",
-                f"The user wants {tool.name} to be called with {said}.",
-            )
-        )
-    return f"{wanted} " + rng.choice(
-        (
-            f"{tool.name} does that: {said}.",
-            f"I call {tool.name} with {said}.",
-            f"{tool.name} fits. From the request: {said}.",
-            f"{tool.name}: {lower_first(tool.description.removesuffix('.'))}. The request says {said}.",
-        )
-    )
+        found = rng.choice((f"The user names {call.tool.name}.", f"The user asks for {call.tool.name} by name."))
+    else:
+        wanted = rng.choice(("The user wants {0}.", "The user asks for {0}.", "This is about {0}."))
+        found = f"{wanted.format(call.tool.domain.gist)} {look_through(tools, call.tool)}"
+    return f"{found} {pairs(call)}." if call.arguments else found
 
 
-def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Style]) -> str:
-    """Draw the thought before two or three calls, which says what is wanted of each tool that is not named."""
-    parts = []
-    for number, (call, style) in enumerate(zip(calls, styles, strict=True)):
-        name = call.tool.name
-        is_new = style != "named" and name not in {earlier.tool.name for earlier in calls[:number]}
-        lead = f"{call.tool.domain.gist}, so {name}" if is_new else name
-        parts.append(f"{lead}: {pairs(call)}" if call.arguments else lead)
-    listed = "; ".join(parts)
-    number_word = {2: "two", 3: "three"}[len(calls)]
-    return rng.choice(
-        (
-            f"The user asks for {number_word} things. {listed}.",
-            f"This takes {number_word} calls. {listed}.",
-            f"I need {number_word} calls: {listed}.",
-            f"{number_word.capitalize()} requests in one. {listed}.",
-        )
-    )
+def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Style], tools: Sequence[Tool]) -> str:
+    """Draw the thought before two or three calls: one search after the other."""
+    number = {2: "two", 3: "three"}[len(calls)]
+    parts = [
+        rng.choice((f"The user asks for {number} things.", f"This takes {number} calls.", f"I need {number} calls."))
+    ]
+    known: set[str] = set()
+    for place, (call, style) in enumerate(zip(calls, styles, strict=True)):
+        name, is_found = call.tool.name, style == "named" or call.tool.name in known
+        known.add(name)
+        parts.append(f"{'Then' if place else 'First'} {name if is_found else call.tool.domain.gist}.")
+        if not is_found:
+            parts.append(look_through(tools, call.tool))
+        if call.arguments:
+            parts.append(f"{pairs(call)}.")
+    return " ".join(parts)
 
 
 def draw_result(rng: random.Random, call: Call) -> tuple[str, str]:

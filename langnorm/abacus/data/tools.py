@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from langnorm.abacus.data.base import Example, Split
-from langnorm.abacus.data.tool_exchanges import FORMS, Scene, earlier_calls, earlier_turn, no_call
+from langnorm.abacus.data.tool_exchanges import FORMS, Scene, earlier_turn, no_call
 from langnorm.abacus.data.tool_schemas import DOMAINS, Tool, draw_domains, offer
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Names = Literal["mixed", "known", "random"]
 
 _RANDOM_NAMES_SHARE = 0.65
-_THINKING_SHARE = 0.5
 _SYSTEM_SHARE = 0.15
 _PRACTICE_RANDOM_NAMES_SHARE = 0.75
 _SYSTEMS = (
@@ -43,13 +42,13 @@ class Shares:
         counts: Of the number of tools.
         earlier_turns: Of 0, 1, ... finished exchanges before: a prompt with tools is long, and each turn in it is
             learnt from too.
-        several: Share of earlier turns that call two or three tools at once.
+        thinking: Share of examples that think.
     """
 
     forms: Mapping[str, float]
     counts: Mapping[int, float]
     earlier_turns: Sequence[float]
-    several: float = 0.0
+    thinking: float = 0.5
 
 
 _COMMON = Shares(
@@ -58,12 +57,12 @@ _COMMON = Shares(
     (55, 25, 20),
 )
 _PRACTICE = replace(_COMMON, earlier_turns=(0, 0, 1, 1, 1))
-# What is learnt last: to choose among several tools, and to call more than one.
+# What is learnt last: to find the tool that fits among several, and to call more than one.
 _CHOICE = Shares(
-    {"call": 47, "calls": 24, "no_arguments": 8, "none": 6, "answer": 7, "error": 1, "next_call": 7},
-    {1: 10, 2: 35, 3: 30, 4: 25},
-    (0, 0, 0, 1, 1, 1, 1),
-    several=0.35,
+    {"call": 50, "calls": 20, "no_arguments": 8, "none": 6, "answer": 8, "error": 1, "next_call": 7},
+    {1: 12, 2: 36, 3: 30, 4: 22},
+    (75, 15, 10),
+    thinking=0.85,
 )
 
 
@@ -73,7 +72,7 @@ def practice(rng: random.Random, split: Split) -> Example:
 
 
 def choice(rng: random.Random, split: Split) -> Example:
-    """Draw a conversation of many turns, in each of which one or more of several tools have to be chosen."""
+    """Draw a conversation that thinks about which of several tools fits."""
     return draw(rng, split, _practice_names(rng), _CHOICE)
 
 
@@ -98,7 +97,7 @@ def draw(rng: random.Random, split: Split, names: Names = "mixed", shares: Share
     form = rng.choices(list(shares.forms), list(shares.forms.values()))[0]
     count = rng.choices(list(shares.counts), list(shares.counts.values()))[0]
     no_tools = form == "none" and rng.random() < 0.25
-    thinking = rng.random() < _THINKING_SHARE
+    thinking = rng.random() < shares.thinking
     scene = Scene(rng, split, is_random, [], thinking)
     if form == "none":
         scene.tools.extend(_offer_for_none(scene, 0 if no_tools else count))
@@ -106,12 +105,10 @@ def draw(rng: random.Random, split: Split, names: Names = "mixed", shares: Share
     else:
         scene.tools.extend(_offer_for_calls(scene, form, count))
         ending = FORMS[form](scene)
-    shown = list(scene.tools)
-    rng.shuffle(shown)
+    shown = scene.shown()
     messages = list(ending.messages)
     for _ in range(rng.choices(range(len(shares.earlier_turns)), shares.earlier_turns)[0]):
-        is_several = shares.several > 0 and scene.tools and rng.random() < shares.several
-        messages = [*(earlier_calls(scene) if is_several else earlier_turn(scene)), *messages]
+        messages = [*earlier_turn(scene), *messages]
     if no_tools or rng.random() < _SYSTEM_SHARE:
         messages.insert(0, {"role": "system", "content": rng.choice(_SYSTEMS)})
     if thinking:

@@ -193,19 +193,33 @@ def test_values_are_varied() -> None:
     assert 0.08 < sum(not value.isascii() for value in values) / len(values) < 0.2
 
 
-def test_choices_are_among_several_tools() -> None:
-    """Most are, in every turn; earlier turns call what is offered, now and then more than once, and get results."""
+def test_thoughts_look_through_the_tools_in_order() -> None:
+    """Up to the one that fits, each with its description; what the user names is not looked for."""
     rng = random.Random(0)
-    drawn = [choice(rng, "train") for _ in range(200)]
-    assert sum(len(example.tools) > 1 for example in drawn) > 150
-    several = 0
-    for example in drawn:
-        functions = _functions(example)
-        for place, message in enumerate(example.prompt):
-            calls = _calls(message)
-            assert {call["name"] for call in calls} <= set(functions)
-            results = example.messages[place + 1 : place + 1 + len(calls)]
-            assert [result["role"] for result in results] == ["tool"] * len(calls)
-            several += len(calls) > 1
-        assert sum(message["role"] == "user" for message in example.messages) >= 4
-    assert several > 100
+    found = looked_for = 0
+    for _ in range(400):
+        example = choice(rng, "train")
+        thought, calls = example.messages[-1].get("reasoning_content"), _calls(example.messages[-1])
+        if not thought or example.details["form"] != "call":
+            continue
+        functions = list(_functions(example).values())
+        names = [function["name"] for function in functions]
+        before = functions[: names.index(calls[0]["name"])]
+        parts = [f"{f['name']}: {f['description'].removesuffix('.') or 'unknown'}. No." for f in before]
+        found += 1
+        if "Yes." in thought:
+            looked_for += 1
+            assert " ".join(parts) in thought
+            assert thought.count(" No.") == len(before)
+    assert found > 120
+    assert looked_for > found / 2
+
+
+def test_a_request_that_no_tool_fits_is_looked_up_in_vain() -> None:
+    """The thought says no to every tool."""
+    rng = random.Random(0)
+    drawn = [choice(rng, "train") for _ in range(1_500)]
+    thoughts = [e.messages[-1].get("reasoning_content", "") for e in drawn if e.details["form"] == "none"]
+    in_vain = [thought for thought in thoughts if "No tool fits." in thought and ": " in thought]
+    assert len(in_vain) > 20
+    assert not any("Yes." in thought for thought in in_vain)

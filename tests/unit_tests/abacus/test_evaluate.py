@@ -54,13 +54,14 @@ def test_right_is_the_same_number_or_exactly_the_same_calls() -> None:
     assert not is_right(sum_, "<think>\n3\n</think>\n\nIt is 4.")
 
 
-def test_tool_calls_are_told_apart_by_thinking() -> None:
-    """The whole lies between its two halves."""
+def test_a_line_is_measured_on_held_out_problems() -> None:
+    """Greedy lines give an accuracy, the sampled one the mean number of distinct answers too."""
     tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
     model = AutoModelForCausalLM.from_pretrained(langnorm.abacus.path())
-    figures = measure(model, tokenizer, "tools_known", 8, "dev")
-    halves = figures["tools_known_thinking"], figures["tools_known_direct"]
-    assert min(halves) <= figures["tools_known"] <= max(halves)
+    assert 0 <= measure(model, tokenizer, "tools_known_direct", 4, "dev")["tools_known_direct"] <= 1
+    assert measure(model, tokenizer, "easy_greedy", 8, "dev")["easy_greedy"] > 0.5
+    sampled = measure(model, tokenizer, "hard_sampled", 1, "dev")
+    assert 1 <= sampled["hard_distinct"] <= 8
 
 
 def test_the_card_keeps_all_but_its_table(tmp_path: Path) -> None:

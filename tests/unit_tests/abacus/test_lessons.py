@@ -33,33 +33,11 @@ def test_all_that_the_assistant_says_is_learnt() -> None:
 
 
 def test_earlier_turns_do_not_teach_to_answer_without_thinking() -> None:
-    """Where choices are learnt, an earlier turn's first token weighs nothing; in arithmetic all of it little."""
-    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "choices")
+    """An earlier turn's first token weighs nothing; in arithmetic all of it little."""
+    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "thinking")
     first = TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
     assert learnt(row, 0.0) == first
     assert learnt(row) == "Hello!".removeprefix(first) + "<|im_end|>Goodbye!<|im_end|>\n"
-    row = row_of(TOKENIZER, Example("arithmetic", CONVERSATION, enable_thinking=False), "choices")
+    row = row_of(TOKENIZER, Example("arithmetic", CONVERSATION, enable_thinking=False), "thinking")
     assert learnt(row, 0.0) == first
     assert learnt(row) == "Goodbye!<|im_end|>\n"
-
-
-def test_the_choice_among_tools_weighs_more() -> None:
-    """The first token of every called name weighs eight times as much, where there was a choice."""
-    tools = [
-        {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
-        for name in ("qualm", "zebra")
-    ]
-    call = {"role": "assistant", "content": "", "tool_calls": [_call("zebra"), _call("qualm")]}
-    messages = (CONVERSATION[0], call, {"role": "tool", "content": "ok"}, CONVERSATION[2], call)
-    firsts = "".join(TOKENIZER.decode(TOKENIZER(name)["input_ids"][:1]) for name in ("zebra", "qualm"))
-    for lesson, offered, expected in (
-        ("choices", tools, firsts * 2),
-        ("choices", tools[:1], ""),
-        ("all", tools, ""),
-    ):
-        row = row_of(TOKENIZER, Example("tools", messages, tuple(offered), enable_thinking=False), lesson)
-        assert learnt(row, 8.0) == expected
-
-
-def _call(name: str) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name, "arguments": {}}}
