@@ -42,7 +42,7 @@ class Phase:
 PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),
-    Phase(28_000_000, "choice", 0.5, 1.0, "thinking", is_fresh=True, precision="bfloat16"),
+    Phase(19_000_000, "choice", 0.25, 1.0, "thinking", is_fresh=True, precision="bfloat16"),
 )
 
 

@@ -62,15 +62,17 @@ def pairs(call: Call) -> str:
 
 
 def look_through(tools: Sequence[Tool], wanted: Tool | None) -> str:
-    """Return the search for a tool as a thought: each one and whether it fits, up to the one that does.
+    """Return the search for a tool as a thought: what each one gives and whether it fits, up to the one that does.
 
-    From a request straight to the name of the tool that fits is too long a way for a small model. Step by step every
-    one is short: copy a description, compare it with what is wanted, copy the name before it.
+    From a request straight to the name of the tool that fits is too long a way for a small model, and so is comparing a
+    request with a description. Step by step every one is short: copy a name, say in a few words what its description is
+    about, compare them with the same few words for the request.
     """
     lines = []
     for tool in tools:
         fits = tool is wanted
-        lines.append(f"{tool.name}: {(tool.description or 'unknown').removesuffix('.')}. {'Yes' if fits else 'No'}.")
+        gist = tool.domain.gist if tool.description else "unknown"
+        lines.append(f"{tool.name}: {gist}. {'Yes' if fits else 'No'}.")
         if fits:
             break
     return " ".join(lines)
