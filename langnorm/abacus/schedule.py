@@ -21,11 +21,12 @@ class Phase:
         num_tokens: Tokens to train on, padding included, over all processes.
         mix: What is drawn.
         lr_scale: Factor on both learning rates at their highest.
-        decay: Share of the phase at its end over which the learning rates fall linearly to zero.
+        decay: Share of the phase at its end over which the learning rates fall linearly.
         lesson: What of a conversation is learnt.
         is_fresh: Whether it starts from the weights as the phase before would ship them, rounded to float16 and
             without the optimizers' memory. Such a phase can be run alone, from weights that were shipped.
         precision: Of the matrix products.
+        lr_end: Share of the highest learning rates to which they fall: zero, or a phase is broken off.
     """
 
     num_tokens: int
@@ -35,14 +36,17 @@ class Phase:
     lesson: Lesson = "all"
     is_fresh: bool = False
     precision: Precision = "float32"
+    lr_end: float = 0.0
 
 
-# The second phase lifts the rates once more and lets them fall for the whole of it. The third is for what the first two
-# had hardly begun to teach: which of several tools fits.
+# The second phase lifts the rates once more and lets them fall for the whole of it. The last two are for what those had
+# hardly begun to teach: which of several tools fits. The third was broken off, because comparing two phrases, which
+# thoughts asked for then, was not learnt in it.
 PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),
-    Phase(19_000_000, "choice", 0.25, 1.0, "thinking", is_fresh=True, precision="bfloat16"),
+    Phase(10_802_000, "choice", 0.25, 1.0, "thinking", is_fresh=True, precision="bfloat16", lr_end=0.431),
+    Phase(12_000_000, "choice", 0.2, 1.0, "thinking", is_fresh=True, precision="bfloat16"),
 )
 
 
@@ -101,7 +105,7 @@ class Run:
         num_steps = self._phase_steps(phase)
         rise = min(1.0, (step - first + 1) / _WARM_UP_STEPS)
         fall = min(1.0, (first + num_steps - step) / max(1, round(phase.decay * num_steps)))
-        return phase.lr_scale * min(rise, fall)
+        return phase.lr_scale * min(rise, phase.lr_end + (1 - phase.lr_end) * fall)
 
     def _phase_steps(self, phase: Phase) -> int:
         return round(self.scale * phase.num_tokens) // self.tokens_per_step

@@ -30,6 +30,7 @@ from langnorm.abacus.data.tool_turns import (
     think_calls,
     tool_message,
     user,
+    wants,
 )
 from langnorm.abacus.data.tool_values import draw_value
 
@@ -286,8 +287,7 @@ def no_call(scene: Scene) -> Ending:
                 "I am sorry, I do not have a tool for that.",
             )
         )
-        wanted = rng.choice(("The user wants {0}.", "The user asks for {0}.", "This is about {0}.")).format(domain.gist)
-        thought = " ".join(filter(None, (wanted, look_through(scene.shown(), None), "No tool fits.")))
+        thought = f"{look_through(scene.shown())} {wants(rng, domain.gist)}. No tool fits.".lstrip()
     return Ending([user(text), assistant(answer)], thought, answer)
 
 

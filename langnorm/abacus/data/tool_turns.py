@@ -61,46 +61,48 @@ def pairs(call: Call) -> str:
     return ", ".join(f"{name} = {spoken(value)}" for name, value in call.arguments.items())
 
 
-def look_through(tools: Sequence[Tool], wanted: Tool | None) -> str:
-    """Return the search for a tool as a thought: what each one gives and whether it fits, up to the one that does.
+def look_through(tools: Sequence[Tool]) -> str:
+    """Return what a thought says of the tools on offer: each one's name, what it gives, and its name again.
 
-    From a request straight to the name of the tool that fits is too long a way for a small model, and so is comparing a
-    request with a description. Step by step every one is short: copy a name, say in a few words what its description is
-    about, compare them with the same few words for the request.
+    From a request straight to the name of the tool that fits is too long a way for a small model, and so is comparing
+    what is wanted with what a tool gives. After such a list, the name is what followed the same words before.
     """
-    lines = []
-    for tool in tools:
-        fits = tool is wanted
-        gist = tool.domain.gist if tool.description else "unknown"
-        lines.append(f"{tool.name}: {gist}. {'Yes' if fits else 'No'}.")
-        if fits:
-            break
-    return " ".join(lines)
+    return " ".join(f"{tool.name}, {_gist(tool)}: {tool.name}." for tool in tools)
+
+
+def _gist(tool: Tool) -> str:
+    return tool.domain.gist if tool.description else "unknown"
+
+
+def wants(rng: random.Random, gist: str) -> str:
+    """Draw the beginning of a sentence that says what the user wants."""
+    return rng.choice(("The user wants {0}", "The user asks for {0}", "This is about {0}")).format(gist)
 
 
 def think_call(rng: random.Random, call: Call, style: Style, tools: Sequence[Tool]) -> str:
     """Draw the thought before one call, which depends on how the user asked; `tools` are those on offer, in order."""
+    name = call.tool.name
     if style == "named":
-        found = rng.choice((f"The user names {call.tool.name}.", f"The user asks for {call.tool.name} by name."))
+        found = rng.choice((f"The user names {name}.", f"The user asks for {name} by name."))
     else:
-        wanted = rng.choice(("The user wants {0}.", "The user asks for {0}.", "This is about {0}."))
-        found = f"{wanted.format(call.tool.domain.gist)} {look_through(tools, call.tool)}"
+        found = f"{look_through(tools)} {wants(rng, call.tool.domain.gist)}: {name}."
     return f"{found} {pairs(call)}." if call.arguments else found
 
 
 def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Style], tools: Sequence[Tool]) -> str:
-    """Draw the thought before two or three calls: one search after the other."""
+    """Draw the thought before two or three calls."""
     number = {2: "two", 3: "three"}[len(calls)]
     parts = [
         rng.choice((f"The user asks for {number} things.", f"This takes {number} calls.", f"I need {number} calls."))
     ]
+    if any(style != "named" for style in styles):
+        parts.append(look_through(tools))
     known: set[str] = set()
     for place, (call, style) in enumerate(zip(calls, styles, strict=True)):
-        name, is_found = call.tool.name, style == "named" or call.tool.name in known
+        name, lead = call.tool.name, "Then" if place else "First"
+        is_found = style == "named" or name in known
         known.add(name)
-        parts.append(f"{'Then' if place else 'First'} {name if is_found else call.tool.domain.gist}.")
-        if not is_found:
-            parts.append(look_through(tools, call.tool))
+        parts.append(f"{lead} {name}." if is_found else f"{lead} {call.tool.domain.gist}: {name}.")
         if call.arguments:
             parts.append(f"{pairs(call)}.")
     return " ".join(parts)

@@ -194,7 +194,7 @@ def test_values_are_varied() -> None:
 
 
 def test_thoughts_look_through_the_tools_in_order() -> None:
-    """Up to the one that fits, each with what it gives; what the user names is not looked for."""
+    """Every one, unless the user names the tool; the name of the one that fits follows the same words as before."""
     rng = random.Random(0)
     found = looked_for = 0
     for _ in range(400):
@@ -202,23 +202,26 @@ def test_thoughts_look_through_the_tools_in_order() -> None:
         thought, calls = example.messages[-1].get("reasoning_content"), _calls(example.messages[-1])
         if not thought or example.details["form"] != "call":
             continue
-        names = list(_functions(example))
-        before = names[: names.index(calls[0]["name"])]
         found += 1
-        if "Yes." in thought:
-            looked_for += 1
-            places = [thought.index(f"{name}: ") for name in (*before, calls[0]["name"])]
-            assert places == sorted(places)
-            assert thought.count(" No.") == len(before)
+        if ": " not in thought:
+            assert calls[0]["name"] in thought
+            continue
+        looked_for += 1
+        places = [thought.index(f"{name}, ") for name in _functions(example)]
+        assert places == sorted(places)
+        gives = thought.split(f"{calls[0]['name']}, ")[1].split(":")[0]
+        assert thought.count(f" {gives}: {calls[0]['name']}.") == 2
     assert found > 120
     assert looked_for > found / 2
 
 
 def test_a_request_that_no_tool_fits_is_looked_up_in_vain() -> None:
-    """The thought says no to every tool."""
+    """The thought says what each tool gives, none of which is wanted."""
     rng = random.Random(0)
     drawn = [choice(rng, "train") for _ in range(1_500)]
     thoughts = [e.messages[-1].get("reasoning_content", "") for e in drawn if e.details["form"] == "none"]
     in_vain = [thought for thought in thoughts if "No tool fits." in thought and ": " in thought]
     assert len(in_vain) > 20
-    assert not any("Yes." in thought for thought in in_vain)
+    for thought in in_vain:
+        listed, _, wanted = thought.removesuffix(". No tool fits.").rpartition(". ")
+        assert not any(f", {wanted.removeprefix(lead)}:" in listed for lead in ("The user wants ", "This is about "))
