@@ -53,6 +53,10 @@ from langnorm.structured import Method, structured_output
 from langnorm.tool_calls import form_of
 from langnorm.tools import convert_tools, tool_use
 
+# In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
+# Calls bring numbers of their own, which must not be among them.
+_BEHIND_BLOCKS = 1_000
+
 
 class ChatLangNorm(BaseChatModel):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
@@ -312,6 +316,7 @@ class ChatLangNorm(BaseChatModel):
             has_logprobs=top_logprobs is not None,
             selection=selection,
             scoring=scoring,
+            first_call_index=_BEHIND_BLOCKS if self.output_version == "v1" else 0,
         )
 
     def _generate(

@@ -77,6 +77,7 @@ class PreparedCall:
         has_logprobs: Whether the messages say the log-probabilities.
         selection: How the one message is chosen of the completions, or None where all of them become messages.
         scoring: What is recorded for the selection's score, or None where it reads no norms.
+        first_call_index: Number of the first tool call among the chunks of a stream.
     """
 
     engine: Engine
@@ -88,6 +89,7 @@ class PreparedCall:
     has_logprobs: bool = False
     selection: Selection | None = None
     scoring: Recording | None = None
+    first_call_index: int = 0
 
     def result(self, response: Response) -> ChatResult:
         """Return the messages of all completions, or that of the selected one."""
@@ -233,7 +235,7 @@ class Chunks:
         for item in items:
             if isinstance(item, Segment):
                 self._segments.append(item)
-            if chunk := _chunk(item):
+            if chunk := _chunk(item, self._call.first_call_index):
                 yield chunk
         if delta.completion:
             reading = Reading(self._segments, self._reader.calls)
@@ -273,10 +275,11 @@ def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGe
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
-def _chunk(item: Item) -> ChatGenerationChunk | None:
+def _chunk(item: Item, first_call_index: int) -> ChatGenerationChunk | None:
     """Return text, reasoning or some of a call as a chunk of its own; the text of a call's marks has none."""
     if not isinstance(item, Segment):
-        call = tool_call_chunk(name=item.name, args=item.arguments, id=item.id, index=item.index)
+        index = first_call_index + item.index
+        call = tool_call_chunk(name=item.name, args=item.arguments, id=item.id, index=index)
         return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
     if item.part == "reasoning":
         message = AIMessageChunk(content="", additional_kwargs={"reasoning_content": item.text})

@@ -314,3 +314,19 @@ def test_streamed_json_is_valid_at_every_moment(chat: ChatLangNorm) -> None:
     for item in items():
         assert set(item) <= {"name", "age"}
         json.dumps(item)
+
+
+def test_streamed_calls_stay_apart_from_reasoning_in_version_1() -> None:
+    """A stream's blocks add up to those of the whole message: a thought, then each call."""
+    chat = ChatLangNorm(temperature=0, output_version="v1").bind_tools([weather])
+    question = "What is the weather in Oslo and Rome?"
+    whole: Any = None
+    for chunk in chat.stream(question):
+        whole = chunk if whole is None else whole + chunk
+    expected = chat.invoke(question)
+    assert [block["type"] for block in expected.content_blocks] == ["reasoning", "tool_call", "tool_call"]
+    assert whole.content_blocks[0]["reasoning"] == expected.content_blocks[0]["reasoning"]
+    kept = ("type", "name", "args")
+    calls = [[{key: block[key] for key in kept} for block in m.content_blocks[1:]] for m in (whole, expected)]
+    assert calls[0] == calls[1]
+    assert [call["args"] for call in whole.tool_calls] == [call["args"] for call in expected.tool_calls]
