@@ -237,11 +237,13 @@ def main() -> None:
         description="Train Abacus and write it into the package.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    said = [line.strip().partition(": ") for line in (Run.__doc__ or "").partition("Attributes:")[2].splitlines()]
+    help_of = {name: text for name, _, text in said}
     for item in fields(Run)[1:]:
         name = "--" + item.name.replace("_", "-")
         is_flag = isinstance(item.default, bool)
         kind = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
-        parser.add_argument(name, default=item.default, **kind)
+        parser.add_argument(name, default=item.default, help=help_of[item.name], **kind)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
     parser.add_argument(
         "--weights",
@@ -254,6 +256,8 @@ def main() -> None:
     run = Run(**arguments)
     if weights and not run.phases[-1].is_fresh:
         parser.error("the last phase goes on from more than weights; leave out `--weights` and run them all")
+    if weights and not (weights / "model.safetensors").exists():
+        parser.error(f"no `model.safetensors` in `{weights}`; give `--weights` the folder of a model")
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -9,10 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoTokenizer
 
 import langnorm.abacus
+from langnorm.abacus import train
 from langnorm.abacus.data import corpus
 from langnorm.abacus.muon import Muon, orthogonalize
 from langnorm.abacus.schedule import Run
@@ -116,6 +118,24 @@ def test_a_fresh_phase_can_be_run_alone(tmp_path: Path) -> None:
         command = [sys.executable, "-c", program, tmp_path / arguments[0], *arguments[1:]]
         subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "two/model.safetensors").read_bytes() == (tmp_path / "all/model.safetensors").read_bytes()
+
+
+def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Every option has a help text and its default."""
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    with pytest.raises(SystemExit):
+        train.main()
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Single-threaded processes that share each step. (default: 2)" in text
+    assert "--no-compiles" in text
+
+
+def test_weights_that_are_not_there_are_said_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Before anything is trained or written."""
+    monkeypatch.setattr(sys, "argv", ["train", "--weights", "nowhere"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "no `model.safetensors` in `nowhere`; give `--weights` the folder of a model" in capsys.readouterr().err
 
 
 def test_training_never_draws_a_held_out_problem() -> None:
