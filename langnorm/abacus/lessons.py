@@ -46,4 +46,4 @@ def row_of(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson)
 
 def _ends_of(part: list[int], ids: list[int]) -> list[int]:
     """Return the places right behind each occurrence of `part`."""
-    return [i + len(part) for i in range(len(ids) - len(part)) if ids[i : i + len(part)] == part]
+    return [i + len(part) for i in range(len(ids) - len(part) + 1) if ids[i : i + len(part)] == part]

@@ -296,6 +296,8 @@ def test_a_note_sends_the_weak_steps_back_once(chat, is_async) -> None:
     assert facts(weak)["noted"] == list(trace.low_steps)
     assert "noted" not in facts(last)
     assert note.content.startswith("Redo these:\n- ")
+    assert trace.low_steps
+    assert note.content.count("\n- ") == len(trace.low_steps)
     for step in (trace.steps[number] for number in trace.low_steps):
         text = weak.additional_kwargs["reasoning_content"] if step.kind == "reasoning" else weak.text
         assert f"- {text[slice(*step.text_span)].strip()}" in note.content

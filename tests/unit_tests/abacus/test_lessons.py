@@ -32,6 +32,15 @@ def test_all_that_the_assistant_says_is_learnt() -> None:
     assert set(row.weights) == {0.1, 1.0}
 
 
+def test_earlier_turns_are_learnt_before_an_answer_that_thinks() -> None:
+    """Where the prompt ends with the assistant's header, that one is the completion's own, not an earlier turn's."""
+    messages = (*CONVERSATION[:3], {**CONVERSATION[3], "reasoning_content": "A farewell."})
+    row = row_of(TOKENIZER, Example("chat", messages), "all")
+    assert learnt(row) == "Hello!<|im_end|><think>\nA farewell.\n</think>\n\nGoodbye!<|im_end|>\n"
+    first = TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
+    assert learnt(row_of(TOKENIZER, Example("chat", messages), "thinking"), 0.0) == first
+
+
 def test_earlier_turns_do_not_teach_to_answer_without_thinking() -> None:
     """An earlier turn's first token weighs nothing; in arithmetic all of it little."""
     row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "thinking")
