@@ -113,7 +113,7 @@ def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
-    is_answer = weights >= 1.0
+    is_answer = weights == 1.0
     return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
 
 

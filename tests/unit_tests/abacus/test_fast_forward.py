@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,19 @@ def logits_and_gradients(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, d
     return logits.detach(), {name: p.grad for name, p in model.named_parameters()}
 
 
+def assert_near(
+    logits: torch.Tensor,
+    expected: torch.Tensor,
+    gradients: dict[str, torch.Tensor],
+    expected_gradients: dict[str, torch.Tensor],
+) -> None:
+    """Assert that two ways of a step differ by no more than the order of their sums."""
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
+    for name, gradient in gradients.items():
+        error = (gradient - expected_gradients[name]).norm()
+        assert error < 1e-3 * expected_gradients[name].norm().clamp(min=0.1), name
+
+
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 6, 61])
 def test_blocks_are_causal_attention(length: int) -> None:
     """Logits and gradients are those of the plain model, for lengths that blocks do and do not divide."""
@@ -33,10 +48,7 @@ def test_blocks_are_causal_attention(length: int) -> None:
     model = load()
     prepare(model, compiles=False)
     logits, gradients = logits_and_gradients(model, ids)
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
-    for name, gradient in gradients.items():
-        error = (gradient - expected_gradients[name]).norm()
-        assert error < 1e-3 * expected_gradients[name].norm().clamp(min=0.1), name
+    assert_near(logits, expected, gradients, expected_gradients)
 
 
 def test_padding_on_the_right_is_never_seen() -> None:
@@ -47,6 +59,26 @@ def test_padding_on_the_right_is_never_seen() -> None:
     with torch.inference_mode():
         whole = model(input_ids=ids, use_cache=False).logits[:, :23]
         torch.testing.assert_close(whole, model(input_ids=ids[:, :23], use_cache=False).logits, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), reason="no C++ compiler to compile layers with"
+)
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
+def test_compiled_layers_compute_the_same() -> None:
+    """One program for two layers and two lengths gives logits and gradients of the plain model."""
+    ids = torch.randint(0, 1_000, (2, 37), generator=torch.Generator().manual_seed(0))
+    model, plain = load(), load()
+    for each in (model, plain):
+        del each.model.layers[2:]
+        each.config.num_hidden_layers = 2
+    prepare(model, compiles=True)
+    for length in (37, 23):
+        expected, expected_gradients = logits_and_gradients(plain, ids[:, :length])
+        logits, gradients = logits_and_gradients(model, ids[:, :length])
+        assert_near(logits, expected, gradients, expected_gradients)
+        model.zero_grad()
+        plain.zero_grad()
 
 
 def test_products_in_bfloat16_are_near_and_weights_stay_float32() -> None:
