@@ -61,9 +61,7 @@ def test_padding_on_the_right_is_never_seen() -> None:
         torch.testing.assert_close(whole, model(input_ids=ids[:, :23], use_cache=False).logits, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.skipif(
-    not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), reason="no C++ compiler to compile layers with"
-)
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="compiling takes a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
 def test_compiled_layers_compute_the_same() -> None:
     """One program for two layers and two lengths gives logits and gradients of the plain model."""
