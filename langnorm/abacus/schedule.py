@@ -39,14 +39,15 @@ class Phase:
     lr_end: float = 0.0
 
 
-# The second phase lifts the rates once more and lets them fall for the whole of it. The last two are for what those had
-# hardly begun to teach: which of several tools fits. The third was broken off, because comparing two phrases, which
-# thoughts asked for then, was not learnt in it.
+# The second phase lifts the rates once more and lets them fall for the whole of it. The third and fourth are for what
+# those had hardly begun to teach: which of several tools fits. The third was broken off, because comparing two phrases,
+# which thoughts asked for then, was not learnt in it. The last is long, for all that is still right too seldom.
 PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),
     Phase(10_802_000, "choice", 0.25, 1.0, "thinking", is_fresh=True, precision="bfloat16", lr_end=0.431),
     Phase(12_000_000, "choice", 0.2, 1.0, "thinking", is_fresh=True, precision="bfloat16"),
+    Phase(50_000_000, "polish", 0.4, 1.0, "thinking", is_fresh=True, precision="bfloat16"),
 )
 
 

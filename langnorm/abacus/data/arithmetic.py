@@ -23,7 +23,7 @@ Operator = Literal["+", "-", "*", "/"]
 Weights = Mapping[Operator, float]
 
 _WEIGHTS: Weights = {"+": 4.0, "-": 3.0, "*": 2.0, "/": 2.0}
-_PRACTICE_WEIGHTS: Weights = {"+": 2.0, "-": 2.0, "*": 4.0, "/": 4.0}
+_PRACTICE_WEIGHTS: Weights = {"+": 2.0, "-": 4.0, "*": 4.0, "/": 4.0}
 _MAX_VALUE = 9_999
 _MAX_OPERAND = 999
 
@@ -82,7 +82,7 @@ def draw(
 
 
 def practice(rng: random.Random, split: Split) -> Example:
-    """Return a worked problem in which products and quotients, the hardest single steps, come most often."""
+    """Return a worked problem in which the hardest single steps come most often: all but additions."""
     return draw(rng, split, enable_thinking=True, weights=_PRACTICE_WEIGHTS)
 
 

@@ -11,10 +11,10 @@ from langnorm.abacus.data import arithmetic, chat, tools
 from langnorm.abacus.data.base import Example, Split, split_of
 
 Skill = Callable[[random.Random, Split], Example]
-Mix = Literal["broad", "practice", "choice"]
+Mix = Literal["broad", "practice", "choice", "polish"]
 
 # Shares of examples. By tokens the first two are about half arithmetic, two fifths tools and a tenth chat (a
-# twentieth in practice), because tool schemas are long and small talk is short; choice is three fifths tools.
+# twentieth in practice), because tool schemas are long and small talk is short; the others are about three fifths tools.
 MIXES: dict[Mix, dict[Skill, float]] = {
     "broad": {arithmetic.draw: 0.53, tools.draw: 0.22, chat.draw: 0.25},
     "practice": {
@@ -30,6 +30,13 @@ MIXES: dict[Mix, dict[Skill, float]] = {
         tools.draw: 0.10,
         tools.choice: 0.32,
         chat.draw: 0.10,
+    },
+    "polish": {
+        arithmetic.draw: 0.22,
+        arithmetic.practice: 0.30,
+        tools.draw: 0.14,
+        tools.choice: 0.26,
+        chat.draw: 0.08,
     },
 }
 
