@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import langnorm.abacus
-from langnorm.abacus.data import arithmetic, corpus, tools
+from langnorm.abacus.data import arithmetic, chat, corpus, tools
 from langnorm.abacus.data.base import Example, Split
 from langnorm.abacus.tokenizer import render
 
@@ -122,6 +122,7 @@ _GREEDY: dict[str, Any] = {
     "tools_unseen": partial(_calls, names="random", enable_thinking=True),
     "tools_known_direct": partial(_calls, names="known", enable_thinking=False),
     "tools_unseen_direct": partial(_calls, names="random", enable_thinking=False),
+    "chat_greedy": chat.draw,
 }
 
 _LINES = {
@@ -134,6 +135,7 @@ _LINES = {
     "tools_unseen": "tool calls, thinking, names never seen in training, greedy: exact match",
     "tools_known_direct": "tool calls, called directly, names seen in training, greedy: exact match",
     "tools_unseen_direct": "tool calls, called directly, names never seen in training, greedy: exact match",
+    "chat_greedy": "chat without tools, thinking or not, greedy: exact match",
 }
 
 

@@ -14,7 +14,7 @@ Skill = Callable[[random.Random, Split], Example]
 Mix = Literal["broad", "practice", "choice", "polish"]
 
 # Shares of examples. By tokens the first two are about half arithmetic, two fifths tools and a tenth chat (a
-# twentieth in practice), because tool schemas are long and small talk is short; the others are about three fifths tools.
+# twentieth in practice), because tool schemas are long and small talk is short; the others are three fifths tools.
 MIXES: dict[Mix, dict[Skill, float]] = {
     "broad": {arithmetic.draw: 0.53, tools.draw: 0.22, chat.draw: 0.25},
     "practice": {
