@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.steps import Kind, StepSpan
@@ -25,6 +25,8 @@ KEY = "langnorm"
 _VERSION = 1
 _INTENSITY_DIGITS = 6
 _INTERVENTIONS = ("recursion", "steering", "suppression")
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ class NormStep:
     mean: tuple[float, ...] | None
     intensity: float | None = None
     low: bool | None = None
+
+
+_STEP = tuple(field.name for field in fields(NormStep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,11 @@ class NormTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `response_metadata["langnorm"]` holds: plain JSON types, without the norms of tokens."""
-        steps = [asdict(step) | {"text_span": list(step.text_span), "mean": _list(step.mean)} for step in self.steps]
+        steps = [
+            {name: getattr(step, name) for name in _STEP}
+            | {"text_span": list(step.text_span), "mean": _list(step.mean)}
+            for step in self.steps
+        ]
         return {
             "version": _VERSION,
             "tokens": self.tokens,
@@ -265,12 +274,14 @@ def build_trace(
     """
     sinks = frozenset(reading.sinks)
 
-    def kept(rows: Sequence[Sequence[float]], start: int, end: int) -> list[Sequence[float]]:
+    intensities = None if reading.percentiles is None else [fmean(row) for row in reading.percentiles]
+
+    def kept(rows: Sequence[_Row], start: int, end: int) -> list[_Row]:
         return [rows[i] for i in range(start, min(end, len(rows))) if i not in sinks]
 
     def intensity(start: int, end: int) -> float | None:
-        percentiles = kept(reading.percentiles, start, end) if reading.percentiles is not None else []
-        return round(fmean(map(fmean, percentiles)), _INTENSITY_DIGITS) if percentiles else None
+        of_tokens = [] if intensities is None else kept(intensities, start, end)
+        return round(fmean(of_tokens), _INTENSITY_DIGITS) if of_tokens else None
 
     def step(span: StepSpan) -> NormStep:
         of_step = intensity(span.start, span.end)

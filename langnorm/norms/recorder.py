@@ -48,11 +48,13 @@ class NormRecorder:
         append = self._norms[layer].append
 
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            norms = self._known.pop(layer, None)
-            if norms is None:
-                last = layer_output(output)[:, -1]  # (B, hidden)
-                norms = torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32)  # (B,)
-            append(norms)
+            known = self._known.pop(layer, None)
+            if known is not None:
+                append(known[:, None])
+                return
+            states = layer_output(output)
+            last = states if states.size(1) == 1 else states[:, -1:]  # (B, 1, hidden)
+            append(torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32))  # (B, 1)
 
         return record
 
@@ -72,7 +74,7 @@ class NormRecorder:
         is the prompt's.
         """
         if self._rows is None or self._rows[0] != self.num_passes:
-            by_layer = [torch.stack(self._norms[layer]).cpu() for layer in self.layers if self._norms[layer]]
+            by_layer = [torch.cat(self._norms[layer], dim=1).T.cpu() for layer in self.layers if self._norms[layer]]
             rows = torch.stack(by_layer, dim=-1) if by_layer else torch.empty(0, 0, len(self.layers))
             self._rows = (self.num_passes, rows)
         return self._rows[1][self._num_prompt_passes :]

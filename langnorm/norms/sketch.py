@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -115,9 +116,9 @@ class QuantileSketch:
         rank = (q * last.double()).floor()
         is_before = self._counts.cumsum(dim=-1) <= rank[:, None]  # (L, buckets)
         bucket = is_before.sum(dim=-1).clamp(max=_NUM_BUCKETS - 1)
-        edges = self._log_edges().exp()
-        low = edges[bucket].maximum(self._minimum)
-        high = edges[bucket + 1].minimum(self._maximum)
+        edges = _log_edges(self.device)
+        low = edges[bucket].exp().maximum(self._minimum)
+        high = edges[bucket + 1].exp().minimum(self._maximum)
         # The harmonic mean has the same relative error at either end of the bucket.
         value = (2 / (1 / low + 1 / high)).clamp(self._minimum, self._maximum)
         value = torch.where(rank == last, self._maximum, torch.where(rank == 0, self._minimum, value))
@@ -146,7 +147,7 @@ class QuantileSketch:
             raise OptionError(msg)
         values = norms.detach().to(self.device, torch.float64)
         bucket = _buckets(values)  # (..., L)
-        edges = self._log_edges()
+        edges = _log_edges(self.device)
         low = edges[bucket].maximum(_finite_log(self._minimum))
         high = edges[bucket + 1].minimum(_finite_log(self._maximum))
         place = torch.where(high > low, ((_finite_log(values) - low) / (high - low)).clamp(0, 1), 0.5)
@@ -247,13 +248,6 @@ class QuantileSketch:
             raise OptionError(msg)
         return [self.layers.index(layer) for layer in layers]
 
-    def _log_edges(self) -> Tensor:
-        """Return the logarithm of the edges of all buckets (buckets + 1,); bucket i is above i, up to i + 1."""
-        edges = torch.arange(-1, _NUM_INNER + 2, dtype=torch.float64, device=self.device) * _LOG_GAMMA
-        edges += math.log(LOWEST)
-        edges[0], edges[-1] = -math.inf, math.inf
-        return edges
-
 
 def _checked(layers: Sequence[int]) -> tuple[int, ...]:
     indices = tuple(operator.index(layer) for layer in layers)
@@ -261,6 +255,15 @@ def _checked(layers: Sequence[int]) -> tuple[int, ...]:
         msg = f"`layers={list(indices)}` is not allowed. Use indices from 0 up, ascending, each once."
         raise OptionError(msg)
     return indices
+
+
+@cache
+def _log_edges(device: torch.device) -> Tensor:
+    """Return the logarithm of the edges of all buckets (buckets + 1,); bucket i is above i, up to i + 1."""
+    edges = torch.arange(-1, _NUM_INNER + 2, dtype=torch.float64, device=device) * _LOG_GAMMA
+    edges += math.log(LOWEST)
+    edges[0], edges[-1] = -math.inf, math.inf
+    return edges
 
 
 def _buckets(norms: Tensor) -> Tensor:
