@@ -266,7 +266,7 @@ def _ranks(values: FloatArray) -> FloatArray:
 
 def _standardised(table: FloatArray) -> FloatArray:
     """Return the z-scores of each column, 0 where its values are the same."""
-    # By a power of two, which changes no digit: squares of very small and very large values are none.
+    # Scaled by a power of two, which is exact: the squares of tiny values would be 0, those of huge ones infinite.
     table = np.ldexp(table, -np.frexp(np.abs(table).max(axis=0))[1])
     has_spread = np.ptp(table, axis=0) > _SPREAD_TOLERANCE * np.abs(table).max(axis=0)
     return np.where(has_spread, table - table.mean(axis=0), 0) / np.where(has_spread, table.std(axis=0), 1)

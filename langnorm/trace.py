@@ -26,7 +26,7 @@ _VERSION = 1
 _INTENSITY_DIGITS = 6
 _INTERVENTIONS = ("recursion", "steering", "suppression")
 
-_Row = TypeVar("_Row")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +273,9 @@ def build_trace(
         keep_tokens: Whether the trace keeps the rows.
     """
     sinks = frozenset(reading.sinks)
-
     intensities = None if reading.percentiles is None else [fmean(row) for row in reading.percentiles]
 
-    def kept(rows: Sequence[_Row], start: int, end: int) -> list[_Row]:
+    def kept(rows: Sequence[_T], start: int, end: int) -> list[_T]:
         return [rows[i] for i in range(start, min(end, len(rows))) if i not in sinks]
 
     def intensity(start: int, end: int) -> float | None:

@@ -41,7 +41,7 @@ class Phase:
 
 # The second phase lifts the rates once more and lets them fall for the whole of it. The third and fourth are for what
 # those had hardly begun to teach: which of several tools fits. The third was broken off, because comparing two phrases,
-# which thoughts asked for then, was not learnt in it. The last is long, for all that is still right too seldom.
+# which thoughts asked for then, was not learnt in it. The last is long, for all that was still right too seldom.
 PHASES = (
     Phase(22_000_000, "broad", 1.0, 0.45),
     Phase(22_500_000, "practice", 0.8, 1.0),

@@ -56,7 +56,7 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
     if message.response_metadata["finish_reason"] == "length":
         line += ", cut off at the token limit"
     console.out("")
-    console.out(line, style="dim", highlight=False)
+    console.print(line, style="dim")  # wrapped between words where the terminal is narrow
 
 
 @dataclass(frozen=True, slots=True)

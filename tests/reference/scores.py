@@ -177,13 +177,14 @@ def reference_combined(table: list[list[float]]) -> list[float]:
     """Return the mean z-score of each candidate (row) over the layers (columns)."""
     combined = [0.0] * len(table)
     for layer in range(len(table[0])):
-        column = [row[layer] for row in table]
-        mean = math.fsum(column) / len(column)
-        variance = math.fsum((value - mean) ** 2 for value in column) / len(column)
+        column = [Fraction(row[layer]) for row in table]  # exact: squares of tiny values are no floats
+        mean = sum(column) / len(column)
+        variance = sum((value - mean) ** 2 for value in column) / len(column)
         for i, value in enumerate(column):
             # Values that differ by rounding only have no spread.
-            if max(column) - min(column) > 1e-9 * max(abs(max(column)), abs(min(column))):
-                combined[i] += (value - mean) / math.sqrt(variance) / len(table[0])
+            if max(column) - min(column) > Fraction(1e-9) * max(abs(max(column)), abs(min(column))):
+                z = math.copysign(math.sqrt((value - mean) ** 2 / variance), value - mean)
+                combined[i] += z / len(table[0])
     return combined
 
 
