@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -137,8 +138,15 @@ def measure(model: Any, work: Work) -> Timing:
     with counted_passes(model) as num_passes:
         cpu, wall = time.process_time(), time.perf_counter()
         first_chunk = work()
+        finish(model)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         return Timing(wall, cpu, num_passes(), first_chunk)
+
+
+def finish(model: Any) -> None:
+    """Wait until the model's device has done all that it was given."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
 
 
 def consume(chunks: Iterable[Any]) -> float | None:
@@ -238,10 +246,11 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures: processor, load, versions."""
+    """Return what a reader needs to judge the figures: processors, load, versions."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "num_cpus": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(terse=True),

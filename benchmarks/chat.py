@@ -192,7 +192,7 @@ class Bench:
         inputs = self.tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
         tensors = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         options = {"do_sample": False, "max_new_tokens": self.num_tokens} | options
-        return lambda: discard(self.model.generate(**tensors, **options))
+        return lambda: discard(self.model.generate(**inputs_on(self.model, tensors), **options))
 
     def peer(self, **options: Any) -> Any:
         """Return ChatHuggingFace over the shared model, or None where it is not installed or not wanted."""
@@ -244,6 +244,11 @@ def prompts(number: int) -> list[str]:
     """Return sums to work out, each a little longer than the one before."""
     terms = [str(47 + 38 * i % 500) for i in range(number + 1)]
     return [f"What is {' + '.join(terms[: i + 2])}?" for i in range(number)]
+
+
+def inputs_on(model: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors on the model's device."""
+    return {name: tensor.to(model.device) for name, tensor in tensors.items()}
 
 
 def in_thread(work: Work) -> None:
@@ -309,6 +314,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="rounds per row")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
     parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
+    parser.add_argument("--device", default="cpu", help="where the models are: cpu or cuda")
     parser.add_argument("--no-peer", action="store_true", help="leave ChatHuggingFace out: it takes most of the time")
     parser.add_argument("--quick", action="store_true", help="Abacus, 32 tokens, 3 rounds: does it all work?")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "chat.json")
@@ -317,14 +323,15 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    facts = machine(PACKAGES) | {"num_torch_threads": torch.get_num_threads()}
+    facts = machine(PACKAGES) | {"num_torch_threads": torch.get_num_threads(), "device": options.device}
     print(f"Load before the first run: {facts['load_before']} on {facts['num_cpus']} processors. Idle is near 0.")
     document: dict[str, Any] = {"machine": facts, "models": {}}
     for model_name in ["abacus"] if options.quick else options.models:
         load, num_tokens, repeats = MODELS[model_name]
         num_tokens = options.tokens or (32 if options.quick else num_tokens)
         repeats = options.repeats or (3 if options.quick else repeats)
-        bench, results = Bench(*load(), num_tokens, has_peer=not options.no_peer), {}
+        model, tokenizer = load()
+        bench, results = Bench(model.to(options.device), tokenizer, num_tokens, has_peer=not options.no_peer), {}
         document["models"][model_name] = {"num_tokens": num_tokens, "repeats": repeats, "rows": results}
         for row_name in options.only:
             row = bench.row(row_name)
@@ -337,7 +344,7 @@ def main() -> None:
             write_json(options.out, document)
         print_table(f"{model_name}, {num_tokens} new tokens, {repeats} rounds", results)
         bench.loop.close()
-        del bench, row, sides
+        del bench, row, sides, model
         gc.collect()
     print(f"Written to {options.out}")
 

@@ -52,12 +52,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="rounds per row")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "interventions.json")
+    parser.add_argument("--device", default="cpu", help="where the models are: cpu or cuda")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    document: dict[str, Any] = {"machine": machine(PACKAGES), "models": {}}
+    document: dict[str, Any] = {"machine": machine(PACKAGES) | {"device": options.device}, "models": {}}
     for model_name in options.models:
         load, num_tokens, repeats = MODELS[model_name]
         model, tokenizer = load()
+        model.to(options.device)
         never = model.config.vocab_size
         model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
         engine, results = TransformersEngine(model, tokenizer), {}

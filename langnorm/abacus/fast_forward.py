@@ -62,17 +62,21 @@ def causal_blocks(
 
 
 def prepare(model: Qwen3ForCausalLM, *, compiles: bool) -> None:
-    """Let the model attend in blocks and, where asked, compile its layers: one program for all of them."""
-    AttentionInterface.register(_NAME, causal_blocks)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, lambda *_, **__: None)
-    model.set_attn_implementation(_NAME)
+    """Let the model attend in blocks and, where asked, compile its layers: one program for all of them.
+
+    On a GPU it attends as torch does, which is fast there.
+    """
+    if model.device.type == "cpu":
+        AttentionInterface.register(_NAME, causal_blocks)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, lambda *_, **__: None)
+        model.set_attn_implementation(_NAME)
     if compiles:
         for layer in model.model.layers:
             layer.compile(dynamic=True)
 
 
-def products_in(precision: Precision) -> AbstractContextManager[Any]:
+def products_in(precision: Precision, device_type: str = "cpu") -> AbstractContextManager[Any]:
     """Return the context in which matrix products are computed in `precision`; weights and sums stay float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast("cpu", torch.bfloat16)
+    return torch.autocast(device_type, torch.bfloat16)

@@ -60,6 +60,8 @@ class Run:
         scale: Factor on the tokens of every phase, for a trial.
         tokens_per_step: Tokens of one optimizer step, over all processes.
         num_processes: Single-threaded processes that share each step.
+        num_workers: Processes beside each of those that draw its batches; with 0 it draws them itself.
+        device: Where the weights are, `cpu` or `cuda`.
         matrix_lr: Muon's learning rate, for the matrices.
         vector_lr: AdamW's learning rate, for the embedding and the norms.
         hidden_size: Width of the residual stream.
@@ -73,6 +75,8 @@ class Run:
     scale: float = 1.0
     tokens_per_step: int = 6_144
     num_processes: int = 2
+    num_workers: int = 0
+    device: str = "cpu"
     matrix_lr: float = 0.02
     vector_lr: float = 3e-3
     hidden_size: int = 128

@@ -3,8 +3,9 @@
 The run is decided by its arguments alone: the batches of steps 12 k to 12 k + 11 of process r are drawn from a
 generator seeded by both, so a run that was stopped goes on from its checkpoint as if nothing had happened.
 
-Data-parallel over single-threaded processes, which beats threads on a shared machine. Weights, their sums and the
-optimizers' memory are float32; a phase may compute its products in bfloat16, where the processor is fast at that.
+On the CPU, data-parallel over single-threaded processes, which beats threads on a shared machine; on a GPU, one
+process and beside it those that draw its batches. Weights, their sums and the optimizers' memory are float32; a phase
+may compute its products in bfloat16, where the processor is fast at that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
@@ -61,16 +63,37 @@ def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalL
     return Qwen3ForCausalLM(config)
 
 
-def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0) -> Iterator[list[Row]]:
+def batches(
+    run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0, num_workers: int = 0
+) -> Iterator[list[Row]]:
     """Yield one process' batches from step `first` to the last.
 
-    A batch times its longest row is at most the process' share of a step.
+    A batch times its longest row is at most the process' share of a step. The batches are the same for any number of
+    workers, the processes that draw them beforehand; with none, they are drawn when they are asked for.
     """
-    for step in range(first, run.num_steps):
-        number, place = divmod(step, _STEPS_PER_POOL)
-        if step == first or place == 0:
-            pool = _draw_pool(run, tokenizer, rank, number)
-        yield pool[place]
+    pools = _Pools(run, tokenizer, rank, first)
+    loader = DataLoader(pools, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+    for number, pool in enumerate(loader, first // _STEPS_PER_POOL):
+        start = number * _STEPS_PER_POOL
+        yield from pool[max(0, first - start) : run.num_steps - start]
+
+
+class _Pools(IterableDataset[list[list[Row]]]):
+    """The pools of one process from that of step `first` on; of several workers, each draws its share of them."""
+
+    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int) -> None:
+        self._run, self._tokenizer, self._rank = run, tokenizer, rank
+        self._numbers = range(first // _STEPS_PER_POOL, -(-run.num_steps // _STEPS_PER_POOL))
+
+    def __iter__(self) -> Iterator[list[list[Row]]]:
+        worker = get_worker_info()
+        place, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number in self._numbers[place::stride]:  # the loader takes from its workers in turn
+            yield _draw_pool(self._run, self._tokenizer, self._rank, number)
+
+
+def _as_it_is(pool: list[list[Row]]) -> list[list[Row]]:
+    return pool
 
 
 def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: int) -> list[list[Row]]:
@@ -99,8 +122,8 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     return pool
 
 
-def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, float]:
-    """Return the weighted mean loss per token, in nats, and the plain mean over the assistant's tokens.
+def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weighted mean loss per token, in nats, and, without gradient, the plain mean over the assistant's.
 
     Rows are padded on the right, so the causal mask alone keeps padding out of every real token.
     """
@@ -110,11 +133,13 @@ def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[
     for number, row in enumerate(batch):
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
         weights[number, : len(row.ids)] = torch.tensor(row.weights)
+    ids, weights = ids.to(model.device), weights.to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
     is_answer = weights == 1.0
-    return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
+    answer_loss = (losses.detach() * is_answer).sum() / is_answer.sum()
+    return (losses * weights).sum() / weights.sum(), answer_loss
 
 
 class _Checkpoint:
@@ -136,7 +161,7 @@ class _Checkpoint:
     def load(self, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:
         if not self._path.exists():
             return 0
-        state = torch.load(self._path, weights_only=True)
+        state = torch.load(self._path, weights_only=True, map_location="cpu")
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -152,6 +177,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=run.num_processes)
     tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
     model = build_model(run, tokenizer)
+    torch.nn.Module.to(model, run.device)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     vectors = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers: list[torch.optim.Optimizer] = [
@@ -166,12 +192,12 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
         model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
-    average = None
-    for step, batch in enumerate(batches(run, tokenizer, rank, first), first):
+    average = None  # stays on the device between two lines of the log: to read it is to wait
+    for step, batch in enumerate(batches(run, tokenizer, rank, first, run.num_workers), first):
         phase, phase_start = run.phase_at(step)
         if phase.is_fresh and step == phase_start:
             _refresh(model, optimizers)
-        with products_in(phase.precision):
+        with products_in(phase.precision, model.device.type):
             loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
         loss.backward()
         _average_gradients(model)
@@ -181,9 +207,10 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
             optimizer.zero_grad()
         average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
         progress.update()
-        progress.set_postfix(loss=f"{average:.4f}", refresh=False)
         if log and (step + 1) % 20 == 0:
-            print(json.dumps({"step": step + 1, "loss": round(average, 5)}), file=log, flush=True)
+            loss_now = average.item()
+            progress.set_postfix(loss=f"{loss_now:.4f}", refresh=False)
+            print(json.dumps({"step": step + 1, "loss": round(loss_now, 5)}), file=log, flush=True)
         if rank == 0 and ((step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == run.num_steps):
             checkpoint.save(step + 1, model, optimizers)
     if rank == 0:
@@ -200,6 +227,8 @@ def _refresh(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) ->
 
 
 def _average_gradients(model: torch.nn.Module) -> None:
+    if dist.get_world_size() == 1:
+        return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
@@ -217,7 +246,7 @@ def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) ->
     from transformers import GenerationConfig
 
     folder = folder or langnorm.abacus.path()
-    model.save_pretrained(folder, state_dict={name: w.half() for name, w in model.state_dict().items()})
+    model.save_pretrained(folder, state_dict={name: w.half().cpu() for name, w in model.state_dict().items()})
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text()) | {"dtype": "float32", "langnorm_run": asdict(run)}
     config_file.write_text(json.dumps(config, indent=2) + "\n")
@@ -254,6 +283,8 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
     run = Run(**arguments)
+    if run.device != "cpu" and run.num_processes > 1:
+        parser.error(f"on `{run.device}` one process does it all; give `--num-processes 1`, or leave out `--device`")
     if weights and not run.phases[-1].is_fresh:
         parser.error("the last phase goes on from more than weights; leave out `--weights` and run them all")
     if weights and not (weights / "model.safetensors").exists():

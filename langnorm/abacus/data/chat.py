@@ -143,6 +143,11 @@ def _small_talk(rng: random.Random) -> list[Turn]:
     return turns
 
 
+def small_talk(rng: random.Random) -> Turn:
+    """Draw what is said and answered alike whether tools are offered or not."""
+    return _intent_turn(rng, rng.choice(_SMALL_TALK))
+
+
 def _refusal(rng: random.Random) -> Dialogue:
     refusal = rng.choices(content.REFUSALS, weights=_REFUSAL_WEIGHTS)[0]
     user = _word(rng, refusal.phrasing, topic=rng.choice(refusal.topics))
@@ -486,6 +491,8 @@ _POOLS: dict[str, tuple[str, ...]] = {
 }
 _REFUSAL_WEIGHTS = (30, 15, 12, 8, 8, 6, 9, 5, 4, 5)  # of content.REFUSALS, general knowledge first
 _INTENTS_BY_NAME = {intent.name: intent for intent in content.INTENTS}
+# A tool might tell the weather or the time.
+_SMALL_TALK = tuple(intent for intent in content.INTENTS if intent.name not in ("weather", "date_and_time"))
 _INTENT_WEIGHTS = {
     "greeting": 2.0,
     "greeting_morning": 0.4,

@@ -11,7 +11,7 @@ from langnorm.abacus.data import arithmetic, chat, tools
 from langnorm.abacus.data.base import Example, Split, split_of
 
 Skill = Callable[[random.Random, Split], Example]
-Mix = Literal["broad", "practice", "choice", "polish"]
+Mix = Literal["broad", "practice", "choice", "polish", "talk"]
 
 # Shares of examples. By tokens the first two are about half arithmetic, two fifths tools and a tenth chat (a
 # twentieth in practice), because tool schemas are long and small talk is short; the others are three fifths tools.
@@ -37,6 +37,13 @@ MIXES: dict[Mix, dict[Skill, float]] = {
         tools.draw: 0.14,
         tools.choice: 0.26,
         chat.draw: 0.08,
+    },
+    "talk": {
+        arithmetic.draw: 0.20,
+        arithmetic.practice: 0.20,
+        tools.draw: 0.16,
+        tools.choice: 0.18,
+        chat.draw: 0.26,
     },
 }
 
