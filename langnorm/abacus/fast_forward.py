@@ -61,15 +61,29 @@ def causal_blocks(
     return torch.cat(attended, 2).transpose(1, 2).contiguous(), None
 
 
+def _causal_at_once(
+    module: torch.nn.Module,  # noqa: ARG001
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001
+    scaling: float,
+    **options: Any,  # noqa: ARG001
+) -> tuple[torch.Tensor, None]:
+    attend = torch.nn.functional.scaled_dot_product_attention
+    attended = attend(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+    return attended.transpose(1, 2).contiguous(), None
+
+
 def prepare(model: Qwen3ForCausalLM, *, compiles: bool) -> None:
     """Let the model attend in blocks and, where asked, compile its layers: one program for all of them.
 
     On a GPU it attends as torch does, which is fast there.
     """
-    if model.device.type == "cpu":
-        AttentionInterface.register(_NAME, causal_blocks)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, lambda *_, **__: None)
-        model.set_attn_implementation(_NAME)
+    attend = causal_blocks if model.device.type == "cpu" else _causal_at_once
+    AttentionInterface.register(_NAME, attend)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, lambda *_, **__: None)
+    model.set_attn_implementation(_NAME)
     if compiles:
         for layer in model.model.layers:
             layer.compile(dynamic=True)
@@ -79,4 +93,5 @@ def products_in(precision: Precision, device_type: str = "cpu") -> AbstractConte
     """Return the context in which matrix products are computed in `precision`; weights and sums stay float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(device_type, torch.bfloat16)
+    # A step that is recorded must convert the weights anew, each time that it is replayed.
+    return torch.autocast(device_type, torch.bfloat16, cache_enabled=device_type == "cpu")

@@ -4,8 +4,8 @@ The run is decided by its arguments alone: the batches of steps 12 k to 12 k + 1
 generator seeded by both, so a run that was stopped goes on from its checkpoint as if nothing had happened.
 
 On the CPU, data-parallel over single-threaded processes, which beats threads on a shared machine; on a GPU, one
-process and beside it those that draw its batches. Weights, their sums and the optimizers' memory are float32; a phase
-may compute its products in bfloat16, where the processor is fast at that.
+process and beside it those that draw its batches. Weights, their sums and the optimizers' memory are float32; the
+matrix products may be in bfloat16, where the processor is fast at that.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from langnorm.abacus.data import corpus
 from langnorm.abacus.fast_forward import prepare, products_in
 from langnorm.abacus.lessons import Row, row_of
 from langnorm.abacus.muon import Muon
+from langnorm.abacus.recording import Gradients, RecordedSteps
 from langnorm.abacus.schedule import Run
 from langnorm.abacus.tokenizer import VOCABULARY_SIZE
 
@@ -100,17 +101,16 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     """Return the batches of the steps from `number` times `_STEPS_PER_POOL` on."""
     rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
-    phase = run.phase_at(number * _STEPS_PER_POOL)[0]
     rows: list[Row] = []
     num_tokens = 0
     while num_tokens < budget * _STEPS_PER_POOL:
-        rows.append(row_of(tokenizer, corpus.draw(rng, "train", phase.mix), phase.lesson))
+        rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
         num_tokens += len(rows[-1].ids)
     rows.sort(key=lambda row: len(row.ids))
     pool: list[list[Row]] = []
     batch: list[Row] = []
     for row in rows:
-        if batch and len(row.ids) * (len(batch) + 1) > budget:
+        if batch and run.padded(len(row.ids)) * (len(batch) + 1) > budget:
             pool.append(batch)
             batch = []
         batch.append(row)
@@ -122,18 +122,18 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     return pool
 
 
-def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(batch: list[Row], length: int, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and their weights (B, `length`), padded on the right with `pad_id` and 0."""
+    ids = [row.ids + [pad_id] * (length - len(row.ids)) for row in batch]
+    weights = [row.weights + [0.0] * (length - len(row.weights)) for row in batch]
+    return torch.tensor(ids), torch.tensor(weights)
+
+
+def loss_of(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weighted mean loss per token, in nats, and, without gradient, the plain mean over the assistant's.
 
     Rows are padded on the right, so the causal mask alone keeps padding out of every real token.
     """
-    longest = max(len(row.ids) for row in batch)
-    ids = torch.full((len(batch), longest), pad_id)  # (B, T)
-    weights = torch.zeros(len(batch), longest)
-    for number, row in enumerate(batch):
-        ids[number, : len(row.ids)] = torch.tensor(row.ids)
-        weights[number, : len(row.ids)] = torch.tensor(row.weights)
-    ids, weights = ids.to(model.device), weights.to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
@@ -168,7 +168,7 @@ class _Checkpoint:
         return int(state["step"])
 
 
-def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path | None = None) -> None:
+def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     from tqdm import tqdm
     from transformers import AutoTokenizer
 
@@ -184,27 +184,20 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
         Muon(matrices, lr=run.matrix_lr),
         torch.optim.AdamW(vectors, lr=run.vector_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    prepare(model, compiles=run.compiles)
+    prepare(model, compiles=run.compiles and run.device == "cpu")
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
-    if first == 0 and weights:
-        first = run.last_phase_start
-        model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
+    compute_gradients = _way_of(run, model, tokenizer.pad_token_id)
     average = None  # stays on the device between two lines of the log: to read it is to wait
     for step, batch in enumerate(batches(run, tokenizer, rank, first, run.num_workers), first):
-        phase, phase_start = run.phase_at(step)
-        if phase.is_fresh and step == phase_start:
-            _refresh(model, optimizers)
-        with products_in(phase.precision, model.device.type):
-            loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
-        loss.backward()
+        length = run.padded(max(len(row.ids) for row in batch))
+        answer_loss = compute_gradients(*padded(batch, length, tokenizer.pad_token_id))
         _average_gradients(model)
         for optimizer, lr in zip(optimizers, (run.matrix_lr, run.vector_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * run.lr_scale(step)
             optimizer.step()  # in float32: rounding to bfloat16 lets Muon's iteration run away
-            optimizer.zero_grad()
         average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
         progress.update()
         if log and (step + 1) % 20 == 0:
@@ -219,11 +212,20 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
     dist.destroy_process_group()
 
 
-def _refresh(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Leave nothing but the weights as they would be shipped."""
-    model.load_state_dict({name: w.half().float() for name, w in model.state_dict().items()})
-    for optimizer in optimizers:
-        optimizer.state.clear()
+def _way_of(run: Run, model: Qwen3ForCausalLM, pad_id: int) -> Gradients:
+    """Return what computes the gradients of a batch on the run's device."""
+
+    def loss(ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with products_in(run.precision, model.device.type):
+            return loss_of(model, ids, weights)
+
+    def plain(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        model.zero_grad()
+        value, answer_loss = loss(ids, weights)
+        value.backward()
+        return answer_loss
+
+    return plain if run.device == "cpu" else RecordedSteps(model, loss, run.tokens_per_step, pad_id)
 
 
 def _average_gradients(model: torch.nn.Module) -> None:
@@ -268,27 +270,22 @@ def main() -> None:
     )
     said = [line.strip().partition(": ") for line in (Run.__doc__ or "").partition("Attributes:")[2].splitlines()]
     help_of = {name: text for name, _, text in said}
-    for item in fields(Run)[1:]:
+    for item in fields(Run):
         name = "--" + item.name.replace("_", "-")
         is_flag = isinstance(item.default, bool)
         kind = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
         parser.add_argument(name, default=item.default, help=help_of[item.name], **kind)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        help="folder of the model that the phase before the last one left: run the last one alone",
-    )
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
     arguments = vars(parser.parse_args())
-    folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
+    folder, port = arguments.pop("folder"), arguments.pop("port")
     run = Run(**arguments)
     if run.device != "cpu" and run.num_processes > 1:
-        parser.error(f"on `{run.device}` one process does it all; give `--num-processes 1`, or leave out `--device`")
-    if weights and not run.phases[-1].is_fresh:
-        parser.error("the last phase goes on from more than weights; leave out `--weights` and run them all")
-    if weights and not (weights / "model.safetensors").exists():
-        parser.error(f"no `model.safetensors` in `{weights}`; give `--weights` the folder of a model")
+        parser.error(f"one process does it all on `{run.device}`; leave out `--num-processes`, or give `--device cpu`")
+    if run.device == "cuda" and not torch.cuda.is_available():
+        parser.error(
+            "there is no GPU here; give `--device cpu --num-processes 2`, which takes a night, or fewer tokens"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -296,7 +293,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with suppress(KeyboardInterrupt):
-        spawn(_train_process, args=(run, folder, port, weights), nprocs=run.num_processes)
+        spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
 
 
 if __name__ == "__main__":

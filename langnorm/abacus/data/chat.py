@@ -148,6 +148,12 @@ def small_talk(rng: random.Random) -> Turn:
     return _intent_turn(rng, rng.choice(_SMALL_TALK))
 
 
+def small_talk_messages(rng: random.Random) -> list[dict[str, Any]]:
+    """Draw the messages of one piece of small talk."""
+    turn = small_talk(rng)
+    return [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.answer}]
+
+
 def _refusal(rng: random.Random) -> Dialogue:
     refusal = rng.choices(content.REFUSALS, weights=_REFUSAL_WEIGHTS)[0]
     user = _word(rng, refusal.phrasing, topic=rng.choice(refusal.topics))
@@ -512,11 +518,11 @@ _WEIGHTS: dict[Callable[[random.Random], Dialogue], float] = {
     _recall: 12,
     _extract: 12,
     _introduce: 1.6,
-    _spell: 2.5,
+    _spell: 4,
     _reverse: 2.5,
     _pick: 3,
     _count: 2.5,
-    _compare: 3,
+    _compare: 5,
     _parity: 2.5,
     **{_drawer_of(intent): _INTENT_WEIGHTS.get(intent.name, 1.1) for intent in content.INTENTS},
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from langnorm.abacus.data import names as name_pools
-from langnorm.abacus.data.chat import small_talk
+from langnorm.abacus.data.chat import small_talk, small_talk_messages
 from langnorm.abacus.data.tool_requests import (
     ask,
     ask_by_name,
@@ -109,8 +109,7 @@ def earlier_turn(scene: Scene) -> list[Message]:
     """Draw a finished exchange to stand before the request."""
     rng = scene.rng
     if not scene.tools or rng.random() < 0.1:
-        turn = small_talk(rng)
-        return [user(turn.user), assistant(turn.answer)]
+        return small_talk_messages(rng)
     call = draw_call(rng, rng.choice(scene.tools))
     content, answer = draw_result(scene.rng, call)
     text = _ask(scene, call, _draw_style(scene, call.tool))
