@@ -52,11 +52,20 @@ class QuantileSketch:
         self._counts = torch.zeros(num_layers, _NUM_BUCKETS, dtype=torch.int64, device=device)  # (L, buckets)
         self._minimum = torch.full((num_layers,), math.inf, dtype=torch.float64, device=device)  # (L,)
         self._maximum = torch.full((num_layers,), -math.inf, dtype=torch.float64, device=device)  # (L,)
+        self._known: dict[Any, Any] = {}  # what follows from the counts, until they change
 
     @property
     def count(self) -> Tensor:
         """Number of norms of each layer (L,), int64."""
-        return self._counts.sum(dim=-1)
+        return self._cumulative[:, -1]
+
+    @property
+    def _cumulative(self) -> Tensor:
+        """Number of norms up to the upper edge of each bucket (L, buckets)."""
+        if "cumulative" not in self._known:
+            self._known["cumulative"] = self._counts.cumsum(dim=-1)
+        cumulative: Tensor = self._known["cumulative"]
+        return cumulative
 
     @property
     def num_samples(self) -> int:
@@ -80,6 +89,7 @@ class QuantileSketch:
             raise OptionError(msg)
         if not norms.numel():
             return
+        self._known = {}
         values = norms.detach().to(self.device, torch.float64)
         is_counted = ~values.isnan()
         if mask is not None:
@@ -112,9 +122,15 @@ class QuantileSketch:
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
             msg = f"`q={q!r}` is not allowed. Use a number between 0 and 1."
             raise OptionError(msg)
+        if ("quantile", q) not in self._known:
+            self._known["quantile", q] = self._quantile(q)
+        value: Tensor = self._known["quantile", q]
+        return value.clone()
+
+    def _quantile(self, q: float) -> Tensor:
         last = self.count - 1
         rank = (q * last.double()).floor()
-        is_before = self._counts.cumsum(dim=-1) <= rank[:, None]  # (L, buckets)
+        is_before = self._cumulative <= rank[:, None]  # (L, buckets)
         bucket = is_before.sum(dim=-1).clamp(max=_NUM_BUCKETS - 1)
         edges = _log_edges(self.device)
         low = edges[bucket].exp().maximum(self._minimum)
@@ -153,7 +169,7 @@ class QuantileSketch:
         place = torch.where(high > low, ((_finite_log(values) - low) / (high - low)).clamp(0, 1), 0.5)
         rows = torch.arange(len(self.layers), device=self.device)
         counts = self._counts[rows, bucket]
-        below = self._counts.cumsum(dim=-1)[rows, bucket] - counts
+        below = self._cumulative[rows, bucket] - counts
         share = (below + place * counts) / self.count
         share = share.masked_fill(values < self._minimum, 0).masked_fill(values > self._maximum, 1)
         return share.masked_fill(values.isnan() | (self.count == 0), math.nan)
@@ -172,6 +188,7 @@ class QuantileSketch:
                 "Use `select` to reduce both to the same layers."
             )
             raise OptionError(msg)
+        self._known = {}
         self._counts += other._counts.to(self.device)
         self._minimum = self._minimum.minimum(other._minimum.to(self.device))
         self._maximum = self._maximum.maximum(other._maximum.to(self.device))
@@ -186,6 +203,8 @@ class QuantileSketch:
         moved._counts.copy_(self._counts)
         moved._minimum.copy_(self._minimum)
         moved._maximum.copy_(self._maximum)
+        if moved.device == self.device:
+            moved._known = self._known  # until one of the two changes, and begins anew
         return moved
 
     def select(self, layers: Sequence[int]) -> QuantileSketch:
@@ -194,12 +213,16 @@ class QuantileSketch:
         Raises:
             OptionError: A layer is none of the sketch, or they are not ascending.
         """
-        rows = self._rows(layers)
-        selected = QuantileSketch(layers, self.device)
-        selected._counts.copy_(self._counts[rows])
-        selected._minimum.copy_(self._minimum[rows])
-        selected._maximum.copy_(self._maximum[rows])
-        return selected
+        key = ("select", tuple(layers))
+        if key not in self._known:
+            rows = self._rows(layers)
+            selected = QuantileSketch(layers, self.device)
+            selected._counts.copy_(self._counts[rows])
+            selected._minimum.copy_(self._minimum[rows])
+            selected._maximum.copy_(self._maximum[rows])
+            self._known[key] = selected
+        found: QuantileSketch = self._known[key]
+        return found.copy()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a small JSON form: per layer the minimum, the maximum, and runs `[first bucket, count, count, ...]`.

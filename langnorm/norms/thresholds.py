@@ -201,7 +201,7 @@ def thresholds_of(
         raise OptionError(msg)
     if distribution is None:
         return None
-    known = distribution.select(sorted(set(layers)))
+    known = distribution if tuple(layers) == distribution.layers else distribution.select(sorted(set(layers)))
     if known.num_samples == 0:
         return None
     if isinstance(rule, QuantileThreshold):

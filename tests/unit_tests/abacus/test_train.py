@@ -16,9 +16,10 @@ from transformers import AutoTokenizer
 import langnorm.abacus
 from langnorm.abacus import train
 from langnorm.abacus.data import corpus
+from langnorm.abacus.lessons import Row
 from langnorm.abacus.muon import Muon, orthogonalize
 from langnorm.abacus.schedule import Run
-from langnorm.abacus.train import batches
+from langnorm.abacus.train import batches, padded
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
 
@@ -43,7 +44,7 @@ def test_muon_steps_against_the_gradient() -> None:
 
 def test_batches_fit_their_budget() -> None:
     """A batch, padding included, is at most a process' share of a step; ranks and seeds differ."""
-    run = Run(tokens_per_step=2_048)
+    run = Run(tokens_per_step=2_048, num_processes=2, pad_multiple=1)
     stream = batches(run, TOKENIZER, 0)
     for _ in range(15):
         batch = next(stream)
@@ -52,9 +53,31 @@ def test_batches_fit_their_budget() -> None:
     assert next(batches(run, TOKENIZER, 0)) != next(batches(run, TOKENIZER, 1))
 
 
+def test_batches_fit_their_budget_padded() -> None:
+    """Where rows are padded to a multiple, the padding counts."""
+    run = Run(tokens_per_step=2_048, pad_multiple=64)
+    for batch in islice(batches(run, TOKENIZER, 0), 15):
+        assert len(batch) == 1 or len(batch) * run.padded(max(len(row.ids) for row in batch)) <= 2_048
+
+
+def test_batches_are_the_same_for_any_number_of_workers() -> None:
+    """Workers draw pools beforehand, which come in their order, from the first step that is asked for."""
+    run = Run(tokens_per_step=512, num_tokens=512 * 40)
+    expected = list(batches(run, TOKENIZER, 0, 5))
+    assert len(expected) == 35
+    assert list(batches(run, TOKENIZER, 0, 5, num_workers=2)) == expected
+
+
+def test_padding_has_no_weight() -> None:
+    """Ids and weights are filled up on the right."""
+    ids, weights = padded([Row([5, 6, 7], [0.1, 0.1, 1.0]), Row([8], [1.0])], 4, 99)
+    assert ids.tolist() == [[5, 6, 7, 99], [8, 99, 99, 99]]
+    assert weights.tolist() == torch.tensor([[0.1, 0.1, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]).tolist()
+
+
 def test_batches_of_a_step_are_alike_in_length() -> None:
     """Processes wait for each other after every step, so none is given long rows while another has short ones."""
-    run = Run(tokens_per_step=12_288, scale=0.01)
+    run = Run(tokens_per_step=12_288, num_processes=2, pad_multiple=1)
 
     def lengths(rank: int) -> list[int]:
         return [max(len(row.ids) for row in batch) for batch in islice(batches(run, TOKENIZER, rank), 12)]
@@ -69,7 +92,6 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Two processes, killed after a checkpoint and started again, reach the weights of an unbroken run."""
     program = (
         "import sys, pathlib, langnorm.abacus.train as t\n"
-        "from langnorm.abacus.schedule import Phase\n"
         "t._CHECKPOINT_STEPS = 3\n"
         "saved = t.save_model\n"
         "t.save_model = lambda model, run: saved(model, run, pathlib.Path(sys.argv[2]))\n"
@@ -78,9 +100,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         "    save(self, step, *rest)\n"
         "    if sys.argv[1] == 'stop': raise SystemExit(3)\n"
         "t._Checkpoint.save = stop\n"
-        "last = Phase(3 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
-        "phases = (Phase(2 * 512, 'broad', 1.0, 0.5), last)\n"
-        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
+        "run = t.Run(5 * 512, tokens_per_step=512, device='cpu', num_workers=0, num_layers=2, hidden_size=64,\n"
+        "            compiles=False, precision='float32')\n"
         "pathlib.Path(sys.argv[3]).mkdir(exist_ok=True)\n"
         "t._train_process(0, run, pathlib.Path(sys.argv[3]), int(sys.argv[4]))\n"
     )
@@ -98,44 +119,30 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
 
 
-def test_a_fresh_phase_can_be_run_alone(tmp_path: Path) -> None:
-    """From the weights that the phases before would ship, the last phase reaches those of the whole run."""
-    program = (
-        "import sys, pathlib, langnorm.abacus.train as t\n"
-        "from langnorm.abacus.schedule import Phase\n"
-        "saved, out = t.save_model, pathlib.Path(sys.argv[1])\n"
-        "t.save_model = lambda model, run: saved(model, run, out)\n"
-        "first = Phase(2 * 512, 'broad', 1.0, 0.5)\n"
-        "last = Phase(2 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
-        "phases = (first,) if sys.argv[2] == 'first' else (first, last)\n"
-        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
-        "weights = pathlib.Path(sys.argv[4]) if len(sys.argv) > 4 else None\n"
-        "folder = out / 'run'\n"
-        "folder.mkdir(parents=True)\n"
-        "t._train_process(0, run, folder, int(sys.argv[3]), weights)\n"
-    )
-    for arguments in (("all", "all", "29604"), ("one", "first", "29605"), ("two", "last", "29606", tmp_path / "one")):
-        command = [sys.executable, "-c", program, tmp_path / arguments[0], *arguments[1:]]
-        subprocess.run(command, check=True, capture_output=True)
-    assert (tmp_path / "two/model.safetensors").read_bytes() == (tmp_path / "all/model.safetensors").read_bytes()
-
-
 def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """Every option has a help text and its default."""
     monkeypatch.setattr(sys, "argv", ["train", "--help"])
     with pytest.raises(SystemExit):
         train.main()
     text = " ".join(capsys.readouterr().out.split())
-    assert "Single-threaded processes that share each step. (default: 2)" in text
+    assert "Single-threaded processes that share each step on the CPU; a GPU takes one. (default: 1)" in text
     assert "--no-compiles" in text
 
 
-def test_weights_that_are_not_there_are_said_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--num-processes", "2"), "one process does it all on `cuda`; leave out `--num-processes`"),
+        ((), "there is no GPU here; give `--device cpu --num-processes 2`"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(options: Any, message: str, capsys: Any, monkeypatch: Any) -> None:
     """Before anything is trained or written."""
-    monkeypatch.setattr(sys, "argv", ["train", "--weights", "nowhere"])
+    monkeypatch.setattr(sys, "argv", ["train", *options])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
         train.main()
-    assert "no `model.safetensors` in `nowhere`; give `--weights` the folder of a model" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_training_never_draws_a_held_out_problem() -> None:

@@ -423,3 +423,38 @@ class TestJSON:
         """Nothing is guessed from a file that was cut or edited."""
         with pytest.raises(OptionError, match="The stored distribution is damaged"):
             QuantileSketch.from_dict(sketch_of([]).to_dict() | {"layers": layers})
+
+
+def asked(sketch: QuantileSketch, values: Tensor) -> list[list[float]]:
+    """Return all that a sketch says, asked for twice: what it remembers must be what it found."""
+    answers = [[*sketch.quantile(q).tolist(), *sketch.percentile(values).flatten().tolist()] for q in (0.3, 0.3, 0.9)]
+    assert answers[0] == answers[1]
+    return [*answers, sketch.count.tolist(), sketch.select([1]).quantile(0.3).tolist()]
+
+
+def test_what_was_asked_before_does_not_outlive_an_update() -> None:
+    """After `update` and `merge` a sketch answers like one that was never asked; its copies stay as they were."""
+    first, more, values = lognormal(50, 2), lognormal(70, 2, sigma=2.0, seed=1), lognormal(9, 2, seed=2)
+    sketch, silent = QuantileSketch(range(2)), QuantileSketch(range(2))
+    for each in (sketch, silent):
+        each.update(first)
+    before = asked(sketch, values)
+    copy, selected = sketch.copy(), sketch.select([0, 1])
+    for change in (lambda s: s.update(more), lambda s: s.merge(silent.copy())):
+        change(sketch)
+        fresh = QuantileSketch.from_dict(sketch.to_dict())
+        assert asked(sketch, values) == asked(fresh, values) != before
+    assert asked(copy, values) == asked(selected, values) == before
+    copy.update(more)
+    assert asked(selected, values) == before != asked(copy, values)
+
+
+def test_what_a_sketch_says_is_the_askers_own() -> None:
+    """Who changes a quantile or a selection does not change what the next one is told."""
+    sketch = QuantileSketch(range(2))
+    sketch.update(lognormal(50, 2))
+    expected, median = sketch.quantile(0.5).clone(), sketch.quantile(0.5)
+    median.zero_()
+    sketch.select([0, 1]).update(lognormal(50, 2, seed=3))
+    assert torch.equal(sketch.quantile(0.5), expected)
+    assert torch.equal(sketch.select([0, 1]).quantile(0.5), expected)
