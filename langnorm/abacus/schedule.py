@@ -28,7 +28,7 @@ class Run:
         precision: Of the matrix products, float32 or bfloat16.
         device: Where the weights are, cuda or cpu.
         num_processes: Single-threaded processes that share each step on the CPU; a GPU takes one.
-        num_workers: Processes beside each of those that draw its batches; with 0 it draws them itself.
+        num_workers: Processes that draw a GPU's batches; on the CPU each process draws its own.
         pad_multiple: Rows are padded to a multiple of so many tokens. A coarse one saves a GPU recordings of the step.
         compiles: Whether the layers are compiled on the CPU, which takes a C++ compiler and half a minute.
     """

@@ -191,14 +191,15 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
     compute_gradients = _way_of(run, model, tokenizer.pad_token_id)
     average = None  # stays on the device between two lines of the log: to read it is to wait
-    for step, batch in enumerate(batches(run, tokenizer, rank, first, run.num_workers), first):
+    num_workers = 0 if run.device == "cpu" else run.num_workers
+    for step, batch in enumerate(batches(run, tokenizer, rank, first, num_workers), first):
         length = run.padded(max(len(row.ids) for row in batch))
         answer_loss = compute_gradients(*padded(batch, length, tokenizer.pad_token_id))
         _average_gradients(model)
         for optimizer, lr in zip(optimizers, (run.matrix_lr, run.vector_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * run.lr_scale(step)
             optimizer.step()  # in float32: rounding to bfloat16 lets Muon's iteration run away
-        average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
+        average = answer_loss.clone() if average is None else 0.98 * average + 0.02 * answer_loss
         progress.update()
         if log and (step + 1) % 20 == 0:
             loss_now = average.item()
@@ -283,9 +284,7 @@ def main() -> None:
     if run.device != "cpu" and run.num_processes > 1:
         parser.error(f"one process does it all on `{run.device}`; leave out `--num-processes`, or give `--device cpu`")
     if run.device == "cuda" and not torch.cuda.is_available():
-        parser.error(
-            "there is no GPU here; give `--device cpu --num-processes 2`, which takes a night, or fewer tokens"
-        )
+        parser.error("there is no GPU here; give `--device cpu --num-processes 2`, which takes a night")
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

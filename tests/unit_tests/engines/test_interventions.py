@@ -111,52 +111,52 @@ FAMILIES = ("qwen3", "llama", "gemma2", "olmo2")
 
 
 @pytest.fixture(scope="session")
-def engine_of(engine_of):
+def endless_engine_of(engine_of):
     """Return engines whose answers never end by themselves, like those of the oracle."""
     return partial(engine_of, eos_token_id=NEVER)
 
 
 @pytest.fixture(scope="session")
-def model_of(model_of):
+def endless_model_of(model_of):
     """Return the models of these engines."""
     return partial(model_of, eos_token_id=NEVER)
 
 
 @pytest.mark.parametrize("name", RECURSIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_recursion_is_as_defined(family: str, name: str, model_of, engine_of) -> None:
+def test_recursion_is_as_defined(family: str, name: str, endless_model_of, endless_engine_of) -> None:
     """Tokens, norms and counts are the oracle's, which has no cache."""
-    engine, prompt = engine_of(family), PROMPTS[0]
+    engine, prompt = endless_engine_of(family), PROMPTS[0]
     request = request_of(prompt, thresholds(engine, prompt), RECURSIONS[name])
-    expected = assert_as_defined(model_of(family), request, answer(engine, request))
+    expected = assert_as_defined(endless_model_of(family), request, answer(engine, request))
     assert sum(counts["passes"] for counts in expected.recursion.values()) > 5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_steering_is_as_defined(family: str, model_of, engine_of) -> None:
+def test_steering_is_as_defined(family: str, endless_model_of, endless_engine_of) -> None:
     """Tokens, norms, and when it pulled how similar states together."""
-    engine, prompt = engine_of(family), PROMPTS[0]
+    engine, prompt = endless_engine_of(family), PROMPTS[0]
     request = request_of(prompt, thresholds(engine, prompt), STEERING)
-    assert_as_defined(model_of(family), request, answer(engine, request))
+    assert_as_defined(endless_model_of(family), request, answer(engine, request))
 
 
 @pytest.mark.parametrize("name", SUPPRESSIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_suppression_is_as_defined(family: str, name: str, model_of, engine_of) -> None:
+def test_suppression_is_as_defined(family: str, name: str, endless_model_of, endless_engine_of) -> None:
     """Tokens, norms and how many states were shrunk."""
-    engine, prompt = engine_of(family), PROMPTS[0]
+    engine, prompt = endless_engine_of(family), PROMPTS[0]
     request = request_of(prompt, thresholds(engine, prompt), SUPPRESSIONS[name])
-    expected = assert_as_defined(model_of(family), request, answer(engine, request))
+    expected = assert_as_defined(endless_model_of(family), request, answer(engine, request))
     assert sum(expected.suppressed.values()) > 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_all_three_together_are_as_defined(family: str, model_of, engine_of) -> None:
+def test_all_three_together_are_as_defined(family: str, endless_model_of, endless_engine_of) -> None:
     """At the same layers, one after the other."""
-    engine, prompt = engine_of(family), PROMPTS[0]
+    engine, prompt = endless_engine_of(family), PROMPTS[0]
     options = (RECURSIONS["several"], STEERING, SUPPRESSIONS["random"])
     request = request_of(prompt, thresholds(engine, prompt), *options)
-    assert_as_defined(model_of(family), request, answer(engine, request))
+    assert_as_defined(endless_model_of(family), request, answer(engine, request))
 
 
 def test_the_bundled_model_is_as_defined(abacus_engine) -> None:
@@ -184,9 +184,9 @@ def mixed_requests(engine: Engine, num_tokens: int, **sampling: Any) -> list[Req
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma2"])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0}], ids=["greedy", "sampled"])
-def test_a_row_is_the_same_in_any_company(family: str, sampling: dict[str, Any], engine_of) -> None:
+def test_a_row_is_the_same_in_any_company(family: str, sampling: dict[str, Any], endless_engine_of) -> None:
     """Tokens, norms and reports of 200 tokens, alone and in one padded batch."""
-    engine = engine_of(family)
+    engine = endless_engine_of(family)
     requests = mixed_requests(engine, 200, **sampling)
     together = answers(engine, requests)
     for request, completion in zip(requests, together, strict=True):
@@ -211,10 +211,10 @@ def assert_alike(found: Any, expected: Any) -> None:
         assert found == (pytest.approx(expected, abs=1e-4) if isinstance(expected, float) else expected)
 
 
-def test_rejected_passes_leave_no_trace(engine_of) -> None:
+def test_rejected_passes_leave_no_trace(endless_engine_of) -> None:
     """When no new state is taken, everything is as without recursion: the caches have nothing more in them."""
     for family in ("qwen3", "mistral", "gemma2", "gpt2", "mixtral"):
-        engine = engine_of(family)
+        engine = endless_engine_of(family)
         never = Recursion(growth_eps=1e9, max_extra=3, blowup=1e12)
         plain = answer(engine, request_of(PROMPTS[2], None, num_tokens=40))
         tried = answer(engine, request_of(PROMPTS[2], (1e-6, 1e-6), never, num_tokens=40))
@@ -224,12 +224,12 @@ def test_rejected_passes_leave_no_trace(engine_of) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma2"])
-def test_a_static_cache_gives_the_same(family: str, model_of, engine_of) -> None:
+def test_a_static_cache_gives_the_same(family: str, endless_model_of, endless_engine_of) -> None:
     """Its keys and values are of full length from the start."""
-    engine = engine_of(family)
+    engine = endless_engine_of(family)
     request = request_of(PROMPTS[2], thresholds(engine, PROMPTS[2]), RECURSIONS["several"])
     expected = answer(engine, request)
-    config = model_of(family).generation_config
+    config = endless_model_of(family).generation_config
     config.cache_implementation = "static"
     try:
         found = answer(engine, request)
@@ -239,12 +239,12 @@ def test_a_static_cache_gives_the_same(family: str, model_of, engine_of) -> None
     assert_alike(found.interventions, expected.interventions)
 
 
-def test_a_model_that_is_set_to_keep_no_cache_keeps_one(model_of, engine_of) -> None:
+def test_a_model_that_is_set_to_keep_no_cache_keeps_one(endless_model_of, endless_engine_of) -> None:
     """Else the states of earlier tokens would be computed anew at every step, without what was made of them."""
-    engine = engine_of("qwen3")
+    engine = endless_engine_of("qwen3")
     request = request_of(PROMPTS[0], thresholds(engine, PROMPTS[0]), RECURSIONS["several"], STEERING)
     expected = answer(engine, request)
-    config = model_of("qwen3").generation_config
+    config = endless_model_of("qwen3").generation_config
     config.use_cache = False
     try:
         found = answer(engine, request)
@@ -254,9 +254,9 @@ def test_a_model_that_is_set_to_keep_no_cache_keeps_one(model_of, engine_of) -> 
     assert found.interventions == expected.interventions
 
 
-def test_a_stream_is_what_generate_returns(engine_of) -> None:
+def test_a_stream_is_what_generate_returns(endless_engine_of) -> None:
     """With the report in its last delta."""
-    engine = engine_of("qwen3")
+    engine = endless_engine_of("qwen3")
     request = request_of(PROMPTS[0], thresholds(engine, PROMPTS[0]), RECURSIONS["several"], STEERING)
     *_, last = engine.stream(request)
     expected = answer(engine, request)
@@ -264,18 +264,18 @@ def test_a_stream_is_what_generate_returns(engine_of) -> None:
     assert last.completion.interventions == expected.interventions
 
 
-def test_samples_differ_and_repeat(engine_of) -> None:
+def test_samples_differ_and_repeat(endless_engine_of) -> None:
     """Each of `n` samples has its own draws, and the seed repeats them."""
-    engine = engine_of("qwen3")
+    engine = endless_engine_of("qwen3")
     request = request_of(PROMPTS[0], thresholds(engine, PROMPTS[0]), STEERING, temperature=1.0, n=3)
     first, second = (engine.generate([request])[0].completions for _ in range(2))
     assert [c.token_ids for c in first] == [c.token_ids for c in second]
     assert len({tuple(c.token_ids) for c in first}) == 3
 
 
-def test_the_prompt_is_recursed_on_request(engine_of) -> None:
+def test_the_prompt_is_recursed_on_request(endless_engine_of) -> None:
     """Then it changes what follows; padding is never counted."""
-    engine = engine_of("qwen3")
+    engine = endless_engine_of("qwen3")
     taus = tuple(0.5 * tau for tau in thresholds(engine, PROMPTS[0]))
     options = {"growth_eps": -0.9, "blowup": 9.0, "alpha": 0.5}
     plain, with_prompt = (
@@ -293,18 +293,18 @@ def test_the_prompt_is_recursed_on_request(engine_of) -> None:
     assert_alike(padded.interventions, alone.interventions)
 
 
-def test_without_thresholds_nothing_is_done(engine_of) -> None:
+def test_without_thresholds_nothing_is_done(endless_engine_of) -> None:
     """While there is nothing to go by, the report says so."""
-    engine = engine_of("qwen3")
+    engine = endless_engine_of("qwen3")
     completion = answer(engine, request_of(PROMPTS[0], None, Recursion(), STEERING))
     assert completion.token_ids == answer(engine, request_of(PROMPTS[0], None)).token_ids
     assert completion.interventions["recursion"]["thresholds"] is None
     assert completion.interventions["recursion"]["layers"] == {}
 
 
-def test_a_report_tells_of_its_own_request_only(engine_of) -> None:
+def test_a_report_tells_of_its_own_request_only(endless_engine_of) -> None:
     """A row without thresholds beside one that acts at the same layers."""
-    engine = engine_of("qwen3")
+    engine = endless_engine_of("qwen3")
     idle = request_of(PROMPTS[0], None, Recursion(), STEERING, SUPPRESSIONS["high"], num_tokens=5)
     taus = thresholds(engine, PROMPTS[1])
     busy = request_of(PROMPTS[1], taus, RECURSIONS["several"], SUPPRESSIONS["high"], num_tokens=5)
@@ -312,10 +312,10 @@ def test_a_report_tells_of_its_own_request_only(engine_of) -> None:
     assert beside.interventions == answer(engine, idle).interventions
 
 
-def test_extra_passes_run_for_active_rows_only(model_of, engine_of) -> None:
+def test_extra_passes_run_for_active_rows_only(endless_model_of, endless_engine_of) -> None:
     """A batch of which one row recurses runs the layer again for that row alone."""
-    engine = engine_of("qwen3")
-    layer = model_of("qwen3").model.layers[2]
+    engine = endless_engine_of("qwen3")
+    layer = endless_model_of("qwen3").model.layers[2]
     seen, real = [], layer.mlp.forward
     layer.mlp.forward = lambda states: seen.append(states.size(0)) or real(states)
     try:
@@ -328,24 +328,24 @@ def test_extra_passes_run_for_active_rows_only(model_of, engine_of) -> None:
     assert seen == [4, *[4, 1] * 4]
 
 
-def test_a_layer_with_a_recurrent_state_is_refused(engine_of, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_with_a_recurrent_state_is_refused(endless_engine_of, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is computed, with the layers that can."""
-    engine = engine_of("qwen3", seed=31)
+    engine = endless_engine_of("qwen3", seed=31)
     kinds = ["full_attention", "linear_attention", "full_attention", "full_attention"]
     monkeypatch.setattr(engine._model.config, "layer_types", kinds)
     with pytest.raises(ModelError, match=r"Layer `1` .*`linear_attention`.*recurrent state.*\[0, 2, 3\]"):
         answer(engine, request_of(PROMPTS[0], (1.0, 1.0), Recursion()))
 
 
-def test_a_block_below_the_first_layer_is_refused(engine_of) -> None:
+def test_a_block_below_the_first_layer_is_refused(endless_engine_of) -> None:
     """There is nothing there to run."""
     with pytest.raises(OptionError, match="reaches below the first layer"):
-        answer(engine_of("qwen3"), request_of(PROMPTS[0], (1.0, 1.0), Recursion(block=3)))
+        answer(endless_engine_of("qwen3"), request_of(PROMPTS[0], (1.0, 1.0), Recursion(block=3)))
 
 
-def test_no_hook_is_left(model_of, engine_of) -> None:
+def test_no_hook_is_left(endless_model_of, endless_engine_of) -> None:
     """Neither after an answer nor after an error in the middle of one."""
-    model, engine = model_of("qwen3"), engine_of("qwen3")
+    model, engine = endless_model_of("qwen3"), endless_engine_of("qwen3")
     request = request_of(PROMPTS[0], (1e-6, 1e-6), Recursion(blowup=1e9, growth_eps=-1.0))
     answer(engine, request)
     layer = model.model.layers[2]
