@@ -260,6 +260,11 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def results_file(name: str, device: str) -> Path:
+    """Return where a benchmark keeps what it measured on a device: those of a GPU never replace those of the CPU."""
+    return Path(__file__).parent / "results" / (f"{name}.json" if device == "cpu" else f"{name}-{device}.json")
+
+
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write `document` in one go, so that a run that is cut short leaves the rows it had finished."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from _timing import (
     consume,
     machine,
     print_table,
+    results_file,
     summarise,
     take_turns,
     watched,
@@ -204,7 +205,8 @@ class Bench:
             return None
         # Calls drop generation options, so the pipeline gets them.
         options = {"do_sample": False, "max_new_tokens": self.num_tokens, "return_full_text": False} | options
-        pipeline = transformers.pipeline("text-generation", model=self.model, tokenizer=self.tokenizer, **options)
+        shared = {"model": self.model, "tokenizer": self.tokenizer, "device": self.model.device}
+        pipeline = transformers.pipeline("text-generation", **shared, **options)
         llm = HuggingFacePipeline(pipeline=pipeline)
         return ChatHuggingFace(llm=llm, tokenizer=self.tokenizer, model_id="local")
 
@@ -317,8 +319,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where the models are: cpu or cuda")
     parser.add_argument("--no-peer", action="store_true", help="leave ChatHuggingFace out: it takes most of the time")
     parser.add_argument("--quick", action="store_true", help="Abacus, 32 tokens, 3 rounds: does it all work?")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "chat.json")
+    parser.add_argument("--out", type=Path, help="by default chat.json among the results, or chat-DEVICE.json")
     options = parser.parse_args()
+    options.out = options.out or results_file("chat", options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from _timing import machine, print_table, summarise, take_turns, write_json
+from _timing import machine, print_table, results_file, summarise, take_turns, write_json
 from chat import MODELS, PACKAGES, discard, listed, prompts
 from langchain_core.messages import HumanMessage
 
@@ -51,9 +51,10 @@ def main() -> None:
     parser.add_argument("--batches", type=listed(BATCHES), default=list(BATCHES), help=",".join(BATCHES))
     parser.add_argument("--repeats", type=int, help="rounds per row")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "interventions.json")
+    parser.add_argument("--out", type=Path, help="by default among the results, with the device in its name if a GPU")
     parser.add_argument("--device", default="cpu", help="where the models are: cpu or cuda")
     options = parser.parse_args()
+    options.out = options.out or results_file("interventions", options.device)
     transformers.logging.set_verbosity_error()
     document: dict[str, Any] = {"machine": machine(PACKAGES) | {"device": options.device}, "models": {}}
     for model_name in options.models:

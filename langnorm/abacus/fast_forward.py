@@ -2,7 +2,7 @@
 
 Nothing here changes what is computed beyond rounding. It is there because a CPU spends most of a plain step outside
 the products: the fused attention of torch is slow for heads this small, and each elementwise operation walks through
-the memory once more.
+the memory once more. On a GPU that attention is fast, and steps are recorded in place of compiled layers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 
-_NAME = "causal_blocks"
+_ATTENTION = {"cpu": "causal_blocks", "cuda": "causal_at_once"}  # by the type of the model's device
 _NUM_BLOCKS = 4
 
 
@@ -61,7 +61,7 @@ def causal_blocks(
     return torch.cat(attended, 2).transpose(1, 2).contiguous(), None
 
 
-def _causal_at_once(
+def causal_at_once(
     module: torch.nn.Module,  # noqa: ARG001
     query: torch.Tensor,
     key: torch.Tensor,
@@ -70,6 +70,7 @@ def _causal_at_once(
     scaling: float,
     **options: Any,  # noqa: ARG001
 ) -> tuple[torch.Tensor, None]:
+    """Return what `causal_blocks` does, by torch's own attention."""
     attend = torch.nn.functional.scaled_dot_product_attention
     attended = attend(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
     return attended.transpose(1, 2).contiguous(), None
@@ -80,18 +81,23 @@ def prepare(model: Qwen3ForCausalLM, *, compiles: bool) -> None:
 
     On a GPU it attends as torch does, which is fast there.
     """
-    attend = causal_blocks if model.device.type == "cpu" else _causal_at_once
-    AttentionInterface.register(_NAME, attend)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, lambda *_, **__: None)
-    model.set_attn_implementation(_NAME)
+    for attend in (causal_blocks, causal_at_once):
+        AttentionInterface.register(attend.__name__, attend)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(attend.__name__, lambda *_, **__: None)
+    model.set_attn_implementation(_ATTENTION[model.device.type])
     if compiles:
         for layer in model.model.layers:
             layer.compile(dynamic=True)
 
 
 def products_in(precision: Precision, device_type: str = "cpu") -> AbstractContextManager[Any]:
-    """Return the context in which matrix products are computed in `precision`; weights and sums stay float32."""
+    """Return the context in which matrix products are computed in `precision`; weights and sums stay float32.
+
+    Args:
+        precision: Of the products.
+        device_type: `"cpu"` or `"cuda"`, where the model is.
+    """
     if precision == "float32":
         return nullcontext()
-    # A step that is recorded must convert the weights anew, each time that it is replayed.
+    # A step that is recorded, as on a GPU, must convert the weights anew each time that it is replayed.
     return torch.autocast(device_type, torch.bfloat16, cache_enabled=device_type == "cpu")

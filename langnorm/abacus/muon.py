@@ -78,9 +78,10 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_add_(stack, updates.unbind(), alpha=-group["lr"] * scale)
 
     def _nesterov(self, stack: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
-        gradients = [parameter.grad for parameter in stack if parameter.grad is not None]
-        assert len(gradients) == len(stack)
+        gradients: list[torch.Tensor] = []
         for parameter in stack:
+            assert parameter.grad is not None
+            gradients.append(parameter.grad)
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]["momentum"] for parameter in stack]

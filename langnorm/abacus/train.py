@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 import torch.distributed as dist
@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
-from langnorm.abacus.fast_forward import prepare, products_in
+from langnorm.abacus.fast_forward import Precision, prepare, products_in
 from langnorm.abacus.lessons import Row, row_of
 from langnorm.abacus.muon import Muon
 from langnorm.abacus.recording import Gradients, RecordedSteps
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
 _CHECKPOINT_STEPS = 100
+_CHOICES = {"precision": get_args(Precision), "device": ("cuda", "cpu")}
 
 
 def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
@@ -102,23 +103,28 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
     rows: list[Row] = []
-    num_tokens = 0
-    while num_tokens < budget * _STEPS_PER_POOL:
-        rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
-        num_tokens += len(rows[-1].ids)
-    rows.sort(key=lambda row: len(row.ids))
     pool: list[list[Row]] = []
-    batch: list[Row] = []
-    for row in rows:
-        if batch and run.padded(len(row.ids)) * (len(batch) + 1) > budget:
-            pool.append(batch)
-            batch = []
-        batch.append(row)
-    pool.append(batch)
+    num_tokens, num_wanted = 0, budget * _STEPS_PER_POOL
+    while len(pool) < _STEPS_PER_POOL:  # once, unless rows are longer than a batch should be
+        while num_tokens < num_wanted:
+            rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
+            num_tokens += len(rows[-1].ids)
+        pool = _cut(sorted(rows, key=lambda row: len(row.ids)), budget, run)
+        num_wanted += budget
     while len(pool) > _STEPS_PER_POOL:
         del pool[rng.randrange(len(pool))]
     # The same order in all processes: those of a step wait for the slowest, and equal lengths take equal time.
     random.Random(f"{run.seed}/{number}").shuffle(pool)
+    return pool
+
+
+def _cut(rows: list[Row], budget: int, run: Run) -> list[list[Row]]:
+    """Return rows that are sorted by length as batches, each of which is at most `budget` tokens or one row."""
+    pool: list[list[Row]] = [[]]
+    for row in rows:
+        if pool[-1] and run.padded(len(row.ids)) * (len(pool[-1]) + 1) > budget:
+            pool.append([])
+        pool[-1].append(row)
     return pool
 
 
@@ -189,7 +195,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     first = checkpoint.load(model, optimizers)
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
-    compute_gradients = _way_of(run, model, tokenizer.pad_token_id)
+    compute_gradients = _gradients_of(run, model, tokenizer.pad_token_id)
     average = None  # stays on the device between two lines of the log: to read it is to wait
     num_workers = 0 if run.device == "cpu" else run.num_workers
     for step, batch in enumerate(batches(run, tokenizer, rank, first, num_workers), first):
@@ -213,7 +219,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     dist.destroy_process_group()
 
 
-def _way_of(run: Run, model: Qwen3ForCausalLM, pad_id: int) -> Gradients:
+def _gradients_of(run: Run, model: Qwen3ForCausalLM, pad_id: int) -> Gradients:
     """Return what computes the gradients of a batch on the run's device."""
 
     def loss(ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -274,7 +280,9 @@ def main() -> None:
     for item in fields(Run):
         name = "--" + item.name.replace("_", "-")
         is_flag = isinstance(item.default, bool)
-        kind = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
+        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
+        if item.name in _CHOICES:
+            kind["choices"] = _CHOICES[item.name]
         parser.add_argument(name, default=item.default, help=help_of[item.name], **kind)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
@@ -284,7 +292,7 @@ def main() -> None:
     if run.device != "cpu" and run.num_processes > 1:
         parser.error(f"one process does it all on `{run.device}`; leave out `--num-processes`, or give `--device cpu`")
     if run.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU here; give `--device cpu --num-processes 2`, which takes a night")
+        parser.error("there is no GPU here; give `--device cpu --num-processes 2`, which takes many hours")
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ _LOG_GAMMA = math.log((1 + ACCURACY) / (1 - ACCURACY))
 _NUM_INNER = math.ceil(math.log(HIGHEST / LOWEST) / _LOG_GAMMA)
 _NUM_BUCKETS = _NUM_INNER + 2
 _FINITE = torch.finfo(torch.float64)
+_MOST_KNOWN = 32  # answers that a sketch remembers
+
+_T = TypeVar("_T")
 
 
 class QuantileSketch:
@@ -54,18 +57,27 @@ class QuantileSketch:
         self._maximum = torch.full((num_layers,), -math.inf, dtype=torch.float64, device=device)  # (L,)
         self._known: dict[Any, Any] = {}  # what follows from the counts, until they change
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_known": {}}
+
     @property
     def count(self) -> Tensor:
         """Number of norms of each layer (L,), int64."""
-        return self._cumulative[:, -1]
+        return self._cumulative[:, -1].clone()
 
     @property
     def _cumulative(self) -> Tensor:
         """Number of norms up to the upper edge of each bucket (L, buckets)."""
-        if "cumulative" not in self._known:
-            self._known["cumulative"] = self._counts.cumsum(dim=-1)
-        cumulative: Tensor = self._known["cumulative"]
-        return cumulative
+        return self._remembered("cumulative", lambda: self._counts.cumsum(dim=-1))
+
+    def _remembered(self, key: Any, compute: Callable[[], _T]) -> _T:
+        known = self._known  # who updates the sketch meanwhile begins another
+        found: _T | None = known.get(key)
+        if found is None:
+            found = compute()
+            if len(known) < _MOST_KNOWN:
+                known[key] = found
+        return found
 
     @property
     def num_samples(self) -> int:
@@ -73,7 +85,7 @@ class QuantileSketch:
         return int(self.count.min()) if self.layers else 0
 
     def update(self, norms: Tensor, mask: Tensor | None = None, layers: Sequence[int] | None = None) -> None:
-        """Add norms. Nothing waits for the device.
+        """Add norms. Nothing waits for the device. Who reads the sketch in another thread at the time takes a lock.
 
         Args:
             norms: A last axis of layers (..., L'). NaN is never counted.
@@ -89,7 +101,7 @@ class QuantileSketch:
             raise OptionError(msg)
         if not norms.numel():
             return
-        self._known = {}
+        self._known = {}  # copies keep the one they share
         values = norms.detach().to(self.device, torch.float64)
         is_counted = ~values.isnan()
         if mask is not None:
@@ -103,6 +115,7 @@ class QuantileSketch:
         most = values.masked_fill(~is_counted, -math.inf).reshape(-1, len(rows)).amax(dim=0)
         self._minimum.scatter_reduce_(0, places, least, "amin")
         self._maximum.scatter_reduce_(0, places, most, "amax")
+        self._known = {}
 
     def quantile(self, q: float) -> Tensor:
         """Return the norm at rank `floor(q * (n - 1))` of the n sorted norms of each layer.
@@ -122,10 +135,7 @@ class QuantileSketch:
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
             msg = f"`q={q!r}` is not allowed. Use a number between 0 and 1."
             raise OptionError(msg)
-        if ("quantile", q) not in self._known:
-            self._known["quantile", q] = self._quantile(q)
-        value: Tensor = self._known["quantile", q]
-        return value.clone()
+        return self._remembered(("quantile", q), lambda: self._quantile(q)).clone()
 
     def _quantile(self, q: float) -> Tensor:
         last = self.count - 1
@@ -192,6 +202,7 @@ class QuantileSketch:
         self._counts += other._counts.to(self.device)
         self._minimum = self._minimum.minimum(other._minimum.to(self.device))
         self._maximum = self._maximum.maximum(other._maximum.to(self.device))
+        self._known = {}
 
     def copy(self) -> QuantileSketch:
         """Return a copy that further updates of this one do not change."""
@@ -213,16 +224,15 @@ class QuantileSketch:
         Raises:
             OptionError: A layer is none of the sketch, or they are not ascending.
         """
-        key = ("select", tuple(layers))
-        if key not in self._known:
-            rows = self._rows(layers)
-            selected = QuantileSketch(layers, self.device)
-            selected._counts.copy_(self._counts[rows])
-            selected._minimum.copy_(self._minimum[rows])
-            selected._maximum.copy_(self._maximum[rows])
-            self._known[key] = selected
-        found: QuantileSketch = self._known[key]
-        return found.copy()
+        return self._remembered(("select", tuple(layers)), lambda: self._select(layers)).copy()
+
+    def _select(self, layers: Sequence[int]) -> QuantileSketch:
+        rows = self._rows(layers)
+        selected = QuantileSketch(layers, self.device)
+        selected._counts.copy_(self._counts[rows])
+        selected._minimum.copy_(self._minimum[rows])
+        selected._maximum.copy_(self._maximum[rows])
+        return selected
 
     def to_dict(self) -> dict[str, Any]:
         """Return a small JSON form: per layer the minimum, the maximum, and runs `[first bucket, count, count, ...]`.

@@ -54,7 +54,7 @@ def draw(
         rng: The only source of randomness.
         split: Unused here.
         level: `"easy"`, `"hard"` or, by default, either (two fifths easy).
-        enable_thinking: Whether the steps are worked out; by default seven times in eight.
+        enable_thinking: Whether the steps are worked out; by default mostly, for easy problems less often.
 
     Returns:
         An example whose `answer` is the result in digits; `details` has `level`, `num_steps`, `story`,

@@ -54,7 +54,7 @@ def draw(rng: random.Random, split: Split) -> Example:
     turns = dialogue.turns
     # Recalled facts come with earlier turns of their own.
     if len(turns) == 1 and rng.random() < _EARLIER_SHARE:
-        turns = (*_small_talk(rng), *turns)
+        turns = (*_opening_turns(rng), *turns)
     messages: list[dict[str, Any]] = []
     if rng.random() < _SYSTEM_SHARE:
         messages.append({"role": "system", "content": rng.choice(content.SYSTEM_MESSAGES)})
@@ -128,7 +128,7 @@ def _drawer_of(intent: content.Intent) -> Callable[[random.Random], Dialogue]:
     return lambda rng: Dialogue(intent.name, (_intent_turn(rng, intent),))
 
 
-def _small_talk(rng: random.Random) -> list[Turn]:
+def _opening_turns(rng: random.Random) -> list[Turn]:
     """Return one or two turns that may come before any other."""
     turns = []
     if rng.random() < 0.7:
@@ -414,7 +414,7 @@ def _recall(rng: random.Random) -> Dialogue:
     if rng.random() < 0.08:
         del told[asked]
         if not told and rng.random() < 0.5:
-            told = _small_talk(rng)
+            told = _opening_turns(rng)
         unknown = Turn(question, fact.unknown, rng.choice(content.UNKNOWN_THOUGHTS))
         return Dialogue("recall", (*told, unknown))
     if rng.random() < 0.12:
@@ -426,7 +426,7 @@ def _recall(rng: random.Random) -> Dialogue:
         told = [Turn(together, told[-1].answer)]
     turns = list(told)
     if rng.random() < 0.3:
-        turns += _small_talk(rng)
+        turns += _opening_turns(rng)
     if rng.random() < 0.1:
         turns.append(_repeat_turn(rng))
     return Dialogue("recall", (*turns, Turn(question, answer, thought)))

@@ -24,6 +24,7 @@ def in_context(rng: random.Random, split: Split) -> Example:
         messages = [{"role": m["role"], "content": m["content"]} for m in earlier] + messages
     if draw > 0.4:
         messages.insert(0, {"role": "system", "content": rng.choice(chat_intents.SYSTEM_MESSAGES)})
+    # Where an earlier answer may be that of a sum, training must learn from none: see `lessons`.
     return replace(example, skill="arithmetic", messages=tuple(messages))
 
 
@@ -52,7 +53,7 @@ def draw_from(skill: Skill, rng: random.Random, split: Split) -> Example:
 
 
 def draw(rng: random.Random, split: Split) -> Example:
-    """Return an example of any skill."""
+    """Return an example of a skill drawn by `SHARES`."""
     skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
     return draw_from(skill, rng, split)
 

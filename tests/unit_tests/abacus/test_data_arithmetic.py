@@ -40,19 +40,19 @@ def test_steps_are_exact_and_bounded(seed: int, num_steps: int, level: Level) ->
         assert 0 <= step.right <= 999
 
 
-@given(st.integers(), st.integers(1, 12))
-def test_an_expression_has_the_value_of_its_steps(seed: int, num_steps: int) -> None:
+@given(st.integers(), st.integers(1, 12), st.sampled_from(list(LEVELS)))
+def test_an_expression_has_the_value_of_its_steps(seed: int, num_steps: int, level: Level) -> None:
     """Parentheses stand where order needs them."""
-    steps = draw_steps(random.Random(seed), num_steps, "hard")
+    steps = draw_steps(random.Random(seed), num_steps, level)
     text = expression(random.Random(seed), steps).replace("×", "*").replace("x", "*").replace("÷", "/")
     assert value_of(text) == steps[-1].result
 
 
-@given(st.integers(), st.integers(1, 8))
-def test_the_working_is_true_or_corrected(seed: int, num_steps: int) -> None:
+@given(st.integers(), st.integers(1, 8), st.sampled_from(list(LEVELS)))
+def test_the_working_is_true_or_corrected(seed: int, num_steps: int, level: Level) -> None:
     """Every chain of equations holds; only a step with a slip has wrong ones, and its line ends right."""
     rng = random.Random(seed)
-    steps = draw_steps(rng, num_steps, "hard")
+    steps = draw_steps(rng, num_steps, level)
     working = work(rng, steps)
     lines = working.text.split("\n")
     assert len(lines) == num_steps
@@ -71,7 +71,7 @@ def test_the_working_is_true_or_corrected(seed: int, num_steps: int) -> None:
 def test_all_styles_and_slips_occur() -> None:
     """Samples of one problem can differ for good reasons; about a tenth have a slip."""
     rng = random.Random(0)
-    workings = [work(rng, draw_steps(rng, 5, "hard")) for _ in range(2_000)]
+    workings = [work(rng, draw_steps(rng, 5, level)) for level in LEVELS for _ in range(1_000)]
     assert {working.style for working in workings} == {"terse", "state", "split", "check"}
     assert 0.05 < sum(working.has_slip for working in workings) / len(workings) < 0.15
 
@@ -139,7 +139,7 @@ def test_the_corpus_is_the_same_for_the_same_seed() -> None:
 
 
 def test_problems_come_in_a_context_too() -> None:
-    """After another exchange, under a system message, or both; only the last answer thinks, in one split."""
+    """After another exchange, under a system message, or both; only the last answer thinks."""
     contexts = set()
     for number in range(300):
         example = corpus.draw_from(corpus.in_context, random.Random(number), "train")

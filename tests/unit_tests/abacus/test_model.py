@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
 
 import langnorm.abacus
+from langnorm.abacus.schedule import Run
 from langnorm.norms.layers import select_layers
 
 
@@ -29,3 +32,9 @@ def test_the_model_is_small() -> None:
     assert (folder / "model.safetensors").stat().st_size <= 8_000_000
     for name in ("README.md", "chat_template.jinja", "generation_config.json", "tokenizer.json"):
         assert (folder / name).exists()
+
+
+def test_the_model_is_that_of_the_run_that_is_written_down() -> None:
+    """The trainer's defaults are the arguments that made the weights."""
+    config = json.loads((langnorm.abacus.path() / "config.json").read_text())
+    assert config["langnorm_run"] == asdict(Run())

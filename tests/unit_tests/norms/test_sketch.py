@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 
 import numpy as np
@@ -455,6 +456,19 @@ def test_what_a_sketch_says_is_the_askers_own() -> None:
     sketch.update(lognormal(50, 2))
     expected, median = sketch.quantile(0.5).clone(), sketch.quantile(0.5)
     median.zero_()
+    sketch.count.zero_()
     sketch.select([0, 1]).update(lognormal(50, 2, seed=3))
     assert torch.equal(sketch.quantile(0.5), expected)
     assert torch.equal(sketch.select([0, 1]).quantile(0.5), expected)
+
+
+def test_what_a_sketch_remembers_is_bounded_and_not_saved() -> None:
+    """However much is asked, and whoever copies or pickles it."""
+    sketch = QuantileSketch(range(2))
+    sketch.update(lognormal(50, 2))
+    sizes = len(pickle.dumps(sketch))
+    expected = [sketch.quantile(i / 100).tolist() for i in range(100)]
+    assert [sketch.quantile(i / 100).tolist() for i in range(100)] == expected
+    assert len(sketch._known) < 50
+    assert len(pickle.dumps(sketch)) == sizes
+    assert pickle.loads(pickle.dumps(sketch)).quantile(0.3).tolist() == expected[30]
