@@ -13,7 +13,7 @@ _WARM_UP_STEPS = 40
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What decides the weights, and how they are computed. The defaults are those of the weights that are shipped.
+    """What decides the weights, and how they are computed. The defaults made the shipped ones, but for a last polish.
 
     Attributes:
         num_tokens: Tokens to train on, padding included, over all processes.

@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -174,7 +174,7 @@ class _Checkpoint:
         return int(state["step"])
 
 
-def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
+def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path | None = None) -> None:
     from tqdm import tqdm
     from transformers import AutoTokenizer
 
@@ -193,6 +193,8 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
     prepare(model, compiles=run.compiles and run.device == "cpu")
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
+    if first == 0 and weights:
+        model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
     compute_gradients = _gradients_of(run, model, tokenizer.pad_token_id)
@@ -214,7 +216,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int) -> None:
         if rank == 0 and ((step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == run.num_steps):
             checkpoint.save(step + 1, model, optimizers)
     if rank == 0:
-        save_model(model, run)
+        save_model(model, [*runs_of(weights), run] if weights else [run])
     dist.barrier()
     dist.destroy_process_group()
 
@@ -246,8 +248,13 @@ def _average_gradients(model: torch.nn.Module) -> None:
         flat.split([g.numel() for g in gradients]), gradients, strict=True)])  # fmt: skip
 
 
-def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) -> None:
-    """Write weights, configuration and generation settings to the model's folder.
+def runs_of(folder: Path) -> list[Run]:
+    """Return the runs that made the weights in a folder, the first one first."""
+    return [Run(**run) for run in json.loads((folder / "config.json").read_text())["langnorm_runs"]]
+
+
+def save_model(model: Qwen3ForCausalLM, runs: Sequence[Run], folder: Path | None = None) -> None:
+    """Write weights, configuration with the runs that made them, and generation settings to the model's folder.
 
     The file holds float16, which halves it and moves no weight by more than 0.05 %; the configuration says
     float32, so that it is loaded and run in that.
@@ -257,7 +264,7 @@ def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) ->
     folder = folder or langnorm.abacus.path()
     model.save_pretrained(folder, state_dict={name: w.half().cpu() for name, w in model.state_dict().items()})
     config_file = folder / "config.json"
-    config = json.loads(config_file.read_text()) | {"dtype": "float32", "langnorm_run": asdict(run)}
+    config = json.loads(config_file.read_text()) | {"dtype": "float32", "langnorm_runs": list(map(asdict, runs))}
     config_file.write_text(json.dumps(config, indent=2) + "\n")
     GenerationConfig(
         eos_token_id=model.config.eos_token_id,
@@ -285,14 +292,17 @@ def main() -> None:
             kind["choices"] = _CHOICES[item.name]
         parser.add_argument(name, default=item.default, help=help_of[item.name], **kind)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
+    parser.add_argument("--weights", type=Path, help="folder of a model to begin from")
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
     arguments = vars(parser.parse_args())
-    folder, port = arguments.pop("folder"), arguments.pop("port")
+    folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
     run = Run(**arguments)
     if run.device != "cpu" and run.num_processes > 1:
         parser.error(f"one process does it all on `{run.device}`; leave out `--num-processes`, or give `--device cpu`")
     if run.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; give `--device cpu --num-processes 2`, which takes many hours")
+    if weights and not (weights / "model.safetensors").exists():
+        parser.error(f"no `model.safetensors` in `{weights}`; give `--weights` the folder of a model")
     folder.mkdir(parents=True, exist_ok=True)
     # Spinning threads take the time of the processes beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -300,7 +310,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with suppress(KeyboardInterrupt):
-        spawn(_train_process, args=(run, folder, port), nprocs=run.num_processes)
+        spawn(_train_process, args=(run, folder, port, weights), nprocs=run.num_processes)
 
 
 if __name__ == "__main__":

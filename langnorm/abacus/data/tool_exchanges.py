@@ -126,7 +126,7 @@ def _several(scene: Scene) -> tuple[str, list[Call], list[Style]]:
         wanted = 3 if rng.random() < 0.25 else 2
         while len(calls) < wanted:
             call = draw_call(rng, tool, optional_share=0)
-            if call not in calls:
+            if call not in calls and not any(", " in str(value) for value in call.values.values()):  # what a list parts
                 calls.append(call)
         by_name = not tool.description or rng.random() < 0.35
         text = dress(rng, ask_for_each(rng, calls, by_name=by_name), imperative=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 import langnorm.abacus
@@ -22,6 +22,7 @@ from langnorm.abacus.schedule import Run
 from langnorm.abacus.train import batches, padded
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+SHIPPED = load_file(langnorm.abacus.path() / "model.safetensors")
 
 
 def test_orthogonalize_brings_singular_values_near_one() -> None:
@@ -104,7 +105,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(num_processes: int, precisi
         "mode, out, folder, port, rank = *map(pathlib.Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5])\n"
         "t._CHECKPOINT_STEPS = 3\n"
         "saved = t.save_model\n"
-        "t.save_model = lambda model, run: saved(model, run, out)\n"
+        "t.save_model = lambda model, runs: saved(model, runs, out)\n"
         "save = t._Checkpoint.save\n"
         "def stop(self, step, *rest):\n"
         "    save(self, step, *rest)\n"
@@ -137,7 +138,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(num_processes: int, precisi
     assert (tmp_path / "broken/model.safetensors").read_bytes() == (
         tmp_path / "unbroken/model.safetensors"
     ).read_bytes()
-    assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
+    assert [made_by.num_layers for made_by in train.runs_of(tmp_path / "broken")] == [2]
 
 
 def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
@@ -150,6 +151,25 @@ def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[
     assert "--no-compiles" in text
 
 
+def test_a_run_can_begin_from_weights(tmp_path: Path) -> None:
+    """It leaves them near where they were, and both runs are written down."""
+    program = (
+        "import sys, pathlib, langnorm.abacus.train as t\n"
+        "out, weights = map(pathlib.Path, sys.argv[1:])\n"
+        "saved = t.save_model\n"
+        "t.save_model = lambda model, runs: saved(model, runs, out)\n"
+        "run = t.Run(2 * 512, 512, matrix_lr=1e-6, vector_lr=1e-7, seed=1, device='cpu', compiles=False)\n"
+        "out.mkdir()\n"
+        "t._train_process(0, run, out, 29_641, weights)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "out", langnorm.abacus.path()], check=True)
+    *before, last = train.runs_of(tmp_path / "out")
+    assert before == train.runs_of(langnorm.abacus.path())
+    assert last.seed == 1
+    for name, weight in load_file(tmp_path / "out/model.safetensors").items():
+        torch.testing.assert_close(weight, SHIPPED[name], rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +177,10 @@ def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[
         ((), "there is no GPU here; give `--device cpu --num-processes 2`"),
         (("--device", "mps"), "invalid choice: 'mps'"),
         (("--precision", "float16"), "invalid choice: 'float16'"),
+        (
+            ("--device", "cpu", "--weights", "nowhere"),
+            "no `model.safetensors` in `nowhere`; give `--weights` the folder",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_is_refused(
