@@ -134,7 +134,7 @@ def _without_overlap(steps: list[StepSpan]) -> list[StepSpan]:
     for step in steps:
         first = max(step.start, found[-1].end if found else 0)
         if first < step.end:
-            found.append(replace(step, start=first))
+            found.append(step if first == step.start else replace(step, start=first))
     return found
 
 
@@ -169,4 +169,7 @@ def _joined(steps: list[StepSpan]) -> list[StepSpan]:
     if not steps:
         return []
     ends = [after.start for _, after in pairwise(steps)] + [steps[-1].end]
-    return [replace(step, end=end) for step, end in zip(steps, ends, strict=True)]
+    return [
+        step if end == step.end else replace(step, end=end)  # most are as they should be, and copies cost
+        for step, end in zip(steps, ends, strict=True)
+    ]

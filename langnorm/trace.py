@@ -273,9 +273,11 @@ def build_trace(
         keep_tokens: Whether the trace keeps the rows.
     """
     sinks = frozenset(reading.sinks)
-    intensities = None if reading.percentiles is None else [fmean(row) for row in reading.percentiles]
+    intensities = None if reading.percentiles is None else [sum(row) / len(row) for row in reading.percentiles]
 
-    def kept(rows: Sequence[_T], start: int, end: int) -> list[_T]:
+    def kept(rows: Sequence[_T], start: int, end: int) -> Sequence[_T]:
+        if not sinks:
+            return rows[start:end]
         return [rows[i] for i in range(start, min(end, len(rows))) if i not in sinks]
 
     def intensity(start: int, end: int) -> float | None:
