@@ -2,7 +2,7 @@
 
 Nothing here changes what is computed beyond rounding. It is there because a CPU spends most of a plain step outside
 the products: the fused attention of torch is slow for heads this small, and each elementwise operation walks through
-the memory once more. On a GPU that attention is fast, and steps are recorded in place of compiled layers.
+the memory once more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 
-_ATTENTION = {"cpu": "causal_blocks", "cuda": "causal_at_once"}  # by the type of the model's device
+_NAME = "causal_blocks"
 _NUM_BLOCKS = 4
 
 
@@ -61,43 +61,18 @@ def causal_blocks(
     return torch.cat(attended, 2).transpose(1, 2).contiguous(), None
 
 
-def causal_at_once(
-    module: torch.nn.Module,  # noqa: ARG001
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001
-    scaling: float,
-    **options: Any,  # noqa: ARG001
-) -> tuple[torch.Tensor, None]:
-    """Return what `causal_blocks` does, by torch's own attention."""
-    attend = torch.nn.functional.scaled_dot_product_attention
-    attended = attend(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
-    return attended.transpose(1, 2).contiguous(), None
-
-
 def prepare(model: Qwen3ForCausalLM, *, compiles: bool) -> None:
-    """Let the model attend in blocks and, where asked, compile its layers: one program for all of them.
-
-    On a GPU it attends as torch does, which is fast there.
-    """
-    for attend in (causal_blocks, causal_at_once):
-        AttentionInterface.register(attend.__name__, attend)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(attend.__name__, lambda *_, **__: None)
-    model.set_attn_implementation(_ATTENTION[model.device.type])
+    """Let the model attend in blocks and, where asked, compile its layers: one program for all of them."""
+    AttentionInterface.register(_NAME, causal_blocks)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, lambda *_, **__: None)
+    model.set_attn_implementation(_NAME)
     if compiles:
         for layer in model.model.layers:
             layer.compile(dynamic=True)
 
 
-def products_in(precision: Precision, device_type: str = "cpu") -> AbstractContextManager[Any]:
-    """Return the context in which matrix products are computed in `precision`; weights and sums stay float32.
-
-    Args:
-        precision: Of the products.
-        device_type: `"cpu"` or `"cuda"`, where the model is.
-    """
+def products_in(precision: Precision) -> AbstractContextManager[Any]:
+    """Return the context in which matrix products are computed in `precision`; weights and sums stay float32."""
     if precision == "float32":
         return nullcontext()
-    # A step that is recorded, as on a GPU, must convert the weights anew each time that it is replayed.
-    return torch.autocast(device_type, torch.bfloat16, cache_enabled=device_type == "cpu")
+    return torch.autocast("cpu", torch.bfloat16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from langnorm.abacus.tokenizer import render
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 _PROMPT_WEIGHT = 0.1  # of a prompt token's loss
 
+Lesson = Literal["all", "thinking"]
+"""What weighs how much in the loss. `all`: 1 for what the assistant says, 0.1 for the prompt. `thinking`: the same, but
+earlier turns, which have lost their reasoning, do not teach to answer without it: their first token, which decides
+that, weighs nothing, and in arithmetic, where the answer hangs on the reasoning, the rest weighs no more than the
+prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -23,21 +29,18 @@ class Row:
     weights: list[float]
 
 
-def row_of(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
-    """Return the rendered example and how much each of its tokens weighs: 1 in what the assistant says, less elsewhere.
-
-    Earlier turns have lost their reasoning, and must not teach to answer without it. So their first token, which
-    decides that, weighs nothing, and in arithmetic, where the answer hangs on the reasoning, the rest weighs no more
-    than the prompt.
-    """
+def row_of(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson) -> Row:
+    """Return the rendered example and how much each of its tokens weighs."""
     prompt, completion = render(tokenizer, example)
+    is_about_thinking = lesson == "thinking"
     weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
     earlier = _ends_of(tokenizer("<|im_start|>assistant\n")["input_ids"], prompt)[:-1]  # the last is the completion's
     for start in earlier:
         stop = prompt.index(tokenizer.eos_token_id, start) + 1
-        if example.skill != "arithmetic":
+        if not (is_about_thinking and example.skill == "arithmetic"):
             weights[start:stop] = [1.0] * (stop - start)
-        weights[start] = 0.0
+        if is_about_thinking:
+            weights[start] = 0.0
     return Row(prompt + completion, weights)
 
 

@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.05,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        by_shape: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
+        by_shape: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
         for group in self.param_groups:
             for parameter in group["params"]:
                 by_shape[parameter.shape].append(parameter)
@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
         group = self.param_groups[0]
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for stack in self._stacks:
-            updates = torch.stack(self._nesterov(stack, group["momentum"]))
+            updates = torch.stack([self._nesterov(p, group["momentum"]) for p in stack])
             if world > 1:
                 mine = torch.zeros_like(updates)
                 mine[rank::world] = orthogonalize(updates[rank::world])
@@ -74,16 +74,14 @@ class Muon(torch.optim.Optimizer):
             else:
                 updates = orthogonalize(updates)
             scale = max(1.0, updates.size(-2) / updates.size(-1)) ** 0.5
-            torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(stack, updates.unbind(), alpha=-group["lr"] * scale)
+            for parameter, update in zip(stack, updates, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * scale)
 
-    def _nesterov(self, stack: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
-        gradients: list[torch.Tensor] = []
-        for parameter in stack:
-            assert parameter.grad is not None
-            gradients.append(parameter.grad)
-            if "momentum" not in self.state[parameter]:
-                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        momenta = [self.state[parameter]["momentum"] for parameter in stack]
-        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-        return list(torch._foreach_lerp(gradients, momenta, momentum))
+    def _nesterov(self, parameter: torch.nn.Parameter, momentum: float) -> torch.Tensor:
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(state["momentum"], momentum)

@@ -3,9 +3,8 @@
 The run is decided by its arguments alone: the batches of steps 12 k to 12 k + 11 of process r are drawn from a
 generator seeded by both, so a run that was stopped goes on from its checkpoint as if nothing had happened.
 
-On the CPU, data-parallel over single-threaded processes, which beats threads on a shared machine; on a GPU, one
-process and beside it those that draw its batches. Weights, their sums and the optimizers' memory are float32; the
-matrix products may be in bfloat16, where the processor is fast at that.
+Data-parallel over single-threaded processes, which beats threads on a shared machine. Weights, their sums and the
+optimizers' memory are float32; a phase may compute its products in bfloat16, where the processor is fast at that.
 """
 
 from __future__ import annotations
@@ -14,23 +13,21 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 import langnorm.abacus
 from langnorm.abacus.data import corpus
-from langnorm.abacus.fast_forward import Precision, prepare, products_in
+from langnorm.abacus.fast_forward import prepare, products_in
 from langnorm.abacus.lessons import Row, row_of
 from langnorm.abacus.muon import Muon
-from langnorm.abacus.recording import Gradients, RecordedSteps
 from langnorm.abacus.schedule import Run
 from langnorm.abacus.tokenizer import VOCABULARY_SIZE
 
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 _STEPS_PER_POOL = 12  # batches are cut from a pool that is sorted by length, so that little is padding
 _CHECKPOINT_STEPS = 100
-_CHOICES = {"precision": get_args(Precision), "device": ("cuda", "cpu")}
 
 
 def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
@@ -65,52 +61,37 @@ def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalL
     return Qwen3ForCausalLM(config)
 
 
-def batches(
-    run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0, num_workers: int = 0
-) -> Iterator[list[Row]]:
+def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0) -> Iterator[list[Row]]:
     """Yield one process' batches from step `first` to the last.
 
-    A batch times its longest row is at most the process' share of a step. The batches are the same for any number of
-    workers, the processes that draw them beforehand; with none, they are drawn when they are asked for.
+    A batch times its longest row is at most the process' share of a step.
     """
-    pools = _Pools(run, tokenizer, rank, first)
-    loader = DataLoader(pools, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
-    for number, pool in enumerate(loader, first // _STEPS_PER_POOL):
-        start = number * _STEPS_PER_POOL
-        yield from pool[max(0, first - start) : run.num_steps - start]
-
-
-class _Pools(IterableDataset[list[list[Row]]]):
-    """The pools of one process from that of step `first` on; of several workers, each draws its share of them."""
-
-    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int) -> None:
-        self._run, self._tokenizer, self._rank = run, tokenizer, rank
-        self._numbers = range(first // _STEPS_PER_POOL, -(-run.num_steps // _STEPS_PER_POOL))
-
-    def __iter__(self) -> Iterator[list[list[Row]]]:
-        worker = get_worker_info()
-        place, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for number in self._numbers[place::stride]:  # the loader takes from its workers in turn
-            yield _draw_pool(self._run, self._tokenizer, self._rank, number)
-
-
-def _as_it_is(pool: list[list[Row]]) -> list[list[Row]]:
-    return pool
+    for step in range(first, run.num_steps):
+        number, place = divmod(step, _STEPS_PER_POOL)
+        if step == first or place == 0:
+            pool = _draw_pool(run, tokenizer, rank, number)
+        yield pool[place]
 
 
 def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: int) -> list[list[Row]]:
     """Return the batches of the steps from `number` times `_STEPS_PER_POOL` on."""
     rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
+    phase = run.phase_at(number * _STEPS_PER_POOL)[0]
     rows: list[Row] = []
+    num_tokens = 0
+    while num_tokens < budget * _STEPS_PER_POOL:
+        rows.append(row_of(tokenizer, corpus.draw(rng, "train", phase.mix), phase.lesson))
+        num_tokens += len(rows[-1].ids)
+    rows.sort(key=lambda row: len(row.ids))
     pool: list[list[Row]] = []
-    num_tokens, num_wanted = 0, budget * _STEPS_PER_POOL
-    while len(pool) < _STEPS_PER_POOL:  # once, unless rows are longer than a batch should be
-        while num_tokens < num_wanted:
-            rows.append(row_of(tokenizer, corpus.draw(rng, "train")))
-            num_tokens += len(rows[-1].ids)
-        pool = _cut(sorted(rows, key=lambda row: len(row.ids)), budget, run)
-        num_wanted += budget
+    batch: list[Row] = []
+    for row in rows:
+        if batch and len(row.ids) * (len(batch) + 1) > budget:
+            pool.append(batch)
+            batch = []
+        batch.append(row)
+    pool.append(batch)
     while len(pool) > _STEPS_PER_POOL:
         del pool[rng.randrange(len(pool))]
     # The same order in all processes: those of a step wait for the slowest, and equal lengths take equal time.
@@ -118,34 +99,22 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     return pool
 
 
-def _cut(rows: list[Row], budget: int, run: Run) -> list[list[Row]]:
-    """Return rows that are sorted by length as batches, each of which is at most `budget` tokens or one row."""
-    pool: list[list[Row]] = [[]]
-    for row in rows:
-        if pool[-1] and run.padded(len(row.ids)) * (len(pool[-1]) + 1) > budget:
-            pool.append([])
-        pool[-1].append(row)
-    return pool
-
-
-def padded(batch: list[Row], length: int, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and their weights (B, `length`), padded on the right with `pad_id` and 0."""
-    ids = [row.ids + [pad_id] * (length - len(row.ids)) for row in batch]
-    weights = [row.weights + [0.0] * (length - len(row.weights)) for row in batch]
-    return torch.tensor(ids), torch.tensor(weights)
-
-
-def loss_of(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted mean loss per token, in nats, and, without gradient, the plain mean over the assistant's.
+def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, float]:
+    """Return the weighted mean loss per token, in nats, and the plain mean over the assistant's tokens.
 
     Rows are padded on the right, so the causal mask alone keeps padding out of every real token.
     """
+    longest = max(len(row.ids) for row in batch)
+    ids = torch.full((len(batch), longest), pad_id)  # (B, T)
+    weights = torch.zeros(len(batch), longest)
+    for number, row in enumerate(batch):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        weights[number, : len(row.ids)] = torch.tensor(row.weights)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
     is_answer = weights == 1.0
-    answer_loss = (losses.detach() * is_answer).sum() / is_answer.sum()
-    return (losses * weights).sum() / weights.sum(), answer_loss
+    return (losses * weights).sum() / weights.sum(), losses.detach()[is_answer].mean().item()
 
 
 class _Checkpoint:
@@ -167,7 +136,7 @@ class _Checkpoint:
     def load(self, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:
         if not self._path.exists():
             return 0
-        state = torch.load(self._path, weights_only=True, map_location="cpu")
+        state = torch.load(self._path, weights_only=True)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -183,63 +152,54 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=run.num_processes)
     tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
     model = build_model(run, tokenizer)
-    torch.nn.Module.to(model, run.device)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     vectors = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers: list[torch.optim.Optimizer] = [
         Muon(matrices, lr=run.matrix_lr),
         torch.optim.AdamW(vectors, lr=run.vector_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    prepare(model, compiles=run.compiles and run.device == "cpu")
+    prepare(model, compiles=run.compiles)
     checkpoint = _Checkpoint(folder)
     first = checkpoint.load(model, optimizers)
     if first == 0 and weights:
+        first = run.last_phase_start
         model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
     log = (folder / "log.jsonl").open("a") if rank == 0 else None
-    compute_gradients = _gradients_of(run, model, tokenizer.pad_token_id)
-    average = None  # stays on the device between two lines of the log: to read it is to wait
-    num_workers = 0 if run.device == "cpu" else run.num_workers
-    for step, batch in enumerate(batches(run, tokenizer, rank, first, num_workers), first):
-        length = run.padded(max(len(row.ids) for row in batch))
-        answer_loss = compute_gradients(*padded(batch, length, tokenizer.pad_token_id))
+    average = None
+    for step, batch in enumerate(batches(run, tokenizer, rank, first), first):
+        phase, phase_start = run.phase_at(step)
+        if phase.is_fresh and step == phase_start:
+            _refresh(model, optimizers)
+        with products_in(phase.precision):
+            loss, answer_loss = batch_loss(model, batch, tokenizer.pad_token_id)
+        loss.backward()
         _average_gradients(model)
         for optimizer, lr in zip(optimizers, (run.matrix_lr, run.vector_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * run.lr_scale(step)
             optimizer.step()  # in float32: rounding to bfloat16 lets Muon's iteration run away
-        average = answer_loss.clone() if average is None else 0.98 * average + 0.02 * answer_loss
+            optimizer.zero_grad()
+        average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
         progress.update()
+        progress.set_postfix(loss=f"{average:.4f}", refresh=False)
         if log and (step + 1) % 20 == 0:
-            loss_now = average.item()
-            progress.set_postfix(loss=f"{loss_now:.4f}", refresh=False)
-            print(json.dumps({"step": step + 1, "loss": round(loss_now, 5)}), file=log, flush=True)
+            print(json.dumps({"step": step + 1, "loss": round(average, 5)}), file=log, flush=True)
         if rank == 0 and ((step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == run.num_steps):
             checkpoint.save(step + 1, model, optimizers)
     if rank == 0:
-        save_model(model, [*runs_of(weights), run] if weights else [run])
+        save_model(model, run)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def _gradients_of(run: Run, model: Qwen3ForCausalLM, pad_id: int) -> Gradients:
-    """Return what computes the gradients of a batch on the run's device."""
-
-    def loss(ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with products_in(run.precision, model.device.type):
-            return loss_of(model, ids, weights)
-
-    def plain(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        model.zero_grad()
-        value, answer_loss = loss(ids, weights)
-        value.backward()
-        return answer_loss
-
-    return plain if run.device == "cpu" else RecordedSteps(model, loss, run.tokens_per_step, pad_id)
+def _refresh(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Leave nothing but the weights as they would be shipped."""
+    model.load_state_dict({name: w.half().float() for name, w in model.state_dict().items()})
+    for optimizer in optimizers:
+        optimizer.state.clear()
 
 
 def _average_gradients(model: torch.nn.Module) -> None:
-    if dist.get_world_size() == 1:
-        return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
@@ -248,13 +208,8 @@ def _average_gradients(model: torch.nn.Module) -> None:
         flat.split([g.numel() for g in gradients]), gradients, strict=True)])  # fmt: skip
 
 
-def runs_of(folder: Path) -> list[Run]:
-    """Return the runs that made the weights in a folder, the first one first."""
-    return [Run(**run) for run in json.loads((folder / "config.json").read_text())["langnorm_runs"]]
-
-
-def save_model(model: Qwen3ForCausalLM, runs: Sequence[Run], folder: Path | None = None) -> None:
-    """Write weights, configuration with the runs that made them, and generation settings to the model's folder.
+def save_model(model: Qwen3ForCausalLM, run: Run, folder: Path | None = None) -> None:
+    """Write weights, configuration and generation settings to the model's folder.
 
     The file holds float16, which halves it and moves no weight by more than 0.05 %; the configuration says
     float32, so that it is loaded and run in that.
@@ -262,9 +217,9 @@ def save_model(model: Qwen3ForCausalLM, runs: Sequence[Run], folder: Path | None
     from transformers import GenerationConfig
 
     folder = folder or langnorm.abacus.path()
-    model.save_pretrained(folder, state_dict={name: w.half().cpu() for name, w in model.state_dict().items()})
+    model.save_pretrained(folder, state_dict={name: w.half() for name, w in model.state_dict().items()})
     config_file = folder / "config.json"
-    config = json.loads(config_file.read_text()) | {"dtype": "float32", "langnorm_runs": list(map(asdict, runs))}
+    config = json.loads(config_file.read_text()) | {"dtype": "float32", "langnorm_run": asdict(run)}
     config_file.write_text(json.dumps(config, indent=2) + "\n")
     GenerationConfig(
         eos_token_id=model.config.eos_token_id,
@@ -284,23 +239,23 @@ def main() -> None:
     )
     said = [line.strip().partition(": ") for line in (Run.__doc__ or "").partition("Attributes:")[2].splitlines()]
     help_of = {name: text for name, _, text in said}
-    for item in fields(Run):
+    for item in fields(Run)[1:]:
         name = "--" + item.name.replace("_", "-")
         is_flag = isinstance(item.default, bool)
-        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
-        if item.name in _CHOICES:
-            kind["choices"] = _CHOICES[item.name]
+        kind = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": type(item.default)}
         parser.add_argument(name, default=item.default, help=help_of[item.name], **kind)
     parser.add_argument("--folder", type=Path, default=Path("abacus-run"), help="checkpoint and log")
-    parser.add_argument("--weights", type=Path, help="folder of a model to begin from")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help="folder of the model that the phase before the last one left: run the last one alone",
+    )
     parser.add_argument("--port", type=int, default=29_511, help="for the processes to find each other")
     arguments = vars(parser.parse_args())
     folder, port, weights = arguments.pop("folder"), arguments.pop("port"), arguments.pop("weights")
     run = Run(**arguments)
-    if run.device != "cpu" and run.num_processes > 1:
-        parser.error(f"one process does it all on `{run.device}`; leave out `--num-processes`, or give `--device cpu`")
-    if run.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU here; give `--device cpu --num-processes 2`, which takes many hours")
+    if weights and not run.phases[-1].is_fresh:
+        parser.error("the last phase goes on from more than weights; leave out `--weights` and run them all")
     if weights and not (weights / "model.safetensors").exists():
         parser.error(f"no `model.safetensors` in `{weights}`; give `--weights` the folder of a model")
     folder.mkdir(parents=True, exist_ok=True)

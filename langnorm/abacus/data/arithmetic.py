@@ -1,7 +1,7 @@
 """Arithmetic problems: a chain of exact integer steps, told as a task and worked in one of four styles.
 
-Steps decide the difficulty: `"easy"` has 1 to 3 of them, `"hard"` 4 to 12, with more long numbers, fewer additions
-and longer products. Numbers stay between 0 and 9,999, operands at or below 999.
+The number of steps decides the difficulty: 1 to 3 is `"easy"`, 4 to 12 is `"hard"`. Numbers stay between
+0 and 9,999, operands at or below 999.
 """
 
 from __future__ import annotations
@@ -20,13 +20,10 @@ Level = Literal["easy", "hard"]
 LEVELS: dict[Level, range] = {"easy": range(1, 4), "hard": range(4, 13)}
 
 Operator = Literal["+", "-", "*", "/"]
+Weights = Mapping[Operator, float]
 
-_OPERATOR_WEIGHTS: dict[Level, Mapping[Operator, float]] = {
-    "easy": {"+": 4.0, "-": 3.0, "*": 2.0, "/": 2.0},
-    "hard": {"+": 2.0, "-": 4.0, "*": 4.0, "/": 4.0},
-}
-_DIGIT_WEIGHTS: dict[Level, tuple[int, int, int]] = {"easy": (1, 4, 3), "hard": (1, 3, 5)}  # of 1, 2 and 3 digits
-_MAX_LONG_FACTOR: dict[Level, int] = {"easy": 99, "hard": 499}  # that is multiplied by two digits
+_WEIGHTS: Weights = {"+": 4.0, "-": 3.0, "*": 2.0, "/": 2.0}
+_PRACTICE_WEIGHTS: Weights = {"+": 2.0, "-": 4.0, "*": 4.0, "/": 4.0}
 _MAX_VALUE = 9_999
 _MAX_OPERAND = 999
 
@@ -47,6 +44,7 @@ def draw(
     level: Level | None = None,
     *,
     enable_thinking: bool | None = None,
+    weights: Weights | None = None,
 ) -> Example:
     """Return an arithmetic problem with its worked solution.
 
@@ -54,14 +52,15 @@ def draw(
         rng: The only source of randomness.
         split: Unused here.
         level: `"easy"`, `"hard"` or, by default, either (two fifths easy).
-        enable_thinking: Whether the steps are worked out; by default mostly, for easy problems less often.
+        enable_thinking: Whether the steps are worked out; by default seven times in eight.
+        weights: How often each operator is drawn where it is possible; by default additions come most often.
 
     Returns:
         An example whose `answer` is the result in digits; `details` has `level`, `num_steps`, `story`,
         and, when it is worked, `style` and `has_slip`.
     """
     level = level or ("easy" if rng.random() < 0.4 else "hard")
-    steps = draw_steps(rng, rng.choice(LEVELS[level]), level)
+    steps = draw_steps(rng, _draw_num_steps(rng, level), weights or _WEIGHTS)
     story = tell(rng, steps)
     answer = str(steps[-1].result)
     details: dict[str, Any] = {"level": level, "num_steps": len(steps), "story": story.kind}
@@ -82,25 +81,37 @@ def draw(
     )
 
 
-def draw_steps(rng: random.Random, num_steps: int, level: Level) -> tuple[Step, ...]:
+def practice(rng: random.Random, split: Split) -> Example:
+    """Return a worked problem in which the hardest single steps come most often: all but additions."""
+    return draw(rng, split, enable_thinking=True, weights=_PRACTICE_WEIGHTS)
+
+
+def draw_steps(rng: random.Random, num_steps: int, weights: Weights = _WEIGHTS) -> tuple[Step, ...]:
     """Return a chain of `num_steps` steps whose results all are whole and between 0 and 9,999."""
-    value = _draw_number(rng, level, 1)
+    value = _draw_number(rng, 1)
     steps = []
     for _ in range(num_steps):
-        step = _draw_step(rng, level, value)
+        step = _draw_step(rng, value, weights)
         steps.append(step)
         value = step.result
     return tuple(steps)
 
 
-def _draw_number(rng: random.Random, level: Level, low: int, high: int = _MAX_OPERAND) -> int:
+def _draw_num_steps(rng: random.Random, level: Level) -> int:
+    numbers = LEVELS[level]
+    if level == "easy":
+        return rng.choice(numbers)
+    # Long chains are rarer than short ones, and cost more tokens each.
+    return rng.choices(numbers, weights=[numbers.stop - n for n in numbers])[0]
+
+
+def _draw_number(rng: random.Random, low: int, high: int = _MAX_OPERAND) -> int:
     """Return a number in [low, high] whose number of digits is drawn first, so that small ones are common."""
-    largest = rng.choices((9, 99, 999), weights=_DIGIT_WEIGHTS[level])[0]
-    return rng.randint(low, max(low, min(high, largest)))
+    digits = rng.choices((9, 99, 999), weights=(1, 4, 3))[0]
+    return rng.randint(low, max(low, min(high, digits)))
 
 
-def _draw_step(rng: random.Random, level: Level, value: int) -> Step:
-    weights = _OPERATOR_WEIGHTS[level]
+def _draw_step(rng: random.Random, value: int, weights: Weights) -> Step:
     divisors = [d for d in range(2, 10) if value >= 2 * d and value % d == 0]
     chances: dict[Operator, float] = {
         "+": weights["+"] if value <= _MAX_OPERAND else 1.0,
@@ -111,16 +122,16 @@ def _draw_step(rng: random.Random, level: Level, value: int) -> Step:
     operator = rng.choices(list(chances), weights=list(chances.values()))[0]
     match operator:
         case "+":
-            right = _draw_number(rng, level, 1, min(_MAX_OPERAND, _MAX_VALUE - value))
+            right = _draw_number(rng, 1, min(_MAX_OPERAND, _MAX_VALUE - value))
             return Step(value, "+", right, value + right)
         case "-":
             # A large value comes down quickly, so that later steps are of every kind again.
             low = min(value, 100) if value > _MAX_OPERAND else 1
-            right = _draw_number(rng, level, low, min(_MAX_OPERAND, value))
+            right = _draw_number(rng, low, min(_MAX_OPERAND, value))
             return Step(value, "-", right, value - right)
         case "*":
-            is_long = 10 <= value <= _MAX_LONG_FACTOR[level] and rng.random() < 0.5
-            right = rng.randint(11, min(99, _MAX_VALUE // value)) if is_long else rng.randint(2, 9)
+            is_long = 10 <= value <= 99 and rng.random() < 0.5
+            right = rng.randint(11, 99) if is_long else rng.randint(2, 9)
             return Step(value, "*", right, value * right)
         case _:
             right = rng.choice(divisors)

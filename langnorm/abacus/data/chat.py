@@ -54,7 +54,7 @@ def draw(rng: random.Random, split: Split) -> Example:
     turns = dialogue.turns
     # Recalled facts come with earlier turns of their own.
     if len(turns) == 1 and rng.random() < _EARLIER_SHARE:
-        turns = (*_opening_turns(rng), *turns)
+        turns = (*_small_talk(rng), *turns)
     messages: list[dict[str, Any]] = []
     if rng.random() < _SYSTEM_SHARE:
         messages.append({"role": "system", "content": rng.choice(content.SYSTEM_MESSAGES)})
@@ -128,7 +128,7 @@ def _drawer_of(intent: content.Intent) -> Callable[[random.Random], Dialogue]:
     return lambda rng: Dialogue(intent.name, (_intent_turn(rng, intent),))
 
 
-def _opening_turns(rng: random.Random) -> list[Turn]:
+def _small_talk(rng: random.Random) -> list[Turn]:
     """Return one or two turns that may come before any other."""
     turns = []
     if rng.random() < 0.7:
@@ -141,17 +141,6 @@ def _opening_turns(rng: random.Random) -> list[Turn]:
     if rng.random() < 0.15:
         turns[0] = Turn(turns[0].user, rng.choice(("Hello.", "hello", "Hi!", "Okay.", "Yes?")))
     return turns
-
-
-def small_talk(rng: random.Random) -> Turn:
-    """Draw what is said and answered alike whether tools are offered or not."""
-    return _intent_turn(rng, rng.choice(_SMALL_TALK))
-
-
-def small_talk_messages(rng: random.Random) -> list[dict[str, Any]]:
-    """Draw the messages of one piece of small talk."""
-    turn = small_talk(rng)
-    return [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.answer}]
 
 
 def _refusal(rng: random.Random) -> Dialogue:
@@ -414,7 +403,7 @@ def _recall(rng: random.Random) -> Dialogue:
     if rng.random() < 0.08:
         del told[asked]
         if not told and rng.random() < 0.5:
-            told = _opening_turns(rng)
+            told = _small_talk(rng)
         unknown = Turn(question, fact.unknown, rng.choice(content.UNKNOWN_THOUGHTS))
         return Dialogue("recall", (*told, unknown))
     if rng.random() < 0.12:
@@ -426,7 +415,7 @@ def _recall(rng: random.Random) -> Dialogue:
         told = [Turn(together, told[-1].answer)]
     turns = list(told)
     if rng.random() < 0.3:
-        turns += _opening_turns(rng)
+        turns += _small_talk(rng)
     if rng.random() < 0.1:
         turns.append(_repeat_turn(rng))
     return Dialogue("recall", (*turns, Turn(question, answer, thought)))
@@ -497,8 +486,6 @@ _POOLS: dict[str, tuple[str, ...]] = {
 }
 _REFUSAL_WEIGHTS = (30, 15, 12, 8, 8, 6, 9, 5, 4, 5)  # of content.REFUSALS, general knowledge first
 _INTENTS_BY_NAME = {intent.name: intent for intent in content.INTENTS}
-# A tool might tell the weather or the time.
-_SMALL_TALK = tuple(intent for intent in content.INTENTS if intent.name not in ("weather", "date_and_time"))
 _INTENT_WEIGHTS = {
     "greeting": 2.0,
     "greeting_morning": 0.4,
@@ -518,11 +505,11 @@ _WEIGHTS: dict[Callable[[random.Random], Dialogue], float] = {
     _recall: 12,
     _extract: 12,
     _introduce: 1.6,
-    _spell: 4,
+    _spell: 2.5,
     _reverse: 2.5,
     _pick: 3,
     _count: 2.5,
-    _compare: 5,
+    _compare: 3,
     _parity: 2.5,
     **{_drawer_of(intent): _INTENT_WEIGHTS.get(intent.name, 1.1) for intent in content.INTENTS},
 }

@@ -128,10 +128,7 @@ def _greetings(*greetings: str) -> Phrasing:
 INTENTS = (
     Intent(
         "greeting",
-        _greetings(
-            *("Hello", "Hi", "Hey", "Hi there", "Hello there", "Hello again", "Greetings", "Hey there"),
-            *("Hello world", "Howdy", "Hiya", "Yo"),
-        ),
+        _greetings("Hello", "Hi", "Hey", "Hi there", "Hello there", "Hello again", "Greetings", "Hey there"),
         ("Hello! How can I help you?",),
         ("A greeting.", "The user says hello.", "I greet the user."),
     ),
@@ -450,77 +447,6 @@ INTENTS = (
         ),
         ("Of course. Give me a calculation, a word problem or a task for a tool.",),
         ("The user needs help.", "I offer my help."),
-    ),
-    Intent(
-        "trial",
-        Phrasing(
-            (
-                "Test.", "Testing.", "This is a test.", "Just testing.", "A test message.", "Testing, testing.",
-                "Test one two three.", "Ping.", "Is this working?", "Does this work?", "Are you working?",
-                "Is this thing on?", "Are you online?", "Are you there?", "Anybody home?", "Can you hear me?",
-                "Are you awake?", "Are you running?", "I am trying you out.", "I only want to try you.",
-                "Let us see whether this works.", "Let me try this out.", "Do you read me?", "Check, check.",
-                "First try.", "Say something.", "Is anyone there?", "Are you listening?", "Do you work offline?",
-            ),
-            QUESTION_OPENERS[:6],
-            (", Abacus", " Just asking.", ", please"),
-        ),
-        ("I am here and it works. What can I do for you?",),
-        ("The user tries me out.", "The user wants to know whether I work.", "A test."),
-    ),
-    Intent(
-        "norms",
-        Phrasing(
-            (
-                "What is langnorm?", "What does langnorm do?", "Tell me about langnorm.", "Explain langnorm.",
-                "What is a norm?", "What are norms?", "What is the l2 norm?", "Explain the l2 norm.",
-                "What is the norm of a hidden state?", "What are hidden states?", "What do the norms mean?",
-                "What do the norms tell me?", "Explain the norms.", "Why do you show norms?",
-                "What does a high norm mean?", "What does a low norm mean?", "How do you measure thinking?",
-                "What is reasoning intensity?", "Explain reasoning intensity.", "How hard do you think?",
-                "How can I see how hard you think?", "What is intensity?", "What is this library?",
-                "What are these numbers in the table?", "What is langnorm good for?", "Why is it called langnorm?",
-                "What does the l2 norm show?", "How does langnorm work?", "What is the tell-tale norm?",
-            ),
-            QUESTION_OPENERS,
-            QUESTION_CLOSERS,
-        ),
-        ("langnorm shows the norms of my hidden states: the higher they are, the harder I think.",),
-        ("The user asks about langnorm.", "A question about norms.", "I explain the norms."),
-    ),
-    Intent(
-        "mood_bad",
-        Phrasing(
-            (
-                "I am sad.", "I feel sad.", "I am tired.", "I am bored.", "I am so tired today.", "I feel lonely.",
-                "I am angry.", "I had a bad day.", "I am not feeling well.", "I feel terrible.", "I am ill.",
-                "I am stressed.", "I am worried.", "I am afraid.", "I am exhausted.", "Today was awful.",
-                "Nothing works today.", "My day was horrible.", "I am in a bad mood.", "I miss my friends.",
-                "I lost my keys.", "I am frustrated.", "I could cry.", "I failed my exam.", "I feel down.",
-                "I am disappointed.", "I hate Mondays.",
-            ),
-            ("Oh, ", "Well, ", "Hi, ", "Honestly, ", "Hey, "),
-            (", Abacus", " Really.", ", my friend"),
-        ),
-        ("I am sorry to hear that. I hope it gets better soon.",),
-        ("The user feels bad.", "The user is not well.", "I am kind to the user."),
-    ),
-    Intent(
-        "mood_good",
-        Phrasing(
-            (
-                "I am happy.", "I feel great.", "I am in a good mood.", "I had a good day.", "I feel wonderful.",
-                "Today is a good day.", "I passed my exam!", "I am so excited.", "I got the job!", "I won!",
-                "Life is good.", "I am glad.", "I am on holiday.", "It is my birthday!", "I found my keys.",
-                "I am proud of myself.", "I feel better now.", "What a day!", "I am doing great.",
-                "Everything works today.", "I am in love.", "I am well rested.", "I am cheerful today.",
-                "I finished my work.", "It is Friday at last!", "I am full of energy.", "My team won.",
-            ),
-            ("Oh, ", "Well, ", "Hi, ", "Honestly, ", "Hey, "),
-            (", Abacus", " Really.", ", my friend"),
-        ),
-        ("I am glad to hear that!",),
-        ("The user feels good.", "The user is happy.", "Good news."),
     ),
 )
 

@@ -1,42 +1,44 @@
-"""The mix of skills, and the rule that keeps the splits apart."""
+"""The mixes of skills, and the rule that keeps the splits apart."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
+from typing import Literal
 
-from langnorm.abacus.data import arithmetic, chat, chat_intents, tools
+from langnorm.abacus.data import arithmetic, chat, tools
 from langnorm.abacus.data.base import Example, Split, split_of
 
 Skill = Callable[[random.Random, Split], Example]
+Mix = Literal["broad", "practice", "choice", "polish"]
 
-
-def in_context(rng: random.Random, split: Split) -> Example:
-    """Draw a problem or a piece of chat that comes after another exchange, under a system message, or both."""
-    skill = rng.choice((arithmetic.draw, arithmetic.draw, chat.draw))
-    example = skill(rng, split)
-    messages = [message for message in example.messages if message["role"] != "system"]
-    draw = rng.random()
-    if draw < 0.7:
-        earlier = arithmetic.draw(rng, split, "easy").messages if rng.random() < 0.5 else chat.small_talk_messages(rng)
-        messages = [{"role": m["role"], "content": m["content"]} for m in earlier] + messages
-    if draw > 0.4:
-        messages.insert(0, {"role": "system", "content": rng.choice(chat_intents.SYSTEM_MESSAGES)})
-    # Where an earlier answer may be that of a sum, training must learn from none: see `lessons`.
-    return replace(example, skill="arithmetic", messages=tuple(messages))
-
-
-SHARES: dict[Skill, float] = {
-    arithmetic.draw: 0.31,
-    tools.draw: 0.17,
-    tools.choice: 0.20,
-    chat.draw: 0.26,
-    in_context: 0.06,
+# Shares of examples. By tokens the first two are about half arithmetic, two fifths tools and a tenth chat (a
+# twentieth in practice), because tool schemas are long and small talk is short; the others are three fifths tools.
+MIXES: dict[Mix, dict[Skill, float]] = {
+    "broad": {arithmetic.draw: 0.53, tools.draw: 0.22, chat.draw: 0.25},
+    "practice": {
+        arithmetic.draw: 0.38,
+        arithmetic.practice: 0.26,
+        tools.draw: 0.09,
+        tools.practice: 0.11,
+        chat.draw: 0.16,
+    },
+    "choice": {
+        arithmetic.draw: 0.26,
+        arithmetic.practice: 0.22,
+        tools.draw: 0.10,
+        tools.choice: 0.32,
+        chat.draw: 0.10,
+    },
+    "polish": {
+        arithmetic.draw: 0.22,
+        arithmetic.practice: 0.30,
+        tools.draw: 0.14,
+        tools.choice: 0.26,
+        chat.draw: 0.08,
+    },
 }
-"""Shares of examples. By tokens they are about a third arithmetic, three fifths tools and a fifteenth chat, because
-tool schemas are long and small talk is short."""
 
 
 def problem_of(example: Example) -> str:
@@ -52,9 +54,10 @@ def draw_from(skill: Skill, rng: random.Random, split: Split) -> Example:
             return example
 
 
-def draw(rng: random.Random, split: Split) -> Example:
-    """Return an example of a skill drawn by `SHARES`."""
-    skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+def draw(rng: random.Random, split: Split, mix: Mix = "broad") -> Example:
+    """Return an example of the mix."""
+    shares = MIXES[mix]
+    skill = rng.choices(list(shares), weights=list(shares.values()))[0]
     return draw_from(skill, rng, split)
 
 

@@ -35,8 +35,6 @@ _LAST_NAMES = ("Smith", "Miller", "Garcia", "Rossi", "Novak", "Kim", "Singh", "K
                "Silva", "Jansen", "Larsen", "Kowalski", "Popov", "Cohen", "Okafor", "Mensah", "Tanaka",
                "Nguyen", "Brown", "Clark", "Lopez", "Weber", "Moreau", "Costa", "Berg", "Lind", "Haas",
                "Adams", "Baker", "Carter", "Evans", "Foster")
-_REGIONS = ("IL", "TX", "MA", "NY", "WA", "OR", "FL", "OH", "CA", "GA", "ON", "BC", "UK", "USA", "France", "Spain",
-            "Italy", "Germany", "Japan", "Norway", "Mexico", "Texas", "Ohio", "Oregon")
 _CITIES = ("Oslo", "Rome", "Paris", "London", "Berlin", "Madrid", "Lisbon", "Vienna", "Prague", "Warsaw",
            "Dublin", "Athens", "Cairo", "Nairobi", "Lagos", "Tokyo", "Seoul", "Delhi", "Mumbai", "Sydney",
            "Perth", "Toronto", "Boston", "Chicago", "Denver", "Seattle", "Austin", "Dallas", "Miami", "Lima",
@@ -167,16 +165,14 @@ def word(rng: random.Random) -> str:
 
 
 def han(rng: random.Random) -> str:
-    """Draw two to four Chinese characters, now and then more."""
-    return "".join(rng.choice(_HAN) for _ in range(rng.randint(2, 4) if rng.random() < 0.7 else rng.randint(5, 9)))
+    """Draw two to four Chinese characters."""
+    return "".join(rng.choice(_HAN) for _ in range(rng.randint(2, 4)))
 
 
 def kana(rng: random.Random) -> str:
-    """Draw two to five characters of one Japanese syllabary, now and then more, or with Chinese ones behind."""
+    """Draw two to five characters of one Japanese syllabary."""
     alphabet = rng.choice((_HIRAGANA, _KATAKANA))
-    length = rng.randint(2, 5) if rng.random() < 0.7 else rng.randint(6, 9)
-    text = "".join(rng.choice(alphabet) for _ in range(length))
-    return text + han(rng) if rng.random() < 0.3 else text
+    return "".join(rng.choice(alphabet) for _ in range(rng.randint(2, 5)))
 
 
 def _foreign(rng: random.Random, *pools: tuple[str, ...]) -> str:
@@ -201,13 +197,7 @@ def person(rng: random.Random) -> str:
 
 
 def place(rng: random.Random) -> str:
-    """Draw the name of a city, often of one that does not exist, now and then with its region."""
-    if rng.random() < 0.25:
-        return f"{_city(rng)}, {rng.choice(_REGIONS)}"
-    return _city(rng)
-
-
-def _city(rng: random.Random) -> str:
+    """Draw the name of a city, often of one that does not exist."""
     draw = rng.random()
     if draw < 0.22:
         return _foreign(rng, _ACCENTED_PLACES, _ACCENTED_PLACES, _CHINESE_PLACES, _JAPANESE_PLACES)

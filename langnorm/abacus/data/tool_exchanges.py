@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from langnorm.abacus.data import names as name_pools
-from langnorm.abacus.data.chat import small_talk, small_talk_messages
 from langnorm.abacus.data.tool_requests import (
     ask,
     ask_by_name,
@@ -20,6 +19,7 @@ from langnorm.abacus.data.tool_requests import (
 )
 from langnorm.abacus.data.tool_schemas import DOMAINS, Call, Tool, alike, draw_domains, lookalike, offer
 from langnorm.abacus.data.tool_turns import (
+    SMALL_TALK,
     assistant,
     calling,
     draw_result,
@@ -109,7 +109,8 @@ def earlier_turn(scene: Scene) -> list[Message]:
     """Draw a finished exchange to stand before the request."""
     rng = scene.rng
     if not scene.tools or rng.random() < 0.1:
-        return small_talk_messages(rng)
+        greeting, reply = rng.choice(SMALL_TALK)[:2]
+        return [user(greeting), assistant(reply)]
     call = draw_call(rng, rng.choice(scene.tools))
     content, answer = draw_result(scene.rng, call)
     text = _ask(scene, call, _draw_style(scene, call.tool))
@@ -126,7 +127,7 @@ def _several(scene: Scene) -> tuple[str, list[Call], list[Style]]:
         wanted = 3 if rng.random() < 0.25 else 2
         while len(calls) < wanted:
             call = draw_call(rng, tool, optional_share=0)
-            if call not in calls and not any(", " in str(value) for value in call.values.values()):  # what a list parts
+            if call not in calls:
                 calls.append(call)
         by_name = not tool.description or rng.random() < 0.35
         text = dress(rng, ask_for_each(rng, calls, by_name=by_name), imperative=True)
@@ -253,14 +254,19 @@ def no_call(scene: Scene) -> Ending:
     """Draw a message that no tool fits."""
     rng = scene.rng
     draw = rng.random()
-    if draw < 0.4:
-        turn = small_talk(rng)
-        return Ending([user(turn.user), assistant(turn.answer)], turn.thought, turn.answer)
+    if draw < 0.3:
+        text, answer, thought = rng.choice(SMALL_TALK)
+        if rng.random() < 0.3:
+            text = text.lower()
+        if rng.random() < 0.3 and "Hello" in answer:
+            name = name_pools.person(rng)
+            text, answer = f"{text} I am {name}.", answer.replace("Hello!", f"Hello {name}!")
+        return Ending([user(text), assistant(answer)], thought, answer)
     offered = [tool.domain for tool in scene.tools]
     domain = _unoffered(rng, offered)
     (absent,) = offer(rng, [domain], scene.split, random_names=scene.random)
     call = draw_call(rng, absent)
-    if draw < 0.53 and absent.name not in {tool.name for tool in scene.tools}:
+    if draw < 0.45 and absent.name not in {tool.name for tool in scene.tools}:
         text = dress(rng, ask_by_name(rng, call), imperative=True)
         answer = rng.choice(
             (

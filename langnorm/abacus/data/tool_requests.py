@@ -6,7 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from langnorm.abacus.data import names as name_pools
 from langnorm.abacus.data.tool_schemas import Call, Tool
 from langnorm.abacus.data.tool_values import draw_value
 
@@ -130,19 +129,10 @@ def ask(rng: random.Random, call: Call, *, implied: bool) -> str:
     """Ask for a call by what it does, without the name of the tool."""
     domain = call.tool.domain
     template = rng.choice(domain.implied if implied else domain.plain)
-    text = _gloss(rng, fill(template, call), call)
+    text = fill(template, call)
     for argument in domain.arguments:
         if not argument.required and argument.slot in call.values:
             text = _append(text, _phrase(rng, argument, call))
-    return text
-
-
-def _gloss(rng: random.Random, text: str, call: Call) -> str:
-    """Return the request with what a quoted word of another script means, now and then; it belongs to no argument."""
-    for value in call.values.values():
-        quoted = f"'{value}'"
-        if isinstance(value, str) and not value.isascii() and quoted in text and rng.random() < 0.3:
-            text = text.replace(quoted, f"{quoted} ({name_pools.phrase(rng).title()})", 1)
     return text
 
 

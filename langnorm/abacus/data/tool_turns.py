@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 Style = Literal["plain", "implied", "named"]
 Message = dict[str, Any]
 
+SMALL_TALK = (
+    ("Hi!", "Hello! How can I help you?", "No tool fits a greeting."),
+    ("Hello there.", "Hello! What can I do for you?", "This is a greeting, so I greet back."),
+    ("Good morning!", "Good morning! How can I help you?", "No tool fits a greeting."),
+    ("Hey, how are you?", "I am fine, thank you. How can I help you?", "Small talk needs no tool."),
+    ("Thank you, that was all.", "You are welcome!", "The user says thanks. No tool is needed."),
+    ("Thanks a lot!", "You are welcome!", "The user says thanks. No tool is needed."),
+    ("Good night.", "Good night!", "The user says goodbye. No tool fits."),
+    ("Bye!", "Goodbye!", "The user says goodbye. No tool fits."),
+    ("Who are you?", "I am Abacus, a small assistant.", "The user asks about me. No tool is needed."),
+    ("You are great.", "Thank you! What can I do for you?", "The user is friendly. No tool is needed."),
+    ("Can you help me?", "Of course. What do you need?", "The user has not said what it is about."),
+    ("Are you there?", "Yes, I am here. How can I help you?", "No tool is needed to say that."),
+)  # fmt: skip
+
 
 def user(text: str) -> Message:
     """Return a message of the user."""

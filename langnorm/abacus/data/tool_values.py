@@ -63,10 +63,6 @@ _LISTS: dict[str, tuple[Any, ...]] = {
     "translation": ("bonjour", "gracias", "danke schön", "おはよう", "你好", "buona notte", "obrigado",
     "merhaba",
                     "hyvää yötä"),
-    "business": ("a printing house", "a maker of toys", "a bakery", "a chain of hotels", "a toy maker",
-                 "a Chinese trading company", "a Japanese car maker", "a French restaurant", "an Italian tailor",
-                 "a shipping company", "a small bookshop", "a German bank", "a school", "a music studio",
-                 "a Korean film company", "a family farm", "an Indian tea company", "a law firm"),
     "ok": ("ok", "done", "success", "sent", "saved", "created"),
     "verb": ("buy", "water", "call", "clean", "fix", "check", "pack", "return", "order", "paint", "feed",
              "wash", "read", "print", "sell", "visit"),
@@ -131,11 +127,6 @@ def _handle(rng: random.Random) -> str:
     return rng.choice((names.word(rng), f"{names.word(rng)}{rng.randint(1, 99)}", names.person(rng)))
 
 
-def _company(rng: random.Random) -> str:
-    draw = rng.choice((names.han, names.kana, names.person, names.phrase, names.value_string))
-    return draw(rng)
-
-
 def _items(rng: random.Random) -> list[str]:
     count = rng.choice((2, 2, 3))
     draw = rng.choice((names.noun, names.word, names.noun, names.person))
@@ -156,7 +147,6 @@ POOLS: dict[str, Callable[[random.Random], Any]] = {
     "person": names.person,
     "place": names.place,
     "word": names.word,
-    "company": _company,
     "expression": _expression,
     "handle": _handle,
     "items": _items,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from langnorm.abacus.data.base import Example, Split
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 Names = Literal["mixed", "known", "random"]
 
-_RANDOM_NAMES_SHARE, _CHOICE_RANDOM_NAMES_SHARE = 0.65, 0.75
+_RANDOM_NAMES_SHARE = 0.65
 _SYSTEM_SHARE = 0.15
+_PRACTICE_RANDOM_NAMES_SHARE = 0.75
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You are a helpful assistant that uses tools.",
@@ -55,7 +56,8 @@ _COMMON = Shares(
     {1: 46, 2: 28, 3: 16, 4: 10},
     (55, 25, 20),
 )
-# What is hardest: to find the tool that fits among several, and to call more than one.
+_PRACTICE = replace(_COMMON, earlier_turns=(0, 0, 1, 1, 1))
+# What is learnt last: to find the tool that fits among several, and to call more than one.
 _CHOICE = Shares(
     {"call": 50, "calls": 20, "no_arguments": 8, "none": 6, "answer": 8, "error": 1, "next_call": 7},
     {1: 12, 2: 36, 3: 30, 4: 22},
@@ -64,9 +66,18 @@ _CHOICE = Shares(
 )
 
 
+def practice(rng: random.Random, split: Split) -> Example:
+    """Draw a conversation of many turns with the same tools, mostly of random names: more to copy per token."""
+    return draw(rng, split, _practice_names(rng), _PRACTICE)
+
+
 def choice(rng: random.Random, split: Split) -> Example:
     """Draw a conversation that thinks about which of several tools fits."""
-    return draw(rng, split, "random" if rng.random() < _CHOICE_RANDOM_NAMES_SHARE else "known", _CHOICE)
+    return draw(rng, split, _practice_names(rng), _CHOICE)
+
+
+def _practice_names(rng: random.Random) -> Names:
+    return "random" if rng.random() < _PRACTICE_RANDOM_NAMES_SHARE else "known"
 
 
 def draw(rng: random.Random, split: Split, names: Names = "mixed", shares: Shares = _COMMON) -> Example:

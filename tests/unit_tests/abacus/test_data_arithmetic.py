@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -14,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.abacus.data import arithmetic, corpus
-from langnorm.abacus.data.arithmetic import LEVELS, Level, Step, draw_steps
+from langnorm.abacus.data.arithmetic import LEVELS, draw_steps
 from langnorm.abacus.data.stories import expression
 from langnorm.abacus.data.working import work
 
@@ -27,10 +25,10 @@ def value_of(text: str) -> float:
     return eval(text)
 
 
-@given(st.integers(), st.integers(1, 12), st.sampled_from(list(LEVELS)))
-def test_steps_are_exact_and_bounded(seed: int, num_steps: int, level: Level) -> None:
+@given(st.integers(), st.integers(1, 12))
+def test_steps_are_exact_and_bounded(seed: int, num_steps: int) -> None:
     """Each step starts from the result before, is right, and stays between 0 and 9,999."""
-    steps = draw_steps(random.Random(seed), num_steps, level)
+    steps = draw_steps(random.Random(seed), num_steps)
     assert len(steps) == num_steps
     for step, after in pairwise(steps):
         assert after.left == step.result
@@ -40,19 +38,19 @@ def test_steps_are_exact_and_bounded(seed: int, num_steps: int, level: Level) ->
         assert 0 <= step.right <= 999
 
 
-@given(st.integers(), st.integers(1, 12), st.sampled_from(list(LEVELS)))
-def test_an_expression_has_the_value_of_its_steps(seed: int, num_steps: int, level: Level) -> None:
+@given(st.integers(), st.integers(1, 12))
+def test_an_expression_has_the_value_of_its_steps(seed: int, num_steps: int) -> None:
     """Parentheses stand where order needs them."""
-    steps = draw_steps(random.Random(seed), num_steps, level)
+    steps = draw_steps(random.Random(seed), num_steps)
     text = expression(random.Random(seed), steps).replace("×", "*").replace("x", "*").replace("÷", "/")
     assert value_of(text) == steps[-1].result
 
 
-@given(st.integers(), st.integers(1, 8), st.sampled_from(list(LEVELS)))
-def test_the_working_is_true_or_corrected(seed: int, num_steps: int, level: Level) -> None:
+@given(st.integers(), st.integers(1, 8))
+def test_the_working_is_true_or_corrected(seed: int, num_steps: int) -> None:
     """Every chain of equations holds; only a step with a slip has wrong ones, and its line ends right."""
     rng = random.Random(seed)
-    steps = draw_steps(rng, num_steps, level)
+    steps = draw_steps(rng, num_steps)
     working = work(rng, steps)
     lines = working.text.split("\n")
     assert len(lines) == num_steps
@@ -71,7 +69,7 @@ def test_the_working_is_true_or_corrected(seed: int, num_steps: int, level: Leve
 def test_all_styles_and_slips_occur() -> None:
     """Samples of one problem can differ for good reasons; about a tenth have a slip."""
     rng = random.Random(0)
-    workings = [work(rng, draw_steps(rng, 5, level)) for level in LEVELS for _ in range(1_000)]
+    workings = [work(rng, draw_steps(rng, 5)) for _ in range(2_000)]
     assert {working.style for working in workings} == {"terse", "state", "split", "check"}
     assert 0.05 < sum(working.has_slip for working in workings) / len(workings) < 0.15
 
@@ -82,30 +80,6 @@ def test_levels_have_their_number_of_steps(level: arithmetic.Level) -> None:
     rng = random.Random(0)
     found = {arithmetic.draw(rng, "train", level).details["num_steps"] for _ in range(500)}
     assert found == set(LEVELS[level])
-
-
-def test_hard_steps_are_harder() -> None:
-    """They multiply by two digits more than twice as often, and have more operands of three."""
-    rng = random.Random(0)
-    easy, hard = ([step for _ in range(500) for step in draw_steps(rng, 6, level)] for level in ("easy", "hard"))
-
-    def share(steps: list[Step], is_so: Callable[[Step], bool]) -> float:
-        return sum(map(is_so, steps)) / len(steps)
-
-    assert share(hard, lambda s: s.operator == "*" and s.right > 9) > 2 * share(
-        easy, lambda s: s.operator == "*" and s.right > 9
-    )
-    assert share(hard, lambda s: s.operator == "*" and s.left > 99 and s.right > 9) > 0.02
-    sums = [[step for step in steps if step.operator in "+-"] for steps in (easy, hard)]
-    assert share(sums[1], lambda s: s.right > 99) > 1.2 * share(sums[0], lambda s: s.right > 99)
-
-
-def test_long_and_short_chains_are_as_frequent() -> None:
-    """Every number of steps of a level is drawn alike."""
-    rng = random.Random(0)
-    counts = Counter(arithmetic.draw(rng, "train", "hard").details["num_steps"] for _ in range(4_500))
-    assert sorted(counts) == list(LEVELS["hard"])
-    assert max(counts.values()) < 1.4 * min(counts.values())
 
 
 def test_answers_without_thinking_have_no_working() -> None:
@@ -136,17 +110,3 @@ def test_the_corpus_is_the_same_for_the_same_seed() -> None:
         "tools",
         "chat",
     }
-
-
-def test_problems_come_in_a_context_too() -> None:
-    """After another exchange, under a system message, or both; only the last answer thinks."""
-    contexts = set()
-    for number in range(300):
-        example = corpus.draw_from(corpus.in_context, random.Random(number), "train")
-        roles = [message["role"] for message in example.messages]
-        has_system = roles[0] == "system"
-        assert roles[has_system:] == ["user", "assistant"] * ((len(roles) - has_system) // 2)
-        assert not any("reasoning_content" in message for message in example.prompt)
-        assert ("reasoning_content" in example.messages[-1]) == example.enable_thinking
-        contexts.add((has_system, len(roles) - has_system > 2))
-    assert contexts >= {(True, True), (True, False), (False, True)}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langnorm.abacus.data import chat_intents
 from langnorm.abacus.data.names import belongs, identifier, value_string
 from langnorm.abacus.data.tool_schemas import DOMAINS, KNOWN_NAMES
 from langnorm.abacus.data.tools import choice, draw
@@ -228,18 +227,3 @@ def test_a_request_that_no_tool_fits_is_looked_up_in_vain() -> None:
         listed, _, wanted = thought.removesuffix(". No tool fits.").rpartition(". ")
         (gist,) = (wanted.removeprefix(lead) for lead in leads if wanted.startswith(lead))
         assert f", {gist}:" not in listed
-
-
-def test_small_talk_is_answered_as_without_tools() -> None:
-    """A greeting has the same answer and the same thought, whatever is offered, unless a tool might fit."""
-    said = {answer: intent.thoughts for intent in chat_intents.INTENTS for answer in intent.answers}
-    told_by_tools = {a for i in chat_intents.INTENTS if i.name in ("weather", "date_and_time") for a in i.answers}
-    rng = random.Random(0)
-    drawn = [draw(rng, "train") for _ in range(3_000)]
-    talk = [e for e in drawn if e.details["form"] == "none" and e.answer in said]
-    assert len(talk) > 60
-    assert len({e.answer for e in talk}) > 15
-    assert not told_by_tools & {e.answer for e in talk}
-    for example in talk:
-        if example.enable_thinking:
-            assert example.messages[-1]["reasoning_content"] in said[example.answer]

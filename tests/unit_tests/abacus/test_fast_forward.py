@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import langnorm.abacus
-from langnorm.abacus.fast_forward import causal_at_once, prepare, products_in
+from langnorm.abacus.fast_forward import prepare, products_in
 
 
 def load() -> Any:
@@ -47,17 +47,6 @@ def test_blocks_are_causal_attention(length: int) -> None:
     expected, expected_gradients = logits_and_gradients(load(), ids)
     model = load()
     prepare(model, compiles=False)
-    logits, gradients = logits_and_gradients(model, ids)
-    assert_near(logits, expected, gradients, expected_gradients)
-
-
-def test_the_attention_of_a_gpu_is_causal_too() -> None:
-    """It runs on any device, and gives logits and gradients of the plain model."""
-    ids = torch.randint(0, 1_000, (2, 37), generator=torch.Generator().manual_seed(0))
-    expected, expected_gradients = logits_and_gradients(load(), ids)
-    model = load()
-    prepare(model, compiles=False)
-    model.set_attn_implementation(causal_at_once.__name__)
     logits, gradients = logits_and_gradients(model, ids)
     assert_near(logits, expected, gradients, expected_gradients)
 
@@ -107,5 +96,5 @@ def test_the_way_of_training_is_not_saved(tmp_path: Path) -> None:
     model = load()
     prepare(model, compiles=False)
     model.save_pretrained(tmp_path)
-    assert "causal" not in (tmp_path / "config.json").read_text()
+    assert "causal_blocks" not in (tmp_path / "config.json").read_text()
     assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"

@@ -26,26 +26,27 @@ def learnt(row: Row, weight: float = 1.0) -> str:
 
 
 def test_all_that_the_assistant_says_is_learnt() -> None:
-    """Earlier turns weigh as much as the last one, but for what decides whether to think; the rest weighs a tenth."""
-    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False))
-    first = TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
-    assert learnt(row, 0.0) == first
-    assert learnt(row) == "Hello!".removeprefix(first) + "<|im_end|>Goodbye!<|im_end|>\n"
-    assert set(row.weights) == {0.0, 0.1, 1.0}
+    """Earlier turns of the assistant weigh as much as the last one; the rest weighs a tenth."""
+    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "all")
+    assert learnt(row) == "Hello!<|im_end|>Goodbye!<|im_end|>\n"
+    assert set(row.weights) == {0.1, 1.0}
 
 
 def test_earlier_turns_are_learnt_before_an_answer_that_thinks() -> None:
     """Where the prompt ends with the assistant's header, that one is the completion's own, not an earlier turn's."""
     messages = (*CONVERSATION[:3], {**CONVERSATION[3], "reasoning_content": "A farewell."})
-    row = row_of(TOKENIZER, Example("chat", messages))
+    row = row_of(TOKENIZER, Example("chat", messages), "all")
+    assert learnt(row) == "Hello!<|im_end|><think>\nA farewell.\n</think>\n\nGoodbye!<|im_end|>\n"
+    first = TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
+    assert learnt(row_of(TOKENIZER, Example("chat", messages), "thinking"), 0.0) == first
+
+
+def test_earlier_turns_do_not_teach_to_answer_without_thinking() -> None:
+    """An earlier turn's first token weighs nothing; in arithmetic all of it little."""
+    row = row_of(TOKENIZER, Example("chat", CONVERSATION, enable_thinking=False), "thinking")
     first = TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
     assert learnt(row, 0.0) == first
-    later = "<|im_end|><think>\nA farewell.\n</think>\n\nGoodbye!<|im_end|>\n"
-    assert learnt(row) == "Hello!".removeprefix(first) + later
-
-
-def test_earlier_answers_do_not_teach_to_do_sums_without_thinking() -> None:
-    """In arithmetic, where the answer hangs on the reasoning, an earlier turn weighs no more than the prompt."""
-    row = row_of(TOKENIZER, Example("arithmetic", CONVERSATION, enable_thinking=False))
-    assert learnt(row, 0.0) == TOKENIZER.decode(TOKENIZER("Hello!")["input_ids"][:1])
+    assert learnt(row) == "Hello!".removeprefix(first) + "<|im_end|>Goodbye!<|im_end|>\n"
+    row = row_of(TOKENIZER, Example("arithmetic", CONVERSATION, enable_thinking=False), "thinking")
+    assert learnt(row, 0.0) == first
     assert learnt(row) == "Goodbye!<|im_end|>\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from itertools import islice
@@ -10,19 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 import langnorm.abacus
 from langnorm.abacus import train
 from langnorm.abacus.data import corpus
-from langnorm.abacus.lessons import Row
 from langnorm.abacus.muon import Muon, orthogonalize
 from langnorm.abacus.schedule import Run
-from langnorm.abacus.train import batches, padded
+from langnorm.abacus.train import batches
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
-SHIPPED = load_file(langnorm.abacus.path() / "model.safetensors")
 
 
 def test_orthogonalize_brings_singular_values_near_one() -> None:
@@ -45,7 +43,7 @@ def test_muon_steps_against_the_gradient() -> None:
 
 def test_batches_fit_their_budget() -> None:
     """A batch, padding included, is at most a process' share of a step; ranks and seeds differ."""
-    run = Run(tokens_per_step=2_048, num_processes=2, pad_multiple=1)
+    run = Run(tokens_per_step=2_048)
     stream = batches(run, TOKENIZER, 0)
     for _ in range(15):
         batch = next(stream)
@@ -54,39 +52,9 @@ def test_batches_fit_their_budget() -> None:
     assert next(batches(run, TOKENIZER, 0)) != next(batches(run, TOKENIZER, 1))
 
 
-def test_batches_fit_their_budget_padded() -> None:
-    """Where rows are padded to a multiple, the padding counts."""
-    run = Run(tokens_per_step=2_048, pad_multiple=64)
-    for batch in islice(batches(run, TOKENIZER, 0), 15):
-        assert len(batch) == 1 or len(batch) * run.padded(max(len(row.ids) for row in batch)) <= 2_048
-
-
-def test_every_step_has_a_batch() -> None:
-    """Also where many rows are longer than a batch should be."""
-    run = Run(tokens_per_step=256, num_tokens=256 * 50)
-    assert len(list(batches(run, TOKENIZER, 0))) == run.num_steps == 50
-    assert len(list(batches(run, TOKENIZER, 0, 17))) == 33
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # workers draw, and no more
-def test_batches_are_the_same_for_any_number_of_workers() -> None:
-    """Workers draw pools beforehand, which come in their order, from the first step that is asked for."""
-    run = Run(tokens_per_step=512, num_tokens=512 * 40)
-    expected = list(batches(run, TOKENIZER, 0, 5))
-    assert list(batches(run, TOKENIZER, 0, 5, num_workers=2)) == expected
-
-
-def test_padding_has_no_weight() -> None:
-    """Ids and weights are filled up on the right."""
-    ids, weights = padded([Row([5, 6, 7], [0.1, 0.1, 1.0]), Row([8], [1.0])], 4, 99)
-    assert ids.tolist() == [[5, 6, 7, 99], [8, 99, 99, 99]]
-    assert weights.tolist() == torch.tensor([[0.1, 0.1, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]).tolist()
-
-
 def test_batches_of_a_step_are_alike_in_length() -> None:
     """Processes wait for each other after every step, so none is given long rows while another has short ones."""
-    run = Run(tokens_per_step=12_288, num_processes=2, pad_multiple=1)
+    run = Run(tokens_per_step=12_288, scale=0.01)
 
     def lengths(rank: int) -> list[int]:
         return [max(len(row.ids) for row in batch) for batch in islice(batches(run, TOKENIZER, rank), 12)]
@@ -97,48 +65,59 @@ def test_batches_of_a_step_are_alike_in_length() -> None:
     assert apart < by_chance / 2
 
 
-@pytest.mark.parametrize(("num_processes", "precision"), [(1, "float32"), (2, "bfloat16")])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(num_processes: int, precision: str, tmp_path: Path) -> None:
-    """Killed after a checkpoint and started again, it reaches the weights of an unbroken run."""
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Two processes, killed after a checkpoint and started again, reach the weights of an unbroken run."""
     program = (
         "import sys, pathlib, langnorm.abacus.train as t\n"
-        "mode, out, folder, port, rank = *map(pathlib.Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5])\n"
+        "from langnorm.abacus.schedule import Phase\n"
         "t._CHECKPOINT_STEPS = 3\n"
         "saved = t.save_model\n"
-        "t.save_model = lambda model, runs: saved(model, runs, out)\n"
+        "t.save_model = lambda model, run: saved(model, run, pathlib.Path(sys.argv[2]))\n"
         "save = t._Checkpoint.save\n"
         "def stop(self, step, *rest):\n"
         "    save(self, step, *rest)\n"
-        "    if mode.name == 'stop': raise SystemExit(3)\n"
+        "    if sys.argv[1] == 'stop': raise SystemExit(3)\n"
         "t._Checkpoint.save = stop\n"
-        f"run = t.Run(5 * 512, tokens_per_step=512, device='cpu', num_processes={num_processes}, num_layers=2,\n"
-        f"            hidden_size=64, compiles=False, precision='{precision}')\n"
-        "folder.mkdir(exist_ok=True)\n"
-        "t._train_process(rank, run, folder, port)\n"
+        "last = Phase(3 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
+        "phases = (Phase(2 * 512, 'broad', 1.0, 0.5), last)\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
+        "pathlib.Path(sys.argv[3]).mkdir(exist_ok=True)\n"
+        "t._train_process(0, run, pathlib.Path(sys.argv[3]), int(sys.argv[4]))\n"
     )
 
     def run(mode: str, out: str, folder: str, port: int) -> int:
-        """Return how process 0 ended. The others cannot go on without it."""
         command = [sys.executable, "-c", program, mode, tmp_path / out, tmp_path / folder, str(port)]
-        first, *others = (
-            subprocess.Popen([*command, str(rank)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for rank in range(num_processes)
-        )
-        code = first.wait()
-        for other in others:
-            if code:
-                other.kill()
-            other.wait()
-        return code
+        return subprocess.run(command, check=False, capture_output=True).returncode
 
-    port = 29_600 + 10 * num_processes
-    assert run("go", "unbroken", "a", port) == 0
-    assert run("stop", "broken", "b", port + 1) == 3
-    assert run("go", "broken", "b", port + 2) == 0
+    assert run("go", "unbroken", "a", 29_601) == 0
+    assert run("stop", "broken", "b", 29_602) == 3
+    assert run("go", "broken", "b", 29_603) == 0
     assert (tmp_path / "broken/model.safetensors").read_bytes() == (
         tmp_path / "unbroken/model.safetensors"
     ).read_bytes()
-    assert [made_by.num_layers for made_by in train.runs_of(tmp_path / "broken")] == [2]
+    assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
+
+
+def test_a_fresh_phase_can_be_run_alone(tmp_path: Path) -> None:
+    """From the weights that the phases before would ship, the last phase reaches those of the whole run."""
+    program = (
+        "import sys, pathlib, langnorm.abacus.train as t\n"
+        "from langnorm.abacus.schedule import Phase\n"
+        "saved, out = t.save_model, pathlib.Path(sys.argv[1])\n"
+        "t.save_model = lambda model, run: saved(model, run, out)\n"
+        "first = Phase(2 * 512, 'broad', 1.0, 0.5)\n"
+        "last = Phase(2 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
+        "phases = (first,) if sys.argv[2] == 'first' else (first, last)\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
+        "weights = pathlib.Path(sys.argv[4]) if len(sys.argv) > 4 else None\n"
+        "folder = out / 'run'\n"
+        "folder.mkdir(parents=True)\n"
+        "t._train_process(0, run, folder, int(sys.argv[3]), weights)\n"
+    )
+    for arguments in (("all", "all", "29604"), ("one", "first", "29605"), ("two", "last", "29606", tmp_path / "one")):
+        command = [sys.executable, "-c", program, tmp_path / arguments[0], *arguments[1:]]
+        subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "two/model.safetensors").read_bytes() == (tmp_path / "all/model.safetensors").read_bytes()
 
 
 def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
@@ -147,53 +126,16 @@ def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         train.main()
     text = " ".join(capsys.readouterr().out.split())
-    assert "Single-threaded processes that share each step on the CPU; a GPU takes one. (default: 1)" in text
+    assert "Single-threaded processes that share each step. (default: 2)" in text
     assert "--no-compiles" in text
 
 
-def test_a_run_can_begin_from_weights(tmp_path: Path) -> None:
-    """It leaves them near where they were, and both runs are written down."""
-    program = (
-        "import sys, pathlib, langnorm.abacus.train as t\n"
-        "out, weights = map(pathlib.Path, sys.argv[1:])\n"
-        "saved = t.save_model\n"
-        "t.save_model = lambda model, runs: saved(model, runs, out)\n"
-        "run = t.Run(2 * 512, 512, matrix_lr=1e-6, vector_lr=1e-7, seed=1, device='cpu', compiles=False)\n"
-        "out.mkdir()\n"
-        "t._train_process(0, run, out, 29_641, weights)\n"
-    )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "out", langnorm.abacus.path()], check=True)
-    *before, last = train.runs_of(tmp_path / "out")
-    assert before == train.runs_of(langnorm.abacus.path())
-    assert last.seed == 1
-    for name, weight in load_file(tmp_path / "out/model.safetensors").items():
-        torch.testing.assert_close(weight, SHIPPED[name], rtol=0, atol=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--num-processes", "2"), "one process does it all on `cuda`; leave out `--num-processes`"),
-        ((), "there is no GPU here; give `--device cpu --num-processes 2`"),
-        (("--device", "mps"), "invalid choice: 'mps'"),
-        (("--precision", "float16"), "invalid choice: 'float16'"),
-        (
-            ("--device", "cpu", "--weights", "nowhere"),
-            "no `model.safetensors` in `nowhere`; give `--weights` the folder",
-        ),
-    ],
-)
-def test_a_run_that_cannot_be_is_refused(
-    options: Any, message: str, capsys: Any, monkeypatch: Any, tmp_path: Path
-) -> None:
+def test_weights_that_are_not_there_are_said_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """Before anything is trained or written."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train", *options])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["train", "--weights", "nowhere"])
     with pytest.raises(SystemExit):
         train.main()
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert "no `model.safetensors` in `nowhere`; give `--weights` the folder of a model" in capsys.readouterr().err
 
 
 def test_training_never_draws_a_held_out_problem() -> None:
