@@ -45,14 +45,14 @@ class NormRecorder:
                 handle.remove()
 
     def _hook(self, layer: int) -> Any:
-        append = self._norms[layer].append
+        append, known = self._norms[layer].append, self._known
 
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            known = self._known.pop(layer, None)
-            if known is not None:
-                append(known[:, None])
+            if known and (norms := known.pop(layer, None)) is not None:
+                append(norms[:, None])
                 return
-            states = layer_output(output)
+            # What most layers return, first: this runs for every token.
+            states = output if type(output) is torch.Tensor and output.ndim == 3 else layer_output(output)
             last = states if states.size(1) == 1 else states[:, -1:]  # (B, 1, hidden)
             append(torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32))  # (B, 1)
 

@@ -29,6 +29,7 @@ _NUM_INNER = math.ceil(math.log(HIGHEST / LOWEST) / _LOG_GAMMA)
 _NUM_BUCKETS = _NUM_INNER + 2
 _FINITE = torch.finfo(torch.float64)
 _MOST_KNOWN = 32  # answers that a sketch remembers
+_QUARTILES = (0.25, 0.5, 0.75)
 
 _T = TypeVar("_T")
 
@@ -138,9 +139,17 @@ class QuantileSketch:
         return self._remembered(("quantile", q), lambda: self._quantile(q)).clone()
 
     def _quantile(self, q: float) -> Tensor:
-        last = self.count - 1
-        rank = (q * last.double()).floor()
-        is_before = self._cumulative <= rank[:, None]  # (L, buckets)
+        if q in _QUARTILES:  # who asks for one mostly asks for all, and all at once cost little more
+            found = self._remembered("quartiles", lambda: self._quantiles(_QUARTILES))
+            return found[_QUARTILES.index(q)]
+        return self._quantiles((q,))[0]
+
+    def _quantiles(self, shares: Sequence[float]) -> Tensor:
+        """Return the quantiles (shares, L)."""
+        last = self.count - 1  # (L,)
+        q = torch.tensor(shares, dtype=torch.float64, device=self.device)
+        rank = (q[:, None] * last).floor()  # (shares, L)
+        is_before = self._cumulative <= rank[..., None]  # (shares, L, buckets)
         bucket = is_before.sum(dim=-1).clamp(max=_NUM_BUCKETS - 1)
         edges = _log_edges(self.device)
         low = edges[bucket].exp().maximum(self._minimum)
