@@ -191,9 +191,9 @@ class Bench:
         turns = [[{"role": "user", "content": message.content} for message in chat] for chat in chats]
         texts = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         inputs = self.tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
-        tensors = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        tensors = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
         options = {"do_sample": False, "max_new_tokens": self.num_tokens} | options
-        return lambda: discard(self.model.generate(**inputs_on(self.model, tensors), **options))
+        return lambda: discard(self.model.generate(**tensors, **options))
 
     def peer(self, **options: Any) -> Any:
         """Return ChatHuggingFace over the shared model, or None where it is not installed or not wanted."""
@@ -246,11 +246,6 @@ def prompts(number: int) -> list[str]:
     """Return sums to work out, each a little longer than the one before."""
     terms = [str(47 + 38 * i % 500) for i in range(number + 1)]
     return [f"What is {' + '.join(terms[: i + 2])}?" for i in range(number)]
-
-
-def inputs_on(model: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors on the model's device."""
-    return {name: tensor.to(model.device) for name, tensor in tensors.items()}
 
 
 def in_thread(work: Work) -> None:
@@ -316,7 +311,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="rounds per row")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
     parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
-    parser.add_argument("--device", default="cpu", help="where the models are: cpu or cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models are")
     parser.add_argument("--no-peer", action="store_true", help="leave ChatHuggingFace out: it takes most of the time")
     parser.add_argument("--quick", action="store_true", help="Abacus, 32 tokens, 3 rounds: does it all work?")
     parser.add_argument("--out", type=Path, help="by default chat.json among the results, or chat-DEVICE.json")

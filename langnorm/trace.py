@@ -273,6 +273,7 @@ def build_trace(
         keep_tokens: Whether the trace keeps the rows.
     """
     sinks = frozenset(reading.sinks)
+    # Not `fmean`, which for the few layers of a row is mostly overhead.
     intensities = None if reading.percentiles is None else [sum(row) / len(row) for row in reading.percentiles]
 
     def kept(rows: Sequence[_T], start: int, end: int) -> Sequence[_T]:

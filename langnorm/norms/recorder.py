@@ -51,8 +51,7 @@ class NormRecorder:
             if known and (norms := known.pop(layer, None)) is not None:
                 append(norms[:, None])
                 return
-            # What most layers return, first: this runs for every token.
-            states = output if type(output) is torch.Tensor and output.ndim == 3 else layer_output(output)
+            states = layer_output(output)
             last = states if states.size(1) == 1 else states[:, -1:]  # (B, 1, hidden)
             append(torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32))  # (B, 1)
 

@@ -136,13 +136,9 @@ class QuantileSketch:
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
             msg = f"`q={q!r}` is not allowed. Use a number between 0 and 1."
             raise OptionError(msg)
-        return self._remembered(("quantile", q), lambda: self._quantile(q)).clone()
-
-    def _quantile(self, q: float) -> Tensor:
-        if q in _QUARTILES:  # who asks for one mostly asks for all, and all at once cost little more
-            found = self._remembered("quartiles", lambda: self._quantiles(_QUARTILES))
-            return found[_QUARTILES.index(q)]
-        return self._quantiles((q,))[0]
+        shares = _QUARTILES if q in _QUARTILES else (q,)  # who asks for one quartile mostly asks for all
+        quantiles = self._remembered(("quantiles", shares), lambda: self._quantiles(shares))
+        return quantiles[shares.index(q)].clone()
 
     def _quantiles(self, shares: Sequence[float]) -> Tensor:
         """Return the quantiles (shares, L)."""
