@@ -34,7 +34,7 @@ def percentiles(chat: ChatLangNorm, problems: list[Any], *, enable_thinking: boo
         for step in trace.steps:
             of_step = range(step.start, min(step.end, len(trace.token_norms)))
             rows.setdefault(step.kind, []).extend(trace.token_norms[i] for i in of_step if i not in trace.sinks)
-    return {kind: profile.sketch.percentile(torch.tensor(of_kind)) for kind, of_kind in rows.items()}
+    return {kind: torch.from_numpy(profile.sketch.percentile(of_kind)) for kind, of_kind in rows.items()}
 
 
 def auc(high: torch.Tensor, low: torch.Tensor) -> float:

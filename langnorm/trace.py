@@ -273,8 +273,6 @@ def build_trace(
         keep_tokens: Whether the trace keeps the rows.
     """
     sinks = frozenset(reading.sinks)
-    # Not `fmean`, which for the few layers of a row is mostly overhead.
-    intensities = None if reading.percentiles is None else [sum(row) / len(row) for row in reading.percentiles]
 
     def kept(rows: Sequence[_T], start: int, end: int) -> Sequence[_T]:
         if not sinks:
@@ -282,7 +280,7 @@ def build_trace(
         return [rows[i] for i in range(start, min(end, len(rows))) if i not in sinks]
 
     def intensity(start: int, end: int) -> float | None:
-        of_tokens = [] if intensities is None else kept(intensities, start, end)
+        of_tokens = [] if reading.intensities is None else kept(reading.intensities, start, end)
         return round(fmean(of_tokens), _INTENSITY_DIGITS) if of_tokens else None
 
     def step(span: StepSpan) -> NormStep:

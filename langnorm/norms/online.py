@@ -60,7 +60,8 @@ class OnlineStatistics:
         with self._lock:
             sketch = frozen[1] if frozen and frozen[0] is self else self._sketch
             snapshot = sketch.select(layers)
-        return snapshot if snapshot.num_samples >= WARM_UP else None
+            # Asked inside the lock, so that the requests of a batch find what the first one of them has computed.
+            return snapshot if snapshot.num_samples >= WARM_UP else None
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from langnorm.norms.baseline import LOW_BELOW, Baseline
@@ -21,7 +23,7 @@ class Reading:
     """The norms of one sequence of T tokens, read against a baseline.
 
     Attributes:
-        percentiles: T - 1 rows with the percentile of each layer's norm, 0 to 1; None without a distribution.
+        intensities: Of each of the T - 1 rows the mean percentile of its norms, 0 to 1; None without a distribution.
         sinks: Indices of the rows that are attention sinks; they count nowhere else.
         thresholds: One per layer, at the end of the sequence; None while the rule has nothing to go by.
         trigger_rate: Share of the rows above the threshold, one per layer; None together with `thresholds`.
@@ -29,7 +31,7 @@ class Reading:
         low_below: Intensity below which a step is low.
     """
 
-    percentiles: tuple[tuple[float, ...], ...] | None = None
+    intensities: tuple[float, ...] | None = None
     sinks: tuple[int, ...] = ()
     thresholds: tuple[float, ...] | None = None
     trigger_rate: tuple[float, ...] | None = None
@@ -43,10 +45,12 @@ def read_norms(norms: Sequence[Sequence[float]], layers: Sequence[int], baseline
     Raises:
         OptionError: A fixed threshold is missing for a layer.
     """
-    values = torch.tensor(norms, dtype=torch.float64).reshape(len(norms), len(layers))
+    values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
     known = baseline.distribution
-    medians = known.quantile(0.5) if known is not None else None
-    is_sink = sink_mask(values, medians)
+    if known is None:
+        is_sink = sink_mask(torch.from_numpy(values)).numpy()
+    else:
+        is_sink = np.any(values > SINK_FACTOR * known.quantile(0.5), axis=-1)
     kept = values[~is_sink]
     triggered = None
     if isinstance(baseline.rule, ReferenceThreshold):
@@ -54,40 +58,36 @@ def read_norms(norms: Sequence[Sequence[float]], layers: Sequence[int], baseline
     else:
         thresholds = thresholds_of(baseline.rule, layers, known)
         if thresholds is not None:
-            triggered = kept > torch.tensor(thresholds, dtype=torch.float64)
+            triggered = kept > np.array(thresholds)
     return Reading(
-        percentiles=None if known is None else tuple(map(tuple, known.percentile(values).tolist())),
-        sinks=tuple(is_sink.nonzero().flatten().tolist()),
+        intensities=None if known is None else tuple(known.percentile(values).mean(axis=-1).tolist()),
+        sinks=tuple(is_sink.nonzero()[0].tolist()),
         thresholds=thresholds,
-        trigger_rate=_rate(triggered) if triggered is not None and len(kept) else None,
+        trigger_rate=tuple(triggered.mean(axis=0).tolist()) if triggered is not None and len(kept) else None,
         source=None if known is None else baseline.source,
         low_below=baseline.low_below,
     )
 
 
-def sink_mask(norms: Tensor, medians: Tensor | None = None) -> Tensor:
+def sink_mask(norms: Tensor) -> Tensor:
     """Return which rows of `norms` (..., rows, L) are attention sinks, as booleans (..., rows).
 
-    Nothing waits for the device.
+    They are told by the median of the rows themselves, for want of another. Nothing waits for the device.
 
     Args:
         norms: With NaN where there is no token.
-        medians: One per layer (L,); by default those of the rows themselves.
     """
-    if medians is None:
-        medians = norms.nanmedian(dim=-2, keepdim=True).values if norms.size(-2) else norms
+    medians = norms.nanmedian(dim=-2, keepdim=True).values if norms.size(-2) else norms
     return (norms > SINK_FACTOR * medians).any(dim=-1)
 
 
-def _follow(estimator: ReferenceEstimator, rows: Tensor) -> tuple[tuple[float, ...] | None, Tensor]:
+def _follow(
+    estimator: ReferenceEstimator, rows: NDArray[np.float64]
+) -> tuple[tuple[float, ...] | None, NDArray[np.bool_]]:
     """Return the estimator's last thresholds, and which norms were above those of their own moment."""
-    triggered = torch.zeros(rows.shape, dtype=torch.bool)
+    triggered = np.zeros(rows.shape, dtype=np.bool_)
     for number, row in enumerate(rows.tolist()):
         estimator.add(row)
         if estimator.thresholds is not None:
-            triggered[number] = torch.tensor([n > tau for n, tau in zip(row, estimator.thresholds, strict=True)])
+            triggered[number] = [n > tau for n, tau in zip(row, estimator.thresholds, strict=True)]
     return estimator.thresholds, triggered
-
-
-def _rate(triggered: Tensor) -> tuple[float, ...]:
-    return tuple(triggered.double().mean(dim=0).tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+_NUM_TOGETHER = 8  # passes whose norms are computed at once: copying a state costs a fraction of an own norm
+
+
 class NormRecorder:
     """Collects `||h_t^l||` of the last position of every forward pass, per layer and row of the batch.
 
-    Norms stay on the layer's device, one small tensor a pass; nothing waits for the device until `rows`.
+    Norms stay on the layer's device, and so do the states of a few passes; nothing waits for the device until `rows`.
     They are computed in float32 whatever the model's dtype: squares overflow in float16 and are coarse in bfloat16.
 
     Args:
@@ -29,7 +33,8 @@ class NormRecorder:
         self.layers = tuple(layers)
         self._known = {} if known is None else known
         self._num_prompt_passes = 1
-        self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
+        self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}  # (B, passes) each
+        self._states: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}  # (B, 1, hidden), not yet norms
         self._rows: tuple[int, Tensor] | None = None  # what `rows` found after so many passes
 
     @contextmanager
@@ -45,22 +50,32 @@ class NormRecorder:
                 handle.remove()
 
     def _hook(self, layer: int) -> Any:
-        append, known = self._norms[layer].append, self._known
+        known, norms, waiting = self._known, self._norms[layer], self._states[layer]
 
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if known and (norms := known.pop(layer, None)) is not None:
-                append(norms[:, None])
+            if known and (found := known.pop(layer, None)) is not None:
+                self._compute(layer)
+                norms.append(found[:, None])
                 return
             states = layer_output(output)
-            last = states if states.size(1) == 1 else states[:, -1:]  # (B, 1, hidden)
-            append(torch.linalg.vector_norm(last, dim=-1, dtype=torch.float32))  # (B, 1)
+            last = states if states.size(1) == 1 else states[:, -1:]
+            waiting.append(last.clone())  # the model may write over what its layer returned
+            if len(waiting) == _NUM_TOGETHER:
+                self._compute(layer)
 
         return record
+
+    def _compute(self, layer: int) -> None:
+        """Turn the states of a layer that wait into norms."""
+        if states := self._states[layer]:
+            self._norms[layer].append(torch.linalg.vector_norm(torch.cat(states, dim=1), dim=-1, dtype=torch.float32))
+            states.clear()
 
     @property
     def num_passes(self) -> int:
         """Number of forward passes so far, the prefill among them."""
-        return max((len(norms) for norms in self._norms.values()), default=0)
+        done = (sum(norms.size(1) for norms in self._norms[layer]) for layer in self.layers)
+        return max(map(add, done, map(len, self._states.values())), default=0)
 
     def end_prefill(self) -> None:
         """Take all passes until now as the prompt's: a long one may be run in several."""
@@ -73,6 +88,8 @@ class NormRecorder:
         is the prompt's.
         """
         if self._rows is None or self._rows[0] != self.num_passes:
+            for layer in self.layers:
+                self._compute(layer)
             by_layer = [torch.cat(self._norms[layer], dim=1).T.cpu() for layer in self.layers if self._norms[layer]]
             rows = torch.stack(by_layer, dim=-1) if by_layer else torch.empty(0, 0, len(self.layers))
             self._rows = (self.num_passes, rows)

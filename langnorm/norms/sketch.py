@@ -1,35 +1,24 @@
-"""The distribution of the norms of each layer: small, mergeable, and updated where the norms are.
-
-A histogram with buckets of equal width in log space, after DDSketch (Masson, Rim and Lee 2019, arXiv 1908.10693).
-"""
+"""The distribution of the norms of each layer: small, mergeable, and updated where the norms are."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Callable, Sequence
-from functools import cache
+from copy import copy as shallow_copy
 from itertools import groupby
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from langnorm.errors import OptionError
-
-ACCURACY = 0.01
-"""Largest relative error of a quantile between `LOWEST` and `HIGHEST`."""
-
-LOWEST, HIGHEST = 1e-6, 1e9
-"""Norms up to the first and above the second share one bucket each."""
+from langnorm.norms.curve import ACCURACY, LOG_GAMMA, LOWEST, NUM_BUCKETS, Curve
 
 _VERSION = 1
-_LOG_GAMMA = math.log((1 + ACCURACY) / (1 - ACCURACY))
-_NUM_INNER = math.ceil(math.log(HIGHEST / LOWEST) / _LOG_GAMMA)
-_NUM_BUCKETS = _NUM_INNER + 2
-_FINITE = torch.finfo(torch.float64)
 _MOST_KNOWN = 32  # answers that a sketch remembers
-_QUARTILES = (0.25, 0.5, 0.75)
 
 _T = TypeVar("_T")
 
@@ -53,23 +42,28 @@ class QuantileSketch:
         self.layers = _checked(layers)
         self.device = torch.device(device)
         num_layers = len(self.layers)
-        self._counts = torch.zeros(num_layers, _NUM_BUCKETS, dtype=torch.int64, device=device)  # (L, buckets)
+        self._counts = torch.zeros(num_layers, NUM_BUCKETS, dtype=torch.int64, device=device)  # (L, buckets)
         self._minimum = torch.full((num_layers,), math.inf, dtype=torch.float64, device=device)  # (L,)
         self._maximum = torch.full((num_layers,), -math.inf, dtype=torch.float64, device=device)  # (L,)
         self._known: dict[Any, Any] = {}  # what follows from the counts, until they change
+        self._is_shared = False  # whether copies may have the same tensors
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known": {}}
 
     @property
-    def count(self) -> Tensor:
-        """Number of norms of each layer (L,), int64."""
-        return self._cumulative[:, -1].clone()
+    def count(self) -> NDArray[np.int64]:
+        """Number of norms of each layer (L,)."""
+        return np.array([curve.count for curve in self._curves], dtype=np.int64)
 
     @property
-    def _cumulative(self) -> Tensor:
-        """Number of norms up to the upper edge of each bucket (L, buckets)."""
-        return self._remembered("cumulative", lambda: self._counts.cumsum(dim=-1))
+    def _curves(self) -> list[Curve]:
+        """What the counts of each layer say."""
+        return self._remembered("curves", self._read)
+
+    def _read(self) -> list[Curve]:
+        columns = (self._counts.cpu().numpy(), self._minimum.tolist(), self._maximum.tolist())
+        return [Curve.of(*column) for column in zip(*columns, strict=True)]
 
     def _remembered(self, key: Any, compute: Callable[[], _T]) -> _T:
         known = self._known  # who updates the sketch meanwhile begins another
@@ -102,7 +96,7 @@ class QuantileSketch:
             raise OptionError(msg)
         if not norms.numel():
             return
-        self._known = {}  # copies keep the one they share
+        self._change()
         values = norms.detach().to(self.device, torch.float64)
         is_counted = ~values.isnan()
         if mask is not None:
@@ -110,7 +104,7 @@ class QuantileSketch:
         # Views of a tensor made on the device: indices from a list would be copied there, and waited for.
         numbers = torch.arange(len(self.layers), device=self.device)
         places = torch.stack([numbers[row] for row in rows])  # (L',)
-        flat = places * _NUM_BUCKETS + _buckets(values)  # (..., L')
+        flat = places * NUM_BUCKETS + _buckets(values)  # (..., L')
         self._counts.view(-1).scatter_add_(0, flat.flatten(), is_counted.flatten().long())
         least = values.masked_fill(~is_counted, math.inf).reshape(-1, len(rows)).amin(dim=0)
         most = values.masked_fill(~is_counted, -math.inf).reshape(-1, len(rows)).amax(dim=0)
@@ -118,7 +112,7 @@ class QuantileSketch:
         self._maximum.scatter_reduce_(0, places, most, "amax")
         self._known = {}
 
-    def quantile(self, q: float) -> Tensor:
+    def quantile(self, q: float) -> NDArray[np.float64]:
         """Return the norm at rank `floor(q * (n - 1))` of the n sorted norms of each layer.
 
         The least and the greatest norm are exact, others off by at most `ACCURACY` of their value. Those outside
@@ -128,7 +122,7 @@ class QuantileSketch:
             q: Between 0 and 1.
 
         Returns:
-            One value per layer (L,), float64; NaN for a layer without norms.
+            One value per layer (L,); NaN for a layer without norms.
 
         Raises:
             OptionError: `q` is outside 0 to 1.
@@ -136,58 +130,34 @@ class QuantileSketch:
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
             msg = f"`q={q!r}` is not allowed. Use a number between 0 and 1."
             raise OptionError(msg)
-        shares = _QUARTILES if q in _QUARTILES else (q,)  # who asks for one quartile mostly asks for all
-        quantiles = self._remembered(("quantiles", shares), lambda: self._quantiles(shares))
-        return quantiles[shares.index(q)].clone()
+        return self._remembered(q, lambda: np.array([curve.quantile(q) for curve in self._curves])).copy()
 
-    def _quantiles(self, shares: Sequence[float]) -> Tensor:
-        """Return the quantiles (shares, L)."""
-        last = self.count - 1  # (L,)
-        q = torch.tensor(shares, dtype=torch.float64, device=self.device)
-        rank = (q[:, None] * last).floor()  # (shares, L)
-        is_before = self._cumulative <= rank[..., None]  # (shares, L, buckets)
-        bucket = is_before.sum(dim=-1).clamp(max=_NUM_BUCKETS - 1)
-        edges = _log_edges(self.device)
-        low = edges[bucket].exp().maximum(self._minimum)
-        high = edges[bucket + 1].exp().minimum(self._maximum)
-        # The harmonic mean has the same relative error at either end of the bucket.
-        value = (2 / (1 / low + 1 / high)).clamp(self._minimum, self._maximum)
-        value = torch.where(rank == last, self._maximum, torch.where(rank == 0, self._minimum, value))
-        return value.masked_fill(last < 0, math.nan)
-
-    def percentile(self, norms: Tensor) -> Tensor:
+    def percentile(self, norms: ArrayLike) -> NDArray[np.float64]:
         """Return which share of a layer's norms is below the given ones.
 
         Within a bucket it rises linearly with the logarithm of the norm, from the least norm to the greatest one. Where
         these are the same, it is the middle of their ranks.
 
         Args:
-            norms: A last axis of the sketch's layers (..., L).
+            norms: A last axis of the sketch's layers (..., L), on the host.
 
         Returns:
-            Shares (..., L) from 0 to 1, float64, on the sketch's device; NaN for NaN and for a layer without norms.
+            Shares (..., L) from 0 to 1; NaN for NaN and for a layer without norms.
 
         Raises:
             OptionError: There is not one column per layer.
         """
-        if norms.size(-1) != len(self.layers):
+        values = np.asarray(norms, dtype=np.float64)
+        if values.shape[-1:] != (len(self.layers),):
             msg = (
-                f"Norms of shape `{tuple(norms.shape)}` do not fit `{len(self.layers)}` layers. "
+                f"Norms of shape `{values.shape}` do not fit `{len(self.layers)}` layers. "
                 "Give one column per layer, or use `select` first."
             )
             raise OptionError(msg)
-        values = norms.detach().to(self.device, torch.float64)
-        bucket = _buckets(values)  # (..., L)
-        edges = _log_edges(self.device)
-        low = edges[bucket].maximum(_finite_log(self._minimum))
-        high = edges[bucket + 1].minimum(_finite_log(self._maximum))
-        place = torch.where(high > low, ((_finite_log(values) - low) / (high - low)).clamp(0, 1), 0.5)
-        rows = torch.arange(len(self.layers), device=self.device)
-        counts = self._counts[rows, bucket]
-        below = self._cumulative[rows, bucket] - counts
-        share = (below + place * counts) / self.count
-        share = share.masked_fill(values < self._minimum, 0).masked_fill(values > self._maximum, 1)
-        return share.masked_fill(values.isnan() | (self.count == 0), math.nan)
+        shares = np.empty_like(values)
+        for layer, curve in enumerate(self._curves):
+            shares[..., layer] = curve.share_below(values[..., layer])
+        return shares
 
     def merge(self, other: QuantileSketch) -> None:
         """Add all norms of another sketch of the same layers.
@@ -203,7 +173,7 @@ class QuantileSketch:
                 "Use `select` to reduce both to the same layers."
             )
             raise OptionError(msg)
-        self._known = {}
+        self._change()
         self._counts += other._counts.to(self.device)
         self._minimum = self._minimum.minimum(other._minimum.to(self.device))
         self._maximum = self._maximum.maximum(other._maximum.to(self.device))
@@ -211,17 +181,29 @@ class QuantileSketch:
 
     def copy(self) -> QuantileSketch:
         """Return a copy that further updates of this one do not change."""
-        return self.to(self.device)
+        twin = shallow_copy(self)
+        twin._known = self._known
+        self._is_shared = twin._is_shared = True  # both have the same tensors, until one of them changes
+        return twin
 
     def to(self, device: torch.device | str) -> QuantileSketch:
         """Return a copy on a device."""
+        if torch.device(device) == self.device:
+            return self.copy()
         moved = QuantileSketch(self.layers, device)
         moved._counts.copy_(self._counts)
         moved._minimum.copy_(self._minimum)
         moved._maximum.copy_(self._maximum)
-        if moved.device == self.device:
-            moved._known = self._known  # until one of the two changes, and begins anew
         return moved
+
+    def _change(self) -> None:
+        """Forget what followed from the counts, and leave the tensors to the copies that share them."""
+        self._known = {}  # copies keep the one they share
+        if self._is_shared:
+            columns = (self._counts, self._minimum, self._maximum)
+            with torch.inference_mode(mode=False):  # what is made inside could not be updated outside
+                self._counts, self._minimum, self._maximum = (column.clone() for column in columns)
+            self._is_shared = False
 
     def select(self, layers: Sequence[int]) -> QuantileSketch:
         """Return a copy with only some of the layers, given in ascending order.
@@ -233,10 +215,9 @@ class QuantileSketch:
 
     def _select(self, layers: Sequence[int]) -> QuantileSketch:
         rows = self._rows(layers)
+        columns = (self._counts, self._minimum, self._maximum)
         selected = QuantileSketch(layers, self.device)
-        selected._counts.copy_(self._counts[rows])
-        selected._minimum.copy_(self._minimum[rows])
-        selected._maximum.copy_(self._maximum[rows])
+        selected._counts, selected._minimum, selected._maximum = (column[rows] for column in columns)
         return selected
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,25 +276,11 @@ def _checked(layers: Sequence[int]) -> tuple[int, ...]:
     return indices
 
 
-@cache
-def _log_edges(device: torch.device) -> Tensor:
-    """Return the logarithm of the edges of all buckets (buckets + 1,); bucket i is above i, up to i + 1."""
-    edges = torch.arange(-1, _NUM_INNER + 2, dtype=torch.float64, device=device) * _LOG_GAMMA
-    edges += math.log(LOWEST)
-    edges[0], edges[-1] = -math.inf, math.inf
-    return edges
-
-
 def _buckets(norms: Tensor) -> Tensor:
     """Return the bucket of each float64 norm, int64 of the same shape; that of NaN means nothing."""
-    place = (norms.log() - math.log(LOWEST)) / _LOG_GAMMA
+    place = (norms.log() - math.log(LOWEST)) / LOG_GAMMA
     # A logarithm and not a search among the edges: ten times as fast.
-    return place.ceil().nan_to_num(nan=0).clamp(0, _NUM_BUCKETS - 1).long()
-
-
-def _finite_log(norms: Tensor) -> Tensor:
-    """Return the logarithm, finite for 0 and infinity too: distances between their logarithms must not be NaN."""
-    return norms.clamp(_FINITE.tiny, _FINITE.max).log()
+    return place.ceil().nan_to_num(nan=0).clamp(0, NUM_BUCKETS - 1).long()
 
 
 def _json_number(value: float) -> float | str:
@@ -328,11 +295,11 @@ def _runs(counts: list[int]) -> list[list[int]]:
 
 def _from_runs(runs: list[list[int]]) -> list[int]:
     """Return the counts whose `_runs` are given, one per bucket."""
-    counts = [0] * _NUM_BUCKETS
+    counts = [0] * NUM_BUCKETS
     end = 0
     for first, *run in runs:
         are_integers = all(type(number) is int for number in (first, *run))
-        if not run or not are_integers or min(run) < 1 or not end <= first <= _NUM_BUCKETS - len(run):
+        if not run or not are_integers or min(run) < 1 or not end <= first <= NUM_BUCKETS - len(run):
             raise ValueError(runs)
         end = first + len(run)
         counts[first:end] = run

@@ -24,7 +24,7 @@ ROWS = [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0]]
 
 
 READING = Reading(
-    percentiles=((0.1, 0.0), (0.9, 0.8), (0.05, 0.09)),
+    intensities=(0.05, 0.85, 0.07),
     thresholds=(2.5, 40.0),
     trigger_rate=(0.5, 1 / 3),
     source="mine",

@@ -24,19 +24,17 @@ def known() -> QuantileSketch:
     return sketch
 
 
-def test_percentiles_are_of_the_layer() -> None:
-    """The same norm is high in one layer and low in another."""
+def test_intensity_is_the_mean_of_percentiles_of_the_layers() -> None:
+    """The same norm is high in one layer and low in another: 0.5 and 0.05 for the first token."""
     reading = read_norms([[500.0, 500.0], [900.0, 9000.0]], LAYERS, Baseline(known(), "mine"))
-    assert reading.percentiles is not None
-    assert reading.percentiles[0] == (pytest.approx(0.5, abs=0.02), pytest.approx(0.05, abs=0.02))
-    assert reading.percentiles[1] == (pytest.approx(0.9, abs=0.02), pytest.approx(0.9, abs=0.02))
+    assert reading.intensities == (pytest.approx(0.275, abs=0.01), pytest.approx(0.9, abs=0.01))
     assert reading.source == "mine"
 
 
 def test_nothing_is_guessed_without_a_distribution() -> None:
-    """No percentile, no threshold, no name."""
+    """No intensity, no threshold, no name."""
     reading = read_norms([[1.0, 2.0]], LAYERS, Baseline(None, None))
-    assert (reading.percentiles, reading.thresholds, reading.trigger_rate, reading.source) == (None,) * 4
+    assert (reading.intensities, reading.thresholds, reading.trigger_rate, reading.source) == (None,) * 4
 
 
 def test_a_fixed_threshold_needs_no_distribution() -> None:
@@ -77,7 +75,7 @@ def test_nothing_but_sinks() -> None:
 def test_no_rows() -> None:
     """An answer of one token has none."""
     reading = read_norms([], LAYERS, Baseline(known(), "mine"))
-    assert reading.percentiles == ()
+    assert reading.intensities == ()
     assert reading.sinks == ()
     assert reading.thresholds is not None
     assert reading.trigger_rate is None
