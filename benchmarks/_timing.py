@@ -1,7 +1,7 @@
 """Times kinds of doing the same work against each other, in one process and in turns.
 
 On a machine that others use too, a time says little; the ratio of two runs that follow each other says more.
-So every round runs each side once (A B C, A B C, ...), and the result is the median of the ratios within rounds.
+So every round runs each side once (A B C, C B A, ...), and the result is the median of the ratios within rounds.
 `watched` tells whether two sides really did the same.
 """
 
@@ -32,6 +32,7 @@ Work = Callable[[], float | None]
 _COLUMNS = (
     "row",
     "side",
+    "rounds",
     "bar",
     "wall ratio [quartiles]",
     "CPU ratio [quartiles]",
@@ -172,6 +173,8 @@ def take_turns(
 ) -> dict[str, list[Timing]]:
     """Return the timings of each side, one per round, after a round to warm up.
 
+    Every other round is in reverse order: a machine that gets slower, or faster, favours nobody.
+
     Args:
         model: The model that all sides run.
         sides: What does the work, by name.
@@ -183,9 +186,9 @@ def take_turns(
         work()
     timings: dict[str, list[Timing]] = {name: [] for name in sides}
     for number in range(repeats):
-        for name, work in sides.items():
+        for name in list(sides) if number % 2 == 0 else reversed(sides):
             if number < limits.get(name, repeats):
-                timings[name].append(measure(model, work))
+                timings[name].append(measure(model, sides[name]))
     return timings
 
 
@@ -233,14 +236,15 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     for row_name, row in rows.items():
         for name, side in row["sides"].items():
             if "error" in side:
-                table.add_row(row_name, name, "", side["error"])
+                table.add_row(row_name, name, "", "", side["error"])
                 continue
             bar = "" if side["bar"] is None else f"{side['bar']:.2f}"
             seconds = (row["base_median_seconds"], side["median_seconds"], side["first_chunk_seconds"])
             times = ["" if s is None else f"{1000 * s:,.0f}" for s in seconds]
             # Batches that fell apart need more passes than the base.
             passes = f"{' or '.join(map(str, side['num_passes']))} of {row['base_num_passes']}"
-            table.add_row(row_name, name, bar, str(side["wall"]), str(side["cpu"]), *times, passes)
+            rounds = str(len(row["timings"][name]))
+            table.add_row(row_name, name, rounds, bar, str(side["wall"]), str(side["cpu"]), *times, passes)
     # Squeezed into the 80 columns of a log file, the table could not be read.
     Console(width=None if Console().is_terminal else 160).print(table, markup=False)
 
