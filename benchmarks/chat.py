@@ -52,7 +52,6 @@ ROWS = (
 )
 JOINED_BAR = 1 / 0.85  # a throughput of at least 0.85 of the plain one's
 NUM_PROMPTS, NUM_SAMPLES, TEMPERATURE = 16, 8, 0.7
-NORMS_PATIENCE = 5
 PEER_REPEATS = 3  # it is several times slower, so a few rounds tell enough
 PACKAGES = ("langnorm", "torch", "transformers", "langchain-core", "langchain-huggingface")
 
@@ -65,13 +64,13 @@ class Row:
         bar: Highest ratio that meets the project's goal, if there is a goal. The peer is held to none.
         sides: By name, what does the work once.
         is_greedy: Whether all sides must generate the same tokens.
-        patience: How many times as many rounds as other rows it takes: a bar of a few percent is finer than the noise.
+        is_fine: Whether its bar is finer than the noise of the usual number of rounds.
     """
 
     bar: float | None
     sides: dict[str, Work]
     is_greedy: bool = True
-    patience: int = 1
+    is_fine: bool = False
 
 
 class Bench:
@@ -182,7 +181,7 @@ class Bench:
     def on_against_off(self, call: Callable[[Any], float | None]) -> Row:
         """Return the row of norms on against norms off."""
         off, on = self.ours(norms="off"), self.ours(norms="steps")
-        return Row(1.02, {"norms off": lambda: call(off), "norms on": lambda: call(on)}, patience=NORMS_PATIENCE)
+        return Row(1.02, {"norms off": lambda: call(off), "norms on": lambda: call(on)}, is_fine=True)
 
     def ours(self, **options: Any) -> ChatLangNorm:
         """Return a ChatLangNorm over the shared model, greedy unless `options` say otherwise."""
@@ -289,8 +288,24 @@ def load_300m() -> tuple[Any, Any]:
     return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer
 
 
-MODELS = {"abacus": (load_abacus, 128, 15), "300m": (load_300m, 32, 7)}
-"""How to load each model, its tokens per sequence and its rounds."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How one model is timed.
+
+    Attributes:
+        load: Returns the model and its tokenizer.
+        num_tokens: Tokens per sequence.
+        repeats: Rounds of a row.
+        fine_repeats: Rounds of a row whose bar is fine.
+    """
+
+    load: Callable[[], tuple[Any, Any]]
+    num_tokens: int
+    repeats: int
+    fine_repeats: int
+
+
+MODELS = {"abacus": Setup(load_abacus, 128, 15, fine_repeats=151), "300m": Setup(load_300m, 32, 7, fine_repeats=15)}
 
 
 def listed(allowed: Iterable[str]) -> Callable[[str], list[str]]:
@@ -311,7 +326,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=listed(MODELS), default=list(MODELS), help=",".join(MODELS))
     parser.add_argument("--only", type=listed(ROWS), default=list(ROWS), help=",".join(ROWS))
-    parser.add_argument("--repeats", type=int, help="rounds per row; those of norms on against off take more")
+    parser.add_argument("--repeats", type=int, help="rounds of every row")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
     parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models are")
@@ -328,17 +343,18 @@ def main() -> None:
     print(f"Load before the first run: {facts['load_before']} on {facts['num_cpus']} processors. Idle is near 0.")
     document: dict[str, Any] = {"machine": facts, "models": {}}
     for model_name in ["abacus"] if options.quick else options.models:
-        load, num_tokens, repeats = MODELS[model_name]
-        num_tokens = options.tokens or (32 if options.quick else num_tokens)
-        repeats = options.repeats or (3 if options.quick else repeats)
-        model, tokenizer = load()
+        setup = MODELS[model_name]
+        num_tokens = options.tokens or (32 if options.quick else setup.num_tokens)
+        repeats = options.repeats or (3 if options.quick else None)
+        model, tokenizer = setup.load()
         bench, results = Bench(model.to(options.device), tokenizer, num_tokens, has_peer=not options.no_peer), {}
-        document["models"][model_name] = {"num_tokens": num_tokens, "repeats": repeats, "rows": results}
+        document["models"][model_name] = {"num_tokens": num_tokens, "rows": results}
         for row_name in options.only:
             row = bench.row(row_name)
             problems = bench.check(row)
             sides = {name: work for name, work in row.sides.items() if name not in problems}
-            timings = take_turns(bench.model, sides, row.patience * repeats, at_most={PEER: PEER_REPEATS})
+            rounds = repeats or (setup.fine_repeats if row.is_fine else setup.repeats)
+            timings = take_turns(bench.model, sides, rounds, at_most={PEER: PEER_REPEATS})
             bars = {} if row.bar is None else {name: row.bar for name in sides if name != PEER}
             results[row_name] = summarise(timings, bars)
             results[row_name]["sides"] |= {name: {"error": text} for name, text in problems.items()}
