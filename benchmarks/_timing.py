@@ -173,7 +173,8 @@ def take_turns(
 ) -> dict[str, list[Timing]]:
     """Return the timings of each side, one per round, after a round to warm up.
 
-    Every other round is in reverse order: a machine that gets slower, or faster, favours nobody.
+    Every other round is in reverse order: a machine that gets slower, or faster, favours nobody. So an even number of
+    rounds is best.
 
     Args:
         model: The model that all sides run.
@@ -186,7 +187,8 @@ def take_turns(
         work()
     timings: dict[str, list[Timing]] = {name: [] for name in sides}
     for number in range(repeats):
-        for name in list(sides) if number % 2 == 0 else reversed(sides):
+        names = list(sides)
+        for name in names if number % 2 == 0 else names[::-1]:
             if number < limits.get(name, repeats):
                 timings[name].append(measure(model, sides[name]))
     return timings

@@ -52,7 +52,7 @@ ROWS = (
 )
 JOINED_BAR = 1 / 0.85  # a throughput of at least 0.85 of the plain one's
 NUM_PROMPTS, NUM_SAMPLES, TEMPERATURE = 16, 8, 0.7
-PEER_REPEATS = 3  # it is several times slower, so a few rounds tell enough
+PEER_REPEATS = 4  # it is several times slower, so a few rounds tell enough
 PACKAGES = ("langnorm", "torch", "transformers", "langchain-core", "langchain-huggingface")
 
 
@@ -64,13 +64,13 @@ class Row:
         bar: Highest ratio that meets the project's goal, if there is a goal. The peer is held to none.
         sides: By name, what does the work once.
         is_greedy: Whether all sides must generate the same tokens.
-        is_fine: Whether its bar is finer than the noise of the usual number of rounds.
+        has_fine_bar: Whether its bar is finer than the noise of the usual number of rounds.
     """
 
     bar: float | None
     sides: dict[str, Work]
     is_greedy: bool = True
-    is_fine: bool = False
+    has_fine_bar: bool = False
 
 
 class Bench:
@@ -181,7 +181,7 @@ class Bench:
     def on_against_off(self, call: Callable[[Any], float | None]) -> Row:
         """Return the row of norms on against norms off."""
         off, on = self.ours(norms="off"), self.ours(norms="steps")
-        return Row(1.02, {"norms off": lambda: call(off), "norms on": lambda: call(on)}, is_fine=True)
+        return Row(1.02, {"norms off": lambda: call(off), "norms on": lambda: call(on)}, has_fine_bar=True)
 
     def ours(self, **options: Any) -> ChatLangNorm:
         """Return a ChatLangNorm over the shared model, greedy unless `options` say otherwise."""
@@ -305,7 +305,7 @@ class Setup:
     fine_repeats: int
 
 
-MODELS = {"abacus": Setup(load_abacus, 128, 15, fine_repeats=151), "300m": Setup(load_300m, 32, 7, fine_repeats=15)}
+MODELS = {"abacus": Setup(load_abacus, 128, 16, fine_repeats=150), "300m": Setup(load_300m, 32, 8, fine_repeats=16)}
 
 
 def listed(allowed: Iterable[str]) -> Callable[[str], list[str]]:
@@ -331,7 +331,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models are")
     parser.add_argument("--no-peer", action="store_true", help="leave ChatHuggingFace out: it takes most of the time")
-    parser.add_argument("--quick", action="store_true", help="Abacus, 32 tokens, 3 rounds: does it all work?")
+    parser.add_argument("--quick", action="store_true", help="Abacus, 32 tokens, 4 rounds: does it all work?")
     parser.add_argument("--out", type=Path, help="by default chat.json among the results, or chat-DEVICE.json")
     options = parser.parse_args()
     options.out = options.out or results_file("chat", options.device)
@@ -345,7 +345,7 @@ def main() -> None:
     for model_name in ["abacus"] if options.quick else options.models:
         setup = MODELS[model_name]
         num_tokens = options.tokens or (32 if options.quick else setup.num_tokens)
-        repeats = options.repeats or (3 if options.quick else None)
+        repeats = options.repeats or (4 if options.quick else None)
         model, tokenizer = setup.load()
         bench, results = Bench(model.to(options.device), tokenizer, num_tokens, has_peer=not options.no_peer), {}
         document["models"][model_name] = {"num_tokens": num_tokens, "rows": results}
@@ -353,7 +353,7 @@ def main() -> None:
             row = bench.row(row_name)
             problems = bench.check(row)
             sides = {name: work for name, work in row.sides.items() if name not in problems}
-            rounds = repeats or (setup.fine_repeats if row.is_fine else setup.repeats)
+            rounds = repeats or (setup.fine_repeats if row.has_fine_bar else setup.repeats)
             timings = take_turns(bench.model, sides, rounds, at_most={PEER: PEER_REPEATS})
             bars = {} if row.bar is None else {name: row.bar for name in sides if name != PEER}
             results[row_name] = summarise(timings, bars)

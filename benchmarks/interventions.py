@@ -58,8 +58,8 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     document: dict[str, Any] = {"machine": machine(PACKAGES) | {"device": options.device}, "models": {}}
     for model_name in options.models:
-        load, num_tokens, repeats = MODELS[model_name]
-        model, tokenizer = load()
+        setup = MODELS[model_name]
+        model, tokenizer = setup.load()
         model.to(options.device)
         never = model.config.vocab_size
         model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
@@ -67,8 +67,8 @@ def main() -> None:
         num_layers = engine.num_layers
         num_late = len(select_layers("late", num_layers))
         for batch_size in map(int, options.batches):
-            sides = sides_of(engine, batch_size, options.tokens or num_tokens)
-            timings = take_turns(model, sides, options.repeats or repeats)
+            sides = sides_of(engine, batch_size, options.tokens or setup.num_tokens)
+            timings = take_turns(model, sides, options.repeats or setup.repeats)
             bars = {
                 "recursion idle": IDLE_RECURSION_BAR,
                 "steering idle": IDLE_STEERING_BAR,

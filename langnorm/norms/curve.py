@@ -93,7 +93,8 @@ class Curve:
         if not self.count:
             return np.full_like(norms, math.nan)
         if self.knots[0] < self.knots[-1]:
-            return np.interp(_finite_log(norms), self.knots, self.levels)  # 0 and 1 beyond the ends
+            shares = np.interp(_finite_log(norms), self.knots, self.levels).clip(0, 1)
+            return np.where(norms <= self.least, 0.0, np.where(norms >= self.most, 1.0, shares))
         middle = np.where(np.isnan(norms), math.nan, 0.5)
         return np.where(norms < self.least, 0.0, np.where(norms > self.most, 1.0, middle))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import add
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_NUM_TOGETHER = 8  # passes whose norms are computed at once: copying a state costs a fraction of an own norm
+_NUM_TOGETHER = 8  # passes whose norms are computed at once: on a CPU, copying a state costs a fraction of its norm
 
 
 class NormRecorder:
     """Collects `||h_t^l||` of the last position of every forward pass, per layer and row of the batch.
 
-    Norms stay on the layer's device, and so do the states of a few passes; nothing waits for the device until `rows`.
+    Norms stay on the layer's device, and so do the last states of up to eight passes, B * hidden values per layer and
+    pass; nothing waits for the device until `rows`.
     They are computed in float32 whatever the model's dtype: squares overflow in float16 and are coarse in bfloat16.
 
     Args:
@@ -35,6 +35,7 @@ class NormRecorder:
         self._num_prompt_passes = 1
         self._norms: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}  # (B, passes) each
         self._states: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}  # (B, 1, hidden), not yet norms
+        self._num_passes = dict.fromkeys(self.layers, 0)
         self._rows: tuple[int, Tensor] | None = None  # what `rows` found after so many passes
 
     @contextmanager
@@ -51,8 +52,10 @@ class NormRecorder:
 
     def _hook(self, layer: int) -> Any:
         known, norms, waiting = self._known, self._norms[layer], self._states[layer]
+        num_passes = self._num_passes
 
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            num_passes[layer] += 1
             if known and (found := known.pop(layer, None)) is not None:
                 self._compute(layer)
                 norms.append(found[:, None])
@@ -74,8 +77,7 @@ class NormRecorder:
     @property
     def num_passes(self) -> int:
         """Number of forward passes so far, the prefill among them."""
-        done = (sum(norms.size(1) for norms in self._norms[layer]) for layer in self.layers)
-        return max(map(add, done, map(len, self._states.values())), default=0)
+        return max(self._num_passes.values(), default=0)
 
     def end_prefill(self) -> None:
         """Take all passes until now as the prompt's: a long one may be run in several."""

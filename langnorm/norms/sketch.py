@@ -80,7 +80,7 @@ class QuantileSketch:
         return int(self.count.min()) if self.layers else 0
 
     def update(self, norms: Tensor, mask: Tensor | None = None, layers: Sequence[int] | None = None) -> None:
-        """Add norms. Nothing waits for the device. Who reads the sketch in another thread at the time takes a lock.
+        """Add norms. Nothing waits for the device. Who reads or copies the sketch in other threads takes a lock.
 
         Args:
             norms: A last axis of layers (..., L'). NaN is never counted.
@@ -132,14 +132,14 @@ class QuantileSketch:
             raise OptionError(msg)
         return self._remembered(q, lambda: np.array([curve.quantile(q) for curve in self._curves])).copy()
 
-    def percentile(self, norms: ArrayLike) -> NDArray[np.float64]:
+    def percentile(self, norms: ArrayLike | Tensor) -> NDArray[np.float64]:
         """Return which share of a layer's norms is below the given ones.
 
         Within a bucket it rises linearly with the logarithm of the norm, from the least norm to the greatest one. Where
         these are the same, it is the middle of their ranks.
 
         Args:
-            norms: A last axis of the sketch's layers (..., L), on the host.
+            norms: A last axis of the sketch's layers (..., L).
 
         Returns:
             Shares (..., L) from 0 to 1; NaN for NaN and for a layer without norms.
@@ -147,6 +147,8 @@ class QuantileSketch:
         Raises:
             OptionError: There is not one column per layer.
         """
+        if isinstance(norms, Tensor):
+            norms = norms.detach().cpu().double()  # numpy has no bfloat16
         values = np.asarray(norms, dtype=np.float64)
         if values.shape[-1:] != (len(self.layers),):
             msg = (
@@ -175,8 +177,8 @@ class QuantileSketch:
             raise OptionError(msg)
         self._change()
         self._counts += other._counts.to(self.device)
-        self._minimum = self._minimum.minimum(other._minimum.to(self.device))
-        self._maximum = self._maximum.maximum(other._maximum.to(self.device))
+        self._minimum.copy_(self._minimum.minimum(other._minimum.to(self.device)))
+        self._maximum.copy_(self._maximum.maximum(other._maximum.to(self.device)))
         self._known = {}
 
     def copy(self) -> QuantileSketch:
@@ -199,7 +201,7 @@ class QuantileSketch:
     def _change(self) -> None:
         """Forget what followed from the counts, and leave the tensors to the copies that share them."""
         self._known = {}  # copies keep the one they share
-        if self._is_shared:
+        if self._is_shared or self._counts.is_inference():
             columns = (self._counts, self._minimum, self._maximum)
             with torch.inference_mode(mode=False):  # what is made inside could not be updated outside
                 self._counts, self._minimum, self._maximum = (column.clone() for column in columns)

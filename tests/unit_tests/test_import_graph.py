@@ -37,6 +37,7 @@ PURE = (
     "interventions.draws",
     "norms.layers",
     "norms.baseline",
+    "norms.curve",
     "norms.p_square",
     "norms.profile",
     "norms.thresholds",

@@ -167,6 +167,20 @@ class TestPercentile:
 
         np.testing.assert_array_equal(percentiles, [[1, math.nan], [math.nan, math.nan], [0, math.nan]])
 
+    def test_an_end_that_many_norms_share_is_an_end(self) -> None:
+        """The least norm has share 0 also where it fills its bucket to the edge, and the greatest one has 1."""
+        asked = torch.tensor([[LOWEST], [np.nextafter(LOWEST, 0)], [1.0], [np.nextafter(1.0, 2)]], dtype=torch.float64)
+        assert sketch_of([LOWEST] * 5 + [1.0]).percentile(asked).flatten().tolist() == [0.0, 0.0, 1.0, 1.0]
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64])
+    def test_any_tensor_can_be_asked_for(self, dtype) -> None:
+        """As it can be counted; lists and arrays too."""
+        sketch, asked = sketch_of([1.0, 2.0, 4.0, 8.0]), [[2.0], [4.0]]
+        expected = sketch.percentile(asked).tolist()
+        assert sketch.percentile(np.array(asked)).tolist() == expected
+        assert sketch.percentile(torch.tensor(asked).to(dtype)).tolist() == expected
+        assert sketch.percentile(torch.tensor(asked, requires_grad=True)).tolist() == expected
+
     def test_no_rows_have_no_percentiles(self) -> None:
         """The shape is kept."""
         assert sketch_of([1.0], [2.0]).percentile(torch.empty(0, 2)).shape == (0, 2)
@@ -429,7 +443,7 @@ class TestJSON:
 
 def asked(sketch: QuantileSketch, values: Tensor) -> list[list[float]]:
     """Return all that a sketch says, asked for twice: what it remembers must be what it found."""
-    shares = (0.3, 0.3, 0.25, 0.5)  # a quartile is found together with the others
+    shares = (0.3, 0.3, 0.25, 0.5)
     answers = [[*sketch.quantile(q).tolist(), *sketch.percentile(values).flatten().tolist()] for q in shares]
     assert answers[0] == answers[1]
     return [*answers, sketch.count.tolist(), sketch.select([1]).quantile(0.3).tolist()]
@@ -483,7 +497,7 @@ def test_copies_that_share_are_told_apart_when_one_changes() -> None:
     for number, each in enumerate([*copies, sketch]):
         with torch.inference_mode():
             each.update(torch.tensor([[10.0 + number]]))
+            each.merge(sketch_of([1000.0 + number]))
         each.update(torch.tensor([[100.0 + number]]))
-        each.merge(sketch_of([1000.0 + number]))
     for number, each in enumerate([*copies, sketch]):
         assert state(each) == state(sketch_of([1.0, 2.0, 10.0 + number, 100.0 + number, 1000.0 + number]))
