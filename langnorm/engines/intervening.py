@@ -83,7 +83,7 @@ class Intervener:
         self._prompt_lengths = prompt_lengths
         self.layers = tuple(sorted({layer for plan in plans for layer in plan.layers}))
         self.norms: dict[int, Tensor] = {}
-        """By layer, the norms (B,) of what flows on at the last position of this pass, where they are known."""
+        """By layer, the norms (B, 1) of what flows on at the last position of this pass, where they are known."""
         self._rerunner = LayerRerunner(decoder_layers, sorted(self._rerun_layers()))
         self._actors: dict[int, _Actors] = {}  # by layer
         self._is_running = torch.ones(len(plans), dtype=torch.bool)
@@ -131,8 +131,8 @@ class Intervener:
             if layer not in self._actors:
                 self._actors[layer] = self._actors_at(layer, states)
             after = self._act(layer, _States(states))
-            if after.known_norms is not None:
-                self.norms[layer] = after.known_norms[:, -1]
+            if (norms := after.known_norms) is not None:
+                self.norms[layer] = norms if norms.size(1) == 1 else norms[:, -1:]
             if after.tensor is states:
                 return None
             return after.tensor if output is states else (after.tensor, *output[1:])
@@ -179,10 +179,10 @@ class Intervener:
     def _recur(self, layer: int, group: RecursionRows, states: _States) -> _States:
         """Return the states after recursion of the group's rows."""
         before = group.of(states.norms)  # (R, T)
-        active = group.triggered(before)
-        if not active.any():  # here the device is waited for: whether a layer is run again, only the host can decide
+        high = group.high(before)
+        if not high.any():  # here the device is waited for: whether a layer is run again, only the host can decide
             return states
-        active &= self._counted(group, before)
+        active = high & group.in_bounds(before) & self._counted(group, before)
         group.count_triggered(active)
         block = range(layer - group.block + 1, layer + 1)
         tensor = states.tensor

@@ -52,9 +52,13 @@ class RecursionRows(Rows):
     def _beside_positions(self, values: Iterable[float]) -> Tensor:
         return self.column(values)[:, None]  # (R, 1)
 
-    def triggered(self, norms: Tensor) -> Tensor:
-        """Return which tokens are run again: `tau < n < blowup * tau`, of norms (R, T)."""
-        return (norms > self._tau) & (norms < self._limit)
+    def high(self, norms: Tensor) -> Tensor:
+        """Return which tokens have a high norm, `n > tau`, of norms (R, T). Those in bounds are run again."""
+        return norms > self._tau
+
+    def in_bounds(self, norms: Tensor) -> Tensor:
+        """Return which tokens have no exploded norm, `n < blowup * tau`, of norms (R, T)."""
+        return norms < self._limit
 
     def count_triggered(self, tokens: Tensor) -> None:
         """Count tokens (R, T) that are to be run again."""

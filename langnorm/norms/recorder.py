@@ -26,7 +26,7 @@ class NormRecorder:
 
     Args:
         layers: 0-based indices of the layers to read, ascending.
-        known: Where others put norms (B,) of a pass that they have computed anyway, by layer. They are taken out.
+        known: Where others put norms (B, 1) of a pass that they have computed anyway, by layer. They are taken out.
     """
 
     def __init__(self, layers: Sequence[int], known: dict[int, Tensor] | None = None) -> None:
@@ -58,7 +58,7 @@ class NormRecorder:
             num_passes[layer] += 1
             if known and (found := known.pop(layer, None)) is not None:
                 self._compute(layer)
-                norms.append(found[:, None])
+                norms.append(found)
                 return
             states = layer_output(output)
             last = states if states.size(1) == 1 else states[:, -1:]

@@ -70,7 +70,7 @@ def test_norms_that_others_know_take_their_place_in_the_order() -> None:
     with recorder.attached(layers):
         for number, states in enumerate(passes):
             if number % 5 == 2:
-                known[0] = torch.full((3,), 1000.0 + number)
+                known[0] = torch.full((3, 1), 1000.0 + number)
             layers[0](states)
     rows = recorder.rows()[..., 0]
     for number, states in enumerate(passes[1:], start=1):
