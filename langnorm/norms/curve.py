@@ -2,8 +2,8 @@
 
 Buckets have equal width in log space, after DDSketch (Masson, Rim and Lee 2019, arXiv 1908.10693).
 
-All of this is numpy on the host. Each operation of torch lets other threads go first, so the messages of a batch, each made
-by a thread of its own, would wait for each other at every one.
+All of this is numpy on the host. Each operation of torch lets other threads go first, so the messages of a batch, each
+made by a thread of its own, would wait for each other at every one.
 """
 
 from __future__ import annotations
