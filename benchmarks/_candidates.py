@@ -13,11 +13,11 @@ from _samples import Sampled
 from langchain_core.messages import convert_to_messages
 
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.answers import last_number
 from langnorm.engines.base import Completion, TokenLogprob
-from langnorm.samples import Sample, sample_of
-from langnorm.scores import SCORES, per_layer
-from langnorm.text import pieces_of
+from langnorm.scores.registry import SCORES, per_layer
+from langnorm.scores.samples import Sample, sample_of
+from langnorm.selection.answers import last_number
+from langnorm.text.detokenizer import pieces_of
 
 NUM_FOR_TOKENS = 50  # problems of the development split from which the usual norm of each token is taken
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import langnorm.abacus
-from langnorm.abacus.data import arithmetic, corpus
-from langnorm.abacus.data.base import Example, Split
+from langnorm.abacus.generator import arithmetic, corpus
+from langnorm.abacus.generator.base import Example, Split
 
 NUM_SAMPLES = 32
 TEMPERATURES = (0.7, 1.0)

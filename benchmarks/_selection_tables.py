@@ -7,8 +7,8 @@ from typing import Any
 
 from _documents import put
 
-from langnorm.options import Selection
-from langnorm.scores import SCORES
+from langnorm.scores.registry import SCORES
+from langnorm.selection.options import Selection
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = Selection()

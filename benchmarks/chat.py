@@ -38,7 +38,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 import langnorm.abacus
 from langnorm import ChatLangNorm
-from langnorm.engines.transformers import TransformersEngine
+from langnorm.engines.transformers.engine import TransformersEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -16,7 +16,7 @@ import torch
 from _documents import put
 
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.abacus.data import arithmetic, corpus
+from langnorm.abacus.generator import arithmetic, corpus
 from langnorm.norms.layers import select_layers
 
 ROOT = Path(__file__).resolve().parent.parent

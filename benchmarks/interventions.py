@@ -21,7 +21,7 @@ from chat import MODELS, PACKAGES, discard, listed, prompts
 from langchain_core.messages import HumanMessage
 
 from langnorm import ChatLangNorm, Recursion, Steering
-from langnorm.engines.transformers import TransformersEngine
+from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.norms.layers import select_layers
 
 BATCHES = ("1", "8", "32")

@@ -27,12 +27,12 @@ import numpy as np
 from _candidates import Candidates
 from langchain_core.messages import HumanMessage
 
-import langnorm.formulas
-import langnorm.scores
-from langnorm.options import VOTES, Selection
-from langnorm.pruning import RULES
-from langnorm.ranking import Candidate, by_score, by_vote, rank_candidates
-from langnorm.scores import SCORES
+import langnorm.scores.formulas
+import langnorm.scores.registry
+from langnorm.scores.registry import SCORES
+from langnorm.selection.options import VOTES, Selection
+from langnorm.selection.pruning import RULES
+from langnorm.selection.ranking import Candidate, by_score, by_vote, rank_candidates
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "selection-samples"
@@ -68,7 +68,7 @@ def candidates_of(number: int, split: str, usual: tuple[np.ndarray, np.ndarray])
     import torch
 
     torch.set_num_threads(1)
-    sources = [Path(module.__file__) for module in (langnorm.scores, langnorm.formulas, _candidates)]  # type: ignore[arg-type]
+    sources = [Path(module.__file__) for module in (langnorm.scores.registry, langnorm.scores.formulas, _candidates)]  # type: ignore[arg-type]
     version = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=6).hexdigest()
     file = FOLDER / f"{split}-{number:04}.npz"
     kept = file.with_suffix(f".{version}.pickle")
@@ -201,7 +201,7 @@ def aurocs(problems: list[Candidates]) -> dict[str, list[float]]:
 def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) -> dict[str, Any]:
     """Return tokens and accuracies of selections that stop samples early, by the library's own decisions."""
     from langnorm.engines.base import Partial
-    from langnorm.scoring import ScorePruner
+    from langnorm.selection.score_pruner import ScorePruner
 
     reader = _reader(_cache["usual"])
     call = reader.chat._prepare([HumanMessage("?")], None, {})

@@ -27,17 +27,11 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from langnorm.abacus import CONTEXT_LENGTH
-from langnorm.engines.base import Engine, Request
-from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
-from langnorm.errors import OptionError
-from langnorm.grammars import build_grammar
-from langnorm.literal import SpecialTokens
-from langnorm.messages import render_prompt
-from langnorm.norms.baseline import AUTO, LOW_BELOW
-from langnorm.options import Selection, option_of
-from langnorm.readers import reader_factory
-from langnorm.results import PreparedCall, astream_chunks, stream_chunks
-from langnorm.settings import (
+from langnorm.chat.control_tokens import SpecialTokens
+from langnorm.chat.grammars import build_grammar
+from langnorm.chat.prompts import render_prompt
+from langnorm.chat.results import PreparedCall, astream_chunks, stream_chunks
+from langnorm.chat.settings import (
     CALL_NAMES,
     call_settings,
     check_known,
@@ -49,9 +43,16 @@ from langnorm.settings import (
     told_apart,
     top_logprobs_of,
 )
-from langnorm.structured import Method, structured_output
-from langnorm.tool_calls import form_of
-from langnorm.tools import convert_tools, tool_use
+from langnorm.chat.structured_output import Method, structured_output
+from langnorm.chat.tools import convert_tools, tool_use
+from langnorm.checks import build_options
+from langnorm.engines.base import Engine, Request
+from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
+from langnorm.errors import OptionError
+from langnorm.norms.baseline import AUTO, LOW_BELOW
+from langnorm.selection.options import Selection
+from langnorm.text.readers import reader_factory
+from langnorm.text.tool_calls import form_of
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
@@ -434,7 +435,7 @@ class ChatLangNorm(BaseChatModel):
         Raises:
             OptionError: An option is unknown, or its value is not allowed.
         """
-        chosen = option_of(Selection, "selection", options if selection is None else selection)
+        chosen = build_options(Selection, "selection", options if selection is None else selection)
         return self.model_copy(update={"selection": chosen})
 
     def batch(

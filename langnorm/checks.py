@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, NoReturn, TypeVar
 
 from langnorm.errors import OptionError, closest
 
@@ -66,3 +67,26 @@ def refuse(name: str, value: object, allowed: str, owner: str = "", hint: str = 
     of = f" of `{owner}`" if owner else ""
     msg = f"`{name}={value!r}`{of} is not allowed. Use {allowed}.{hint}"
     raise OptionError(msg)
+
+
+Kind = TypeVar("Kind")
+
+
+def build_options(kind: type[Kind], name: str, value: Any) -> Kind | None:
+    """Return the options that a user means by `value`: options, a dict of their fields, or None.
+
+    Raises:
+        OptionError: It is something else, or a field is unknown or has a value that is not allowed.
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        msg = f"`{name}={value!r}` is not allowed. Use {kind.__name__}(...), a dict of its fields, or None."
+        raise OptionError(msg)
+    allowed = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for given in value:
+        if given not in allowed:
+            hint = closest(str(given), allowed) or f" Use {', '.join(f'`{option}`' for option in allowed)}."
+            msg = f"`{name}` has no option `{given}`.{hint}"
+            raise OptionError(msg)
+    return kind(**value)

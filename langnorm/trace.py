@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.steps import Kind, StepSpan
+from langnorm.text.steps import Kind, StepSpan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from transformers import AutoTokenizer
 
 import langnorm.abacus
 from langnorm.engines.registry import BUNDLED_MODEL, get_engine
-from langnorm.engines.transformers import TransformersEngine
-from tests.models import tiny_model
+from langnorm.engines.transformers.engine import TransformersEngine
+from tests.support.models import tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import langnorm.abacus
-from langnorm.abacus.data import arithmetic, chat, corpus, tools
-from langnorm.abacus.data.base import Example, Split
+from langnorm.abacus.generator import arithmetic, chat, corpus, tools
+from langnorm.abacus.generator.base import Example, Split
 from langnorm.abacus.tokenizer import render
 
 if TYPE_CHECKING:

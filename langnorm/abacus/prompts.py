@@ -10,7 +10,7 @@ import argparse
 import json
 import random
 
-from langnorm.abacus.data import arithmetic, chat, corpus
+from langnorm.abacus.generator import arithmetic, chat, corpus
 
 _ARITHMETIC_SHARE = 0.7
 

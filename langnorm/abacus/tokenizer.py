@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import langnorm.abacus
-from langnorm.abacus.data import corpus
+from langnorm.abacus.generator import corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.abacus.data.base import Example
+    from langnorm.abacus.generator.base import Example
 
 VOCABULARY_SIZE = 1024
 

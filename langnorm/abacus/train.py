@@ -24,12 +24,12 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 import langnorm.abacus
-from langnorm.abacus.data import corpus
-from langnorm.abacus.fast_forward import prepare, products_in
-from langnorm.abacus.lessons import Row, row_of
-from langnorm.abacus.muon import Muon
-from langnorm.abacus.schedule import Run
+from langnorm.abacus.generator import corpus
 from langnorm.abacus.tokenizer import VOCABULARY_SIZE
+from langnorm.abacus.training.fast_forward import prepare, products_in
+from langnorm.abacus.training.lessons import Row, row_of
+from langnorm.abacus.training.muon import Muon
+from langnorm.abacus.training.schedule import Run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM

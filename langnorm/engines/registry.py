@@ -71,7 +71,7 @@ def unload() -> None:
 def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from langnorm.engines.transformers import TransformersEngine
+    from langnorm.engines.transformers.engine import TransformersEngine
 
     source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
     _check_source(source)

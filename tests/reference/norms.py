@@ -26,7 +26,7 @@ def reference_norms(
     """Returns `||h_t^l||_2` for every generated token that was run through the model.
 
     Args:
-        model: A model of one of the families of `tests.models`. It is left as it is.
+        model: A model of one of the families of `tests.support.models`. It is left as it is.
         input_ids: The prompt followed by its T generated tokens.
         layers: 0-based indices of the layers, the columns of the result.
         num_prompt: How many of `input_ids` are the prompt.

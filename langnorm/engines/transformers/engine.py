@@ -1,0 +1,338 @@
+"""The transformers engine: `model.generate` with forward hooks, padded batches, and rows of their own minds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import secrets
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import LogitsProcessorList, StoppingCriteriaList
+
+from langnorm.engines.base import Completion, Delta, Request, Response
+from langnorm.engines.deadline import Clock
+from langnorm.engines.transformers.batching import Batcher
+from langnorm.engines.transformers.config_processors import RowProcessor, batch_config
+from langnorm.engines.transformers.grammar_mask import RowConstraint
+from langnorm.engines.transformers.identity import identity_of
+from langnorm.engines.transformers.intervening import Intervener
+from langnorm.engines.transformers.late_arrivals import Joining
+from langnorm.engines.transformers.logprobs import LogprobRecorder
+from langnorm.engines.transformers.norm_recorder import NormRecorder
+from langnorm.engines.transformers.out_of_memory import within_memory
+from langnorm.engines.transformers.rerun import check_can_rerun
+from langnorm.engines.transformers.sample_group import Siblings
+from langnorm.engines.transformers.sequence import Row
+from langnorm.engines.transformers.stopping import RowWatcher
+from langnorm.engines.transformers.token_sampler import RowSampler
+from langnorm.errors import PromptError
+from langnorm.norms.layers import decoder_layers, select_layers
+from langnorm.norms.online import OnlineStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from langnorm.norms.profile import ModelIdentity, NormProfile
+
+
+class TransformersEngine:
+    """Runs a causal language model of transformers.
+
+    Args:
+        model: The model, on its device or devices.
+        tokenizer: Its tokenizer.
+        layers_path: Where its decoder layers are, such as `"model.layers"`, if they are not found by themselves.
+        profile: What came with the weights. One that is not of this model as loaded, in another dtype for example, is
+            left aside.
+
+    Raises:
+        ModelError: The decoder layers cannot be found.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        layers_path: str | None = None,
+        profile: NormProfile | None = None,
+    ) -> None:
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._layers = decoder_layers(model, layers_path)
+        self._own_config: GenerationConfig | None = None
+        self._statistics = OnlineStatistics(len(self._layers))
+        is_ours = profile is not None and profile.identity == self.identity
+        self._profile = profile if is_ours else None
+        self._batcher = Batcher(self._run_checked, name=f"langnorm {type(model).__name__}")
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with its chat template."""
+        return self._tokenizer
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self._layers)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that prompt and answer may have together; None when the model has no limit."""
+        return getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The model's own defaults of sampling."""
+        return self._own_config or self._model.generation_config
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+        return identity_of(self._model, self._tokenizer, self.num_layers)
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """The profile that came with the weights, if one did and it is of this model."""
+        return self._profile
+
+    @property
+    def statistics(self) -> OnlineStatistics:
+        """The norms of all sequences so far."""
+        return self._statistics
+
+    @property
+    def can_prune(self) -> bool:
+        """True: a sample that is stopped has no more tokens, though its place in the padded batch stays."""
+        return True
+
+    def expect(self, num_requests: int) -> AbstractContextManager[None]:
+        """Announce this many requests from other threads or tasks, so that they are run together."""
+        return self._batcher.expect(num_requests)
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """Announce that inside the `with` block a request is being made, which comes in a moment."""
+        return self._batcher.preparing()
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the responses in the order of the requests, which share forward passes.
+
+        Raises:
+            PromptError: A prompt is empty, does not fit into the context, or has a token that the model does not know.
+            OptionError: A layer is outside the model.
+            TimeoutError: A request took longer than its timeout; no other request is affected by it.
+        """
+        rows = self._submit(requests)
+        try:
+            clocks = [Clock(request.timeout) for request in requests]
+            completions = [
+                [clock.wait(row.future.result) for row in group] for clock, group in zip(clocks, rows, strict=True)
+            ]
+        finally:
+            _cancel(rows)  # without effect on rows that are done
+        return [Response(tuple(group)) for group in completions]
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return what `generate` returns; cancelling stops the generation."""
+        rows = self._submit(requests)
+        try:
+            completions = []
+            clocks = [Clock(request.timeout) for request in requests]
+            for clock, group in zip(clocks, rows, strict=True):
+                async with clock.limit():
+                    completions.append([await asyncio.wrap_future(row.future) for row in group])
+        finally:
+            _cancel(rows)
+        return [Response(tuple(group)) for group in completions]
+
+    def stream(self, request: Request) -> Generator[Delta]:
+        """Yield the text of the first sample as it is generated; closing the iterator stops it."""
+        deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
+        row, clock = self._submit_stream(request, deltas.put), Clock(request.timeout)
+        try:
+            while True:
+                delta = clock.wait(lambda timeout: deltas.get(timeout=timeout))
+                if isinstance(delta, BaseException):
+                    raise delta
+                yield delta
+                if delta.completion:
+                    return
+        finally:
+            row.cancel()
+
+    async def astream(self, request: Request) -> AsyncGenerator[Delta]:
+        """Yield what `stream` yields."""
+        deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def put(delta: Delta | BaseException) -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody reads any more
+                loop.call_soon_threadsafe(deltas.put_nowait, delta)
+
+        row, clock = self._submit_stream(request, put), Clock(request.timeout)
+        try:
+            while True:
+                async with clock.limit():
+                    delta = await deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                yield delta
+                if delta.completion:
+                    return
+        finally:
+            row.cancel()
+
+    def _submit(self, requests: Sequence[Request]) -> list[list[Row]]:
+        for request in requests:
+            self._check(request)
+        rows = []
+        for request in requests:
+            seed = _seed(request)
+            siblings = Siblings(request.pruner) if request.pruner else None
+            rows.append([Row(request, sample, seed, siblings=siblings) for sample in range(request.sampling.n)])
+        self._batcher.submit([row for group in rows for row in group])
+        return rows
+
+    def _submit_stream(self, request: Request, sink: Any) -> Row:
+        self._check(request)
+        row = Row(request, 0, _seed(request), sink)
+
+        def report(future: Any) -> None:
+            if not future.cancelled() and (error := future.exception()):
+                sink(error)
+
+        row.future.add_done_callback(report)
+        self._batcher.submit([row])
+        return row
+
+    def _check(self, request: Request) -> None:
+        if not request.prompt_ids:
+            msg = "The prompt is empty. Give at least one message with text."
+            raise PromptError(msg)
+        num_tokens = self._model.get_input_embeddings().weight.size(0)
+        unknown = next((i for i in request.prompt_ids if not 0 <= i < num_tokens), None)
+        if unknown is not None:
+            msg = (
+                f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
+                "tokenizer that came with the model."
+            )
+            raise PromptError(msg)
+        length, limit = len(request.prompt_ids), self.context_length
+        if limit is not None and length >= limit:
+            msg = (
+                f"The prompt has {length} tokens and leaves no room for an answer in this model's context of "
+                f"{limit}. Shorten the messages, for example with `trim_messages` of langchain-core."
+            )
+            raise PromptError(msg)
+        if request.layers:
+            select_layers(request.layers, self.num_layers)
+        if recursion := request.plans.recursion:
+            check_can_rerun(self._model, recursion.layers, recursion.options.block)
+
+    def _limit(self, request: Request) -> int:
+        limits = [request.sampling.max_tokens]
+        if self.context_length is not None:
+            limits.append(self.context_length - len(request.prompt_ids))
+        given = [limit for limit in limits if limit is not None]
+        # A model without a limit stops by itself or at the caller's wish.
+        return min(given, default=2**31 - 1)
+
+    def _run_checked(self, rows: Sequence[Row]) -> list[Completion]:
+        requests = [row.request for row in rows]
+        longest = max(len(request.prompt_ids) for request in requests)
+        return within_memory(partial(self._run, rows), len(rows), longest, max(map(self._limit, requests)))
+
+    @torch.inference_mode()
+    def _run(self, rows: Sequence[Row]) -> list[Completion]:
+        """Generate one batch, on the batcher's thread."""
+        requests = [row.request for row in rows]
+        config = batch_config(self.generation_config, self._tokenizer)
+        input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
+        limits = [self._limit(request) for request in requests]
+        processor = RowProcessor(self.generation_config, input_ids, attention_mask, limits, config.eos_token_id)
+        seeds, lengths = [(row.seed, row.sample) for row in rows], [len(r.prompt_ids) for r in requests]
+        sampler = RowSampler([r.sampling for r in requests], seeds, lengths)
+        intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
+        constraint = RowConstraint([r.grammar for r in requests], limits, self._tokenizer, config.eos_token_id)
+        logprobs = LogprobRecorder([r.top_logprobs for r in requests])
+        recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}), intervener.norms)
+
+        def norms_of(number: int, num_tokens: int) -> list[list[float]]:
+            layers = requests[number].layers
+            if not layers:
+                return []
+            columns = [recorder.layers.index(layer) for layer in layers]
+            return recorder.rows()[: num_tokens - 1, number, columns].tolist()
+
+        watcher = RowWatcher(
+            rows,
+            limits,
+            self._tokenizer,
+            config.eos_token_id,
+            norms_of,
+            recorder.end_prefill,
+            intervener if intervener.is_needed else None,
+            logprobs if logprobs.is_needed else None,
+        )
+        processors = (logprobs, processor, constraint, sampler)  # in this order: the first reads the model's own scores
+        config.max_new_tokens = max(limits)
+        config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
+        config.disable_compile = True  # hooks keep what they see, which compiled code may overwrite
+        # The recorder comes last: it sees the states that flow on.
+        with intervener.attached(), recorder.attached(self._layers), self._configured(config):
+            output = self._model.generate(
+                input_ids,
+                attention_mask=attention_mask,
+                logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
+                # Before the watcher, which sends what a stream's reader cannot be told again.
+                stopping_criteria=StoppingCriteriaList([Joining(self._batcher.is_joined, max(limits)), watcher]),
+            )
+        generated = output[:, input_ids.size(1) :].tolist()
+        completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]
+        if recorder.layers:
+            # Norms that were acted on are not the model's own.
+            num_rows = [
+                len(c.token_ids) - 1 if c.norms and not r.plans.layers else 0
+                for c, r in zip(completions, requests, strict=True)
+            ]
+            self._statistics.update(recorder.rows(), recorder.layers, num_rows)
+        return completions
+
+    @contextmanager
+    def _configured(self, config: GenerationConfig) -> Iterator[None]:
+        """Put `config` in place of the model's own: given as an argument, it would be filled up from that one."""
+        # Requests that are prepared meanwhile, on other threads, still see the model's own.
+        self._own_config = self.generation_config  # in a fork amid a batch, the model still has that batch's
+        self._model.generation_config = config
+        try:
+            yield
+        finally:
+            self._model.generation_config = self._own_config
+            self._own_config = None
+
+    def _padded(self, prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+        """Return the prompts (B, longest), padded on the left, and their attention mask."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[pad_id] * (longest - len(p)) + list(p) for p in prompts])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        return ids.to(self._model.device), mask.to(self._model.device)
+
+
+def _seed(request: Request) -> int:
+    return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
+
+
+def _cancel(rows: Sequence[Sequence[Row]]) -> None:
+    for group in rows:
+        for row in group:
+            row.cancel()
+
+
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    # OpenMP's threads stay behind in the parent, and whatever is computed on several would wait for them.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

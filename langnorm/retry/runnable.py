@@ -1,0 +1,247 @@
+"""NormRetry: asks again when too many steps of an answer are low."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, RunnableSerializable
+from langchain_core.runnables.config import get_config_list, patch_config
+from pydantic import ConfigDict
+from tenacity import AsyncRetrying, Retrying, retry_if_result, stop_after_attempt, wait_none
+
+from langnorm.chat.wrapped_models import core_of, is_langnorm, with_tools
+from langnorm.checks import check_choice, check_flag, check_integer
+from langnorm.errors import OptionError
+from langnorm.retry.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share
+from langnorm.retry.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
+
+OnExhausted = Literal["best", "last", "raise"]
+
+_HIDDEN = "nostream"  # langgraph's messages mode shows nothing of runs with this tag
+_WIDTH = 16  # calls at once, for models that do not say how many they run together
+
+
+class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
+    """Asks a chat model again when too many steps of its answer are low, and keeps the best answer.
+
+    The kept message is one of the attempts as it is, usage included. Its `response_metadata["langnorm"]` also has
+    `weak`, whether it is weak itself (None while intensity is unknown), and `attempts`: for each one `low_share`,
+    `intensity`, `finish_reason`, `tokens`, `settings` (what was changed for it), `kept`, and `error` where it raised.
+
+    Answers without norms, as other models give them, and answers whose intensity is unknown are never retried. An
+    exception of the first attempt is raised; of a retry it is recorded, and the best answer so far is kept.
+
+    Args:
+        llm: A `ChatLangNorm`, also with tools or settings bound, or another Runnable that answers with its messages.
+        max_low_share: Share of low steps, 0 to 1, above which an answer is weak.
+        max_attempts: Most attempts, the first one included.
+        escalation: What the retries change, in their order; the last step serves all further ones. A step is
+            `"resample"`, `"recursion"`, `"steering"`, a dict of settings of a call such as `{"max_tokens": 2048}`, or
+            another chat model, which is called instead. Every retry has a seed of its own, and one that would repeat a
+            greedy answer is sampled at a temperature of 0.7.
+        stop: A stop condition of tenacity, such as `stop_after_delay(60)`, in addition to `max_attempts`.
+        wait: A wait strategy of tenacity for the time between attempts; none by default.
+        on_exhausted: When all attempts are weak, `"best"` keeps the best, `"last"` the last; `"raise"` raises.
+        retry_tool_calls: Whether weak answers that call tools are retried too.
+        name: Of the run in traces.
+
+    Raises:
+        OptionError: A value is not allowed.
+
+    Example:
+        .. code-block:: python
+
+            from langnorm import ChatLangNorm, NormRetry
+
+            careful = NormRetry(ChatLangNorm(), max_low_share=0.2)
+            reply = careful.invoke("Calculate 47 + 385.")
+            reply.response_metadata["langnorm"]["attempts"]
+    """
+
+    llm: Any
+    max_low_share: float = MAX_LOW_SHARE
+    max_attempts: int = 3
+    escalation: Any = DEFAULT_ESCALATION
+    stop: Any = None
+    wait: Any = None
+    on_exhausted: OnExhausted = "best"
+    retry_tool_calls: bool = False
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(
+        self,
+        llm: Runnable[LanguageModelInput, Any],
+        *,
+        max_low_share: float = MAX_LOW_SHARE,
+        max_attempts: int = 3,
+        escalation: Any = DEFAULT_ESCALATION,
+        stop: Any = None,
+        wait: Any = None,
+        on_exhausted: OnExhausted = "best",
+        retry_tool_calls: bool = False,
+        name: str | None = None,
+    ) -> None:
+        _check_model(llm)
+        check_share(max_low_share)
+        check_integer("max_attempts", max_attempts, low=1)
+        check_choice("on_exhausted", on_exhausted, ON_EXHAUSTED)
+        check_flag("retry_tool_calls", retry_tool_calls)
+        for option, value in (("stop", stop), ("wait", wait)):
+            if value is not None and not callable(value):
+                msg = f"`{option}={value!r}` is not allowed. Use an object of tenacity's `{option}` module, or None."
+                raise OptionError(msg)
+        super().__init__(
+            llm=llm,
+            max_low_share=max_low_share,
+            max_attempts=max_attempts,
+            escalation=schedule(escalation),
+            stop=stop,
+            wait=wait,
+            on_exhausted=on_exhausted,
+            retry_tool_calls=retry_tool_calls,
+            name=name,
+        )  # type: ignore[call-arg]
+
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:  # noqa: A002
+        """Return the kept answer; settings of the call go to every attempt.
+
+        Raises:
+            WeakReasoningError: All attempts were weak and `on_exhausted` is `"raise"`.
+        """
+        return self._call_with_config(self._invoke, input, config, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Return the kept answer; settings of the call go to every attempt.
+
+        Raises:
+            WeakReasoningError: All attempts were weak and `on_exhausted` is `"raise"`.
+        """
+        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+
+    def _invoke(
+        self,
+        question: LanguageModelInput,
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AIMessage:
+        attempts = self._no_attempts()
+
+        def attempt() -> Attempts:
+            number, retry = len(attempts), self._retry(len(attempts), kwargs)
+            try:
+                llm, settings = self._asked(retry, kwargs)
+                message = llm.invoke(question, _of_attempt(config, run_manager, number), **settings)
+            except Exception as error:
+                if not number:
+                    raise
+                attempts.fail(retry.changes, error)
+            else:
+                attempts.add(retry.changes, message)
+            return attempts
+
+        return self._kept(Retrying(**self._tenacity())(attempt))
+
+    async def _ainvoke(
+        self,
+        question: LanguageModelInput,
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AIMessage:
+        attempts = self._no_attempts()
+
+        async def attempt() -> Attempts:
+            number, retry = len(attempts), self._retry(len(attempts), kwargs)
+            try:
+                llm, settings = self._asked(retry, kwargs)
+                message = await llm.ainvoke(question, _of_attempt(config, run_manager, number), **settings)
+            except Exception as error:
+                if not number:
+                    raise
+                attempts.fail(retry.changes, error)
+            else:
+                attempts.add(retry.changes, message)
+            return attempts
+
+        return self._kept(await AsyncRetrying(**self._tenacity())(attempt))
+
+    def _no_attempts(self) -> Attempts:
+        return Attempts(self.max_low_share, retry_tool_calls=self.retry_tool_calls)
+
+    def _retry(self, number: int, given: dict[str, Any]) -> Retry:
+        return retry_of(self.escalation, number, self.llm, given) if number else Retry(None, {})
+
+    def _asked(self, retry: Retry, given: dict[str, Any]) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+        """Return the model that makes an attempt, and its settings."""
+        if retry.model is None:
+            return self.llm, given | retry.settings
+        all_given = core_of(self.llm)[1] | given
+        settings = carried_over(retry.model, all_given) | retry.settings
+        if is_langnorm(retry.model) or not (tools := all_given.get("tools")):
+            return retry.model, settings
+        choice = {"tool_choice": all_given["tool_choice"]} if all_given.get("tool_choice") is not None else {}
+        return retry.model.bind_tools(tools, **choice), settings
+
+    def _tenacity(self) -> dict[str, Any]:
+        stop = stop_after_attempt(self.max_attempts)
+        return {
+            "stop": stop if self.stop is None else stop | self.stop,
+            "wait": wait_none() if self.wait is None else self.wait,
+            "retry": retry_if_result(lambda attempts: not attempts.are_enough),
+            "retry_error_callback": lambda state: state.outcome.result(),
+        }
+
+    def _kept(self, attempts: Attempts) -> AIMessage:
+        message: AIMessage = attempts.recorded(attempts.chosen(self.on_exhausted))
+        return message
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[AIMessage]:
+        """Answer all inputs at once, so that their attempts share the model's padded batches."""
+        width = getattr(core_of(self.llm)[0], "max_batch_size", _WIDTH)
+        configs: list[RunnableConfig] = [
+            {"max_concurrency": width, **one} for one in get_config_list(config, len(inputs))
+        ]
+        return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> NormRetry:
+        """Return the same with tools that the model may call; arguments are those of the model's `bind_tools`."""
+        return self.model_copy(update={"llm": with_tools(self.llm, tools, kwargs)})
+
+
+def _check_model(llm: Any) -> None:
+    if isinstance(llm, RunnableSequence):
+        msg = (
+            f"`llm={llm.get_name()!r}` is a chain, and its first step would get the settings of the retries. Wrap the "
+            "model alone: `prompt | NormRetry(chat) | parser`."
+        )
+        raise OptionError(msg)
+    if not isinstance(llm, Runnable):
+        msg = f"`llm={llm!r}` is not allowed. Use a chat model, such as `ChatLangNorm()`."
+        raise OptionError(msg)
+
+
+def _of_attempt(
+    config: RunnableConfig, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun, number: int
+) -> RunnableConfig:
+    """Return the configuration of an attempt: a child run that is hidden from streams, as it may be rejected."""
+    child = patch_config(config, callbacks=run_manager.get_child(f"attempt:{number + 1}"))
+    child["tags"] = [*child.get("tags", ()), _HIDDEN]
+    return child

@@ -1,0 +1,291 @@
+"""Numbers by which sampled responses to one prompt are ranked; a higher score is a better rank.
+
+A score of norms has one value per layer. Norms grow with depth, so they are never averaged as they are: every layer is
+standardised over the candidates of the prompt first. Scores without layers are returned as they are. What each score
+computes says its formula, in `formulas.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langnorm.errors import OptionError, closest
+from langnorm.scores import formulas
+from langnorm.scores.samples import FloatArray, Sample, is_finite
+
+DEFAULT_SCORE = "numeral_logprob"
+"""Best on the development split of `benchmarks/selection.py`."""
+
+LENGTH_WARNING = 0.8
+"""Above this |rho| of `length_correlation`, a score ranks by length more than by anything else."""
+
+# Candidates that differ by less than this share of the largest value differ by rounding only.
+_SPREAD_TOLERANCE = 1e-9
+
+
+ScoreFunction = Callable[[Sample], ArrayLike | None]
+"""Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A score and what it asks for.
+
+    Attributes:
+        name: Its name in `SCORES`.
+        function: Computes it.
+        summary: One line for listings.
+        needs_norms: Whether a response without a row cannot be scored.
+        needs_thresholds: Whether it compares norms with thresholds.
+        needs_logprobs: Whether it reads log-probabilities.
+        needs_texts: Whether it reads the texts of tokens.
+        is_length_robust: Whether its expectation is the same for short and long responses of the same kind of tokens.
+    """
+
+    name: str
+    function: ScoreFunction
+    summary: str = ""
+    needs_norms: bool = True
+    needs_thresholds: bool = False
+    needs_logprobs: bool = False
+    needs_texts: bool = False
+    is_length_robust: bool = False
+
+
+_scores: dict[str, Score] = {}
+_aliases: dict[str, str] = {}
+
+SCORES: Mapping[str, Score] = MappingProxyType(_scores)
+"""All scores by name, in the order in which they were registered."""
+
+
+def register(name: str, *, alias: str | None = None, **needs: bool) -> Callable[[ScoreFunction], ScoreFunction]:
+    """Return a decorator that lists a function in `SCORES`; `needs` are the flags of `Score`.
+
+    Raises:
+        OptionError: The name or the alias is taken.
+    """
+
+    def listed(function: ScoreFunction) -> ScoreFunction:
+        if taken := {name, alias} & {*_scores, *_aliases}:
+            msg = f"There is a score `{taken.pop()}` already. Register `{name}` under other names."
+            raise OptionError(msg)
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        _scores[name] = Score(name=name, function=function, summary=summary, **needs)
+        if alias is not None:
+            _aliases[alias] = name
+        return function
+
+    return listed
+
+
+def get_score(score: str | Score | ScoreFunction) -> Score:
+    """Return the score of this name or letter, or one that calls the given function.
+
+    Raises:
+        OptionError: There is no score of this name.
+    """
+    if isinstance(score, Score):
+        return score
+    if callable(score):
+        return Score(name=getattr(score, "__name__", repr(score)), function=score, needs_norms=False)
+    name = _aliases.get(score, score) if isinstance(score, str) else ""
+    if name not in _scores:
+        allowed = ", ".join(f"`{known}`" for known in _scores)
+        msg = f"There is no score `{score}`. Use {allowed} or a function of a Sample."
+        raise OptionError(msg + closest(str(score), [*_scores, *_aliases]))
+    return _scores[name]
+
+
+def per_layer(score: str | Score | ScoreFunction, sample: Sample) -> FloatArray:
+    """Return the score of one response before layers are combined.
+
+    Returns:
+        An array (L,), or () for a score without layers. It is NaN when the response cannot be scored: it has no row
+        but those of sinks, no token, or a value that is not finite; or the function returned None.
+
+    Raises:
+        OptionError: There is no such score, it needs thresholds or log-probabilities that are missing, or its function
+            returned something else than finite numbers, one or L of them.
+    """
+    score = get_score(score)
+    needed = [sample.rows] if score.needs_norms else []
+    needed += [sample.tau] if score.needs_thresholds else []
+    needed += [sample.token_logprobs] if score.needs_logprobs else []
+    if not all(values.size and is_finite(values) for values in needed):
+        return np.full(len(sample.layers) if score.needs_norms else (), np.nan)
+    result = score.function(sample)
+    if result is None:
+        return np.full((), np.nan)
+    num_layers = len(sample.layers)
+    try:
+        values = np.asarray(result, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.full((), np.nan)
+    if values.shape not in {(), (num_layers,)} or not is_finite(values):
+        msg = (
+            f"The score `{score.name}` returned `{reprlib.repr(result)}`. Return a finite number, `{num_layers}` of "
+            "them (one per layer), or None for a response that cannot be scored."
+        )
+        raise OptionError(msg)
+    return values
+
+
+def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample]) -> list[float | None]:
+    """Return the scores of the candidates for one prompt, in their order.
+
+    A score with layers is standardised per layer over the candidates (population standard deviation; a layer where
+    all candidates agree contributes 0) and averaged over the layers, so that no layer outweighs another. It compares
+    candidates of this prompt only: a single one has 0. A score without layers is returned as it is.
+
+    Returns:
+        One number per candidate; None ranks last, for those that cannot be scored (see `per_layer`).
+
+    Raises:
+        OptionError: As `per_layer`; or the candidates have values for different layers.
+    """
+    score = get_score(score)
+    values = [per_layer(score, sample) for sample in samples]
+    scored = [i for i, value in enumerate(values) if value.size and is_finite(value)]
+    if len({(values[i].shape, tuple(samples[i].layers) if values[i].ndim else None) for i in scored}) > 1:
+        msg = (
+            f"The score `{score.name}` has values for different layers in different candidates. Read the same layers "
+            "in all of them, and return a number for each response or L numbers for each."
+        )
+        raise OptionError(msg)
+    found: list[float | None] = [None] * len(samples)
+    if scored:
+        table = np.stack([values[i] for i in scored])  # (candidates, L) or (candidates,)
+        combined = _standardised(table).mean(axis=1) if table.ndim > 1 else table
+        for i, value in zip(scored, combined.tolist(), strict=True):
+            found[i] = value
+    return found
+
+
+ScoreOption = str | Score | ScoreFunction | Mapping[str, float] | None
+"""What the option `score` of a selection takes: a score, weights of several by name, or None for no score at all."""
+
+
+def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
+    """Return the scores that an option names, each with its weight.
+
+    Raises:
+        OptionError: There is no such score, two are the same or have the same name, or a weight is not a finite number.
+    """
+    if option is None:
+        return []
+    if not isinstance(option, Mapping):
+        return [(get_score(option), 1.0)]
+    for name, weight in option.items():
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
+            msg = f"The weight `{weight!r}` of the score `{name}` is not allowed. Use a finite number."
+            raise OptionError(msg)
+    if not option:
+        msg = "`score={}` names no score. Give weights by name, or None to do without."
+        raise OptionError(msg)
+    weighted = [(get_score(name), float(weight)) for name, weight in option.items()]
+    names = [score.name for score, _ in weighted]
+    if twice := {name for name in names if names.count(name) > 1}:
+        msg = f"`score` has two weights for `{twice.pop()}`. Give one, and functions names of their own."
+        raise OptionError(msg)
+    return weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of the candidates for one prompt.
+
+    Attributes:
+        scores: One per candidate; None for those that cannot be scored.
+        parts: The scores that these are made of, by name.
+    """
+
+    scores: list[float | None]
+    parts: dict[str, list[float | None]]
+
+
+def score_all(option: ScoreOption, samples: Sequence[Sample]) -> Scores:
+    """Return the scores of the candidates for one prompt, in their order.
+
+    Scores with weights, be it one, are standardised over the candidates, weighted and summed; a candidate that one of
+    them cannot score has none. A score without weight is as `score_samples` returns it, and no score at all is None for
+    everyone.
+
+    Raises:
+        OptionError: As `weighted_scores` and `score_samples`.
+    """
+    weighted = weighted_scores(option)
+    parts = {score.name: score_samples(score, samples) for score, _ in weighted}
+    if not isinstance(option, Mapping):
+        return Scores(next(iter(parts.values()), [None] * len(samples)), parts)
+    scored = [i for i in range(len(samples)) if all(values[i] is not None for values in parts.values())]
+    total = np.zeros(len(scored))
+    for score, weight in weighted:
+        total += weight * np.array(standardised([parts[score.name][i] or 0.0 for i in scored]))
+    found: list[float | None] = [None] * len(samples)
+    for i, value in zip(scored, total.tolist(), strict=True):
+        found[i] = value
+    return Scores(found, parts)
+
+
+def standardised(values: Sequence[float]) -> list[float]:
+    """Return the z-scores of some values (population standard deviation), 0 where all are the same."""
+    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
+    return [] if not len(column) else _standardised(column)[:, 0].tolist()
+
+
+def length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
+    """Return Spearman's rho between the scores of the candidates for one prompt and their lengths.
+
+    Candidates without a score are left out. Ties share the average of their ranks.
+
+    Returns:
+        -1 to 1, or None where it says nothing: fewer than three scores (two are always in line), or all scores or all
+        lengths the same.
+    """
+    pairs = [(value, length) for value, length in zip(scores, lengths, strict=True) if value is not None]
+    if len(pairs) < 3:
+        return None
+    ranks = np.stack([_ranks(np.asarray(column, dtype=np.float64)) for column in zip(*pairs, strict=True)])
+    return None if (np.ptp(ranks, axis=1) == 0).any() else float(np.asarray(np.corrcoef(ranks))[0, 1])
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Return the ranks from 1, ties averaged."""
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+
+
+def _standardised(table: FloatArray) -> FloatArray:
+    """Return the z-scores of each column, 0 where its values are the same."""
+    # Scaled by a power of two, which is exact: the squares of tiny values would be 0, those of huge ones infinite.
+    table = np.ldexp(table, -np.frexp(np.abs(table).max(axis=0))[1])
+    has_spread = np.ptp(table, axis=0) > _SPREAD_TOLERANCE * np.abs(table).max(axis=0)
+    return np.where(has_spread, table - table.mean(axis=0), 0) / np.where(has_spread, table.std(axis=0), 1)
+
+
+register("sum", alias="A")(formulas.total)
+register("area", alias="B", needs_thresholds=True)(formulas.area)
+register("count", alias="C", needs_thresholds=True)(formulas.count)
+register("late", alias="D", needs_thresholds=True)(formulas.late_area)
+register("mean", is_length_robust=True)(formulas.mean)
+register("area_per_token", needs_thresholds=True, is_length_robust=True)(formulas.area_per_token)
+register("rate", needs_thresholds=True, is_length_robust=True)(formulas.rate)
+register("late_rate", needs_thresholds=True, is_length_robust=True)(formulas.late_rate)
+register("p90", is_length_robust=True)(formulas.p90)
+register("min_step")(formulas.min_step)
+register("mean_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)(formulas.mean_logprob)
+register("lowest_window", needs_norms=False, needs_logprobs=True)(formulas.lowest_window)
+register("numeral_logprob", needs_norms=False, needs_logprobs=True, needs_texts=True, is_length_robust=True)(
+    formulas.numeral_logprob
+)
+register("quiet_logprob", needs_logprobs=True, is_length_robust=True)(formulas.quiet_logprob)
+register("growth", is_length_robust=True)(formulas.growth)

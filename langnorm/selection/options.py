@@ -1,0 +1,103 @@
+"""How the best of n answers is chosen: frozen, checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from langnorm.checks import build_options, check_choice, check_integer, check_number, refuse
+from langnorm.errors import OptionError
+from langnorm.scores.registry import DEFAULT_SCORE, SCORES, Score, weighted_scores
+from langnorm.selection.answers import check_answer_form, name_of
+from langnorm.selection.pruning import RULES, Pruning
+
+Vote = Literal["none", "majority", "weighted", "filtered"]
+VOTES: tuple[str, ...] = get_args(Vote)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    r"""Samples several responses to a prompt and keeps the best.
+
+    Attributes:
+        n: How many are sampled, in one call of the engine.
+        score: By what they are ranked: a name of `SCORES`, a function of a `Sample`, weights of several by name (they
+            are standardised over the responses), or None for no score: then answers with more support are ahead.
+        vote: `"none"` takes the best score. `"majority"` takes the answer that most give (self-consistency), the best
+            score deciding between equals. `"weighted"` weighs each vote by exp(z), z being the score standardised over
+            those that vote; one that has none has no weight. `"filtered"` counts only the votes of the `keep` best.
+        answer: How answers are read for votes: `"number"` is the last number, `"boxed"` the last `\boxed{...}`,
+            `"line"` the last line, `"auto"` the first of JSON, boxed, number and line that there is; or a function of
+            the text, or an output parser. Tool calls are an answer of their own.
+        keep: Share of the responses with a vote, rounded up, whose votes count under `"filtered"`; in (0, 1].
+        near: Scores that differ by no more than this many of their standard deviations are as good as tied: then the
+            answer with more support is ahead. 0 takes scores at their word.
+        prune: Stops responses early: None, `"halving"`, `"threshold"`, a `Pruning` or a dict of its fields.
+
+    Raises:
+        OptionError: A value is not allowed.
+    """
+
+    n: int = 8
+    score: Any = DEFAULT_SCORE
+    vote: Vote = "none"
+    answer: Any = "auto"
+    keep: float = 0.5
+    near: float = 0.1
+    prune: Any = None
+
+    def __post_init__(self) -> None:
+        check_integer("n", self.n, low=1, allowed="1 or above")
+        check_choice("vote", self.vote, VOTES)
+        weighted_scores(self.score)  # this is the check
+        check_answer_form(self.answer)
+        check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
+        check_number("near", self.near, low=0, allowed="0 (off) or above")
+        if not (self.prune is None or isinstance(self.prune, str | Mapping | Pruning)):
+            words = " or ".join(f'"{rule}"' for rule in RULES)
+            refuse("prune", self.prune, f"{words}, a Pruning, a dict of its fields, or None")
+        rule = {"rule": self.prune} if isinstance(self.prune, str) else self.prune
+        object.__setattr__(self, "prune", build_options(Pruning, "prune", rule))
+        if self.prune and self.score is None:
+            msg = "`prune` stops responses by their score, and `score=None`. Name a score, or leave `prune` out."
+            raise OptionError(msg)
+
+    @property
+    def needs_norms(self) -> bool:
+        """Whether the score reads norms."""
+        return any(score.needs_norms or _is_own(score) for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_thresholds(self) -> bool:
+        """Whether the score compares norms with thresholds."""
+        return any(score.needs_thresholds for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_logprobs(self) -> bool:
+        """Whether the score reads log-probabilities."""
+        return any(score.needs_logprobs or _is_own(score) for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether the score reads the texts of tokens."""
+        return any(score.needs_texts or _is_own(score) for score, _ in weighted_scores(self.score))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options in plain JSON types, functions by their names."""
+        names = {score.name: weight for score, weight in weighted_scores(self.score)}
+        is_single = not isinstance(self.score, Mapping)
+        return {
+            "n": self.n,
+            "score": next(iter(names), None) if is_single else names,
+            "vote": self.vote,
+            "answer": name_of(self.answer),
+            "keep": self.keep,
+            "near": self.near,
+            "prune": None if self.prune is None else asdict(self.prune),
+        }
+
+
+def _is_own(score: Score) -> bool:
+    """Return whether a score is a function of the user's, which may read anything."""
+    return SCORES.get(score.name) is not score

@@ -1,0 +1,240 @@
+"""The order of sampled responses to one prompt: scores, votes, and what to do about ties and unfinished ones.
+
+Candidates are ranked in three tiers: those that ended by themselves, those that were cut off (at the token limit or by
+a filter), and those that were stopped early. Only the first tier votes: an answer that was cut off may lack its last
+digit.
+
+Near-duplicates are a trap. Where most candidates agree, the arg-max of a score that knows nothing prefers the odd one
+out, which is usually wrong. So candidates whose scores hardly differ are ordered by how many share their answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langnorm.scores.registry import LENGTH_WARNING, length_correlation, score_all, standardised
+from langnorm.scores.samples import Sample
+
+if TYPE_CHECKING:
+    from langnorm.selection.options import Selection
+
+_CUT_OFF = ("length", "max_tokens", "content_filter")  # in lower case; other models have many words for the end
+_FEWEST_FOR_WARNING = 5  # of so few, one in three is in line with the lengths by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One response.
+
+    Attributes:
+        sample: What scores see of it.
+        answer: Its answer, equal for equal answers; None when none can be read.
+        tokens: Number of generated tokens.
+        finish_reason: `"stop"`, `"tool_calls"`, `"length"`, `"pruned"` for one that was stopped early, or what another
+            model says, such as `"end_turn"` and `"MAX_TOKENS"`.
+        key: Equal for responses that are the same, token by token. They share the scores of the first of them: in
+            another place of a batch numbers are rounded otherwise, and that must not order them. None is equal to none.
+    """
+
+    sample: Sample
+    answer: str | None
+    tokens: int
+    finish_reason: str
+    key: Hashable = None
+
+    @property
+    def tier(self) -> int:
+        """0 for finished ones, 1 for those cut off, 2 for those stopped early."""
+        if self.finish_reason == "pruned":
+            return 2
+        return int(self.finish_reason.lower() in _CUT_OFF)
+
+    @property
+    def vote(self) -> str | None:
+        """The answer that it votes for, or None."""
+        return self.answer if self.tier == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in order.
+
+    Attributes:
+        selection: By what they were ranked.
+        candidates: In the order in which they were sampled.
+        order: Their numbers, best first.
+        scores: What they were ranked by; None for those that cannot be scored, and for those stopped early.
+        parts: The scores that it is made of, by name.
+        supports: How many candidates vote for the answer of each; 0 for those that do not vote themselves.
+    """
+
+    selection: Selection
+    candidates: tuple[Candidate, ...]
+    order: tuple[int, ...]
+    scores: tuple[float | None, ...]
+    parts: dict[str, list[float | None]]
+    supports: tuple[int, ...]
+
+    @property
+    def best(self) -> int:
+        """Number of the best candidate."""
+        return self.order[0]
+
+    @property
+    def majority(self) -> str | None:
+        """The answer with most votes; of several, the one whose best candidate ranks first. None without votes."""
+        voting = [i for i in self.order if self.candidates[i].vote is not None]
+        return self.candidates[max(voting, key=self.supports.__getitem__)].answer if voting else None
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the votes that the best candidate's answer has, 0 to 1; None without votes.
+
+        0 when others vote and the best one does not, as its answer cannot be read.
+        """
+        num_votes = sum(candidate.vote is not None for candidate in self.candidates)
+        return self.supports[self.best] / num_votes if num_votes else None
+
+    @property
+    def length_correlation(self) -> float | None:
+        """Spearman's rho between scores and lengths, or None where it says nothing."""
+        return length_correlation(self.scores, [candidate.tokens for candidate in self.candidates])
+
+    @property
+    def warning(self) -> str | None:
+        """What to be wary of, or None."""
+        rho, num_scored = self.length_correlation, sum(score is not None for score in self.scores)
+        if rho is None or abs(rho) <= LENGTH_WARNING or num_scored < _FEWEST_FOR_WARNING:
+            return None
+        return (
+            f"The scores follow the lengths of the responses (rank correlation {rho:+.2f}): they may say nothing else. "
+            "Compare with another score, or let them vote."
+        )
+
+    @property
+    def tokens_saved(self) -> int:
+        """Tokens that those stopped early would have taken further, had each been as long as the mean of the others."""
+        whole = [candidate.tokens for candidate in self.candidates if candidate.tier < 2]
+        stopped = [candidate.tokens for candidate in self.candidates if candidate.tier == 2]
+        expected = sum(whole) / len(whole) if whole else 0
+        return round(sum(max(0.0, expected - tokens) for tokens in stopped))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a message carries of it: plain JSON types."""
+        best = self.candidates[self.best]
+        return {
+            **self.selection.to_dict(),
+            "chosen": self.best,
+            "order": list(self.order),
+            "agreement": self.agreement,
+            "majority": self.majority,
+            "agrees": None if self.majority is None else best.answer == self.majority,
+            "length_correlation": self.length_correlation,
+            "warning": self.warning,
+            "tokens": sum(candidate.tokens for candidate in self.candidates),
+            "tokens_saved": self.tokens_saved if self.selection.prune else None,
+            "candidates": [
+                {
+                    "score": self.scores[i],
+                    "scores": {name: values[i] for name, values in self.parts.items()},
+                    "answer": candidate.answer,
+                    "support": self.supports[i],
+                    "tokens": candidate.tokens,
+                    "finish_reason": candidate.finish_reason,
+                }
+                for i, candidate in enumerate(self.candidates)
+            ],
+        }
+
+
+def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ranking:
+    """Return the candidates for one prompt in the order that the selection asks for.
+
+    Raises:
+        OptionError: A candidate lacks what the score reads.
+    """
+    whole = [i for i, candidate in enumerate(candidates) if candidate.tier < 2]
+    first: dict[Hashable, Sample] = {}
+    samples = [first.setdefault(candidates[i].key or i, candidates[i].sample) for i in whole]
+    of_whole = score_all(selection.score, samples)
+
+    def spread(values: Sequence[float | None]) -> list[float | None]:
+        by_number = dict(zip(whole, values, strict=True))
+        return [by_number.get(i) for i in range(len(candidates))]
+
+    scores = spread(of_whole.scores)
+    votes = Counter(candidate.vote for candidate in candidates)
+    supports = [votes[candidate.vote] if candidate.vote is not None else 0 for candidate in candidates]
+    order: list[int] = []
+    for tier in range(3):
+        of_tier = [i for i, candidate in enumerate(candidates) if candidate.tier == tier]
+        order += by_score(of_tier, scores, supports, selection.near)
+    return Ranking(
+        selection=selection,
+        candidates=tuple(candidates),
+        order=tuple(by_vote(order, selection, [candidate.vote for candidate in candidates], scores)),
+        scores=tuple(scores),
+        parts={name: spread(values) for name, values in of_whole.parts.items()},
+        supports=tuple(supports),
+    )
+
+
+def by_score(
+    numbers: Sequence[int], scores: Sequence[float | None], supports: Sequence[int], near: float = 0.0
+) -> list[int]:
+    """Return some candidates, best score first; those without a score come last, by support, of equals the first.
+
+    The best of those that are left and all that are no more than `near` standard deviations below it are as good as
+    tied: of them the one with most support comes next; of several, the one with the higher score; of several, the
+    first. The standard deviation is that of all scores of these candidates (of the population).
+    """
+    scored = sorted((i for i in numbers if scores[i] is not None), key=lambda i: -_number(scores[i]))
+    margin = near * float(np.std([_number(scores[i]) for i in scored])) if scored else 0.0
+    ordered = []
+    while scored:
+        tied = [i for i in scored if _number(scores[scored[0]]) - _number(scores[i]) <= margin]
+        following = max(tied, key=lambda i: (supports[i], _number(scores[i]), -i))
+        ordered.append(following)
+        scored.remove(following)
+    return ordered + sorted((i for i in numbers if scores[i] is None), key=lambda i: (-supports[i], i))
+
+
+def by_vote(
+    order: Sequence[int], selection: Selection, votes: Sequence[str | None], scores: Sequence[float | None]
+) -> list[int]:
+    """Return candidates that are in the order of their scores in that of their answers' votes; a stable sort.
+
+    Of answers with equally many votes, the one whose best candidate ranks first is ahead. Those whose votes do not
+    count (see `Selection`) stand with the others of their answer. Candidates without a vote follow in their order.
+    """
+    voting = [i for i in order if votes[i] is not None]
+    if selection.vote == "none" or not voting:
+        return list(order)
+    weights = dict.fromkeys(voting, 1.0)
+    if selection.vote == "filtered":
+        kept = set(voting[: math.ceil(round(selection.keep * len(voting), 9))])  # rounded: 0.28 * 25 is more than 7
+        weights = {i: float(i in kept) for i in voting}
+    elif selection.vote == "weighted":
+        known = [i for i in voting if scores[i] is not None]
+        zs = dict(zip(known, standardised([_number(scores[i]) for i in known]), strict=True))
+        # One that cannot be scored has no weight, unless none can be.
+        weights = {i: math.exp(zs[i]) if i in zs else float(not zs) for i in voting}
+    totals: dict[str | None, float] = {}
+    first: dict[str | None, int] = {}
+    for place, i in enumerate(voting):
+        totals[votes[i]] = totals.get(votes[i], 0.0) + weights[i]
+        first.setdefault(votes[i], place)
+    # Rounded, because sums of the same weights in another order differ.
+    elected = sorted(voting, key=lambda i: (-round(totals[votes[i]], 9), first[votes[i]]))
+    return elected + [i for i in order if votes[i] is None]
+
+
+def _number(score: float | None) -> float:
+    assert score is not None
+    return score

@@ -1,0 +1,65 @@
+"""Scores of samples that are still being generated: what stops some of them early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langnorm.scores.registry import score_all
+from langnorm.scores.samples import Sample
+from langnorm.text.detokenizer import pieces_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.engines.base import Partial
+    from langnorm.norms.baseline import Baseline
+    from langnorm.selection.options import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePruner:
+    """Stops samples by the running score of a selection.
+
+    Attributes:
+        selection: With a rule for it.
+        layers: The recorded layers.
+        baseline: What norms are compared with, or None where the score reads none.
+        tokenizer: The model's.
+    """
+
+    selection: Selection
+    layers: tuple[int, ...]
+    baseline: Baseline | None
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def every(self) -> int:
+        """Number of tokens between two decisions."""
+        every: int = self.selection.prune.every
+        return every
+
+    def stopped(self, samples: Sequence[Partial]) -> list[int]:
+        """Return the numbers of the running samples that stop now."""
+        scores = score_all(self.selection.score, [self._sample(partial) for partial in samples]).scores
+        stopped: list[int] = self.selection.prune.stopped(scores, [partial.is_running for partial in samples])
+        return stopped
+
+    def _sample(self, partial: Partial) -> Sample:
+        """Return what scores see of a sample so far; all of it is one step."""
+        logprobs = list(partial.logprobs) or None
+        texts = pieces_of(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
+        if self.baseline is None:
+            return Sample((), (), logprobs=logprobs, texts=texts)
+        from langnorm.norms.reading import read_norms
+
+        reading = read_norms(partial.norms, self.layers, self.baseline.apart())
+        return Sample(
+            norms=partial.norms,
+            layers=self.layers,
+            thresholds=reading.thresholds,
+            sinks=reading.sinks,
+            logprobs=logprobs,
+            texts=texts,
+        )

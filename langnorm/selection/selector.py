@@ -1,0 +1,132 @@
+"""Best of n: a chat model that keeps the best of several answers, as a Runnable, and the same for messages at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import merge_configs
+
+from langnorm.chat.wrapped_models import is_langnorm, unbound, with_tools
+from langnorm.checks import build_options
+from langnorm.errors import OptionError
+from langnorm.scores.samples import Sample, sample_of
+from langnorm.selection.answers import read_answer
+from langnorm.selection.options import Selection
+from langnorm.selection.ranking import Candidate, rank_candidates
+from langnorm.trace import KEY, NormTrace
+
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
+
+
+class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
+    """Samples n answers in one call of the engine and returns the best one.
+
+    It is the chat model with the option `selection` bound, so it goes where a chat model goes: in chains, batches and
+    streams, synchronous or not. `response_metadata["langnorm"]["selection"]` of the message has the whole ranking.
+
+    Args:
+        llm: A ChatLangNorm, or one that has something bound, such as `chat.bind_tools(tools)`.
+        selection: The selection; by default one of these options.
+        **options: Fields of `Selection`: `n`, `score`, `vote`, `answer`, `keep`, `near`, `prune`.
+
+    Raises:
+        OptionError: `llm` is something else, or an option is not allowed.
+
+    Example:
+        .. code-block:: python
+
+            best = NormSelector(ChatLangNorm(), n=8, vote="majority").invoke("Calculate 47 + 385.")
+            best.response_metadata["langnorm"]["selection"]["agreement"]
+    """
+
+    def __init__(
+        self,
+        llm: Runnable[Any, Any],
+        *,
+        selection: Selection | None = None,
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> None:
+        chosen = build_options(Selection, "selection", options if selection is None else selection)
+        _check_is_ours(llm)
+        super().__init__(bound=llm, kwargs={"selection": chosen}, config=config)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return that LangChain's loader does not know this class."""
+        return False
+
+    @property
+    def selection(self) -> Selection:
+        """How it selects."""
+        selection: Selection = self.kwargs["selection"]
+        return selection
+
+    def bind_tools(self, tools: Sequence[Any], **options: Any) -> NormSelector:
+        """Return a selector among answers that may call tools; see `ChatLangNorm.bind_tools`."""
+        return NormSelector(with_tools(self.bound, tools, options), selection=self.selection, config=self.config)
+
+    def with_structured_output(self, schema: Any = None, **options: Any) -> Runnable[LanguageModelInput, Any]:
+        """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`."""
+        inner, settings, config = unbound(self.bound)
+        settings = settings | {"selection": self.selection} | options
+        chain: Runnable[LanguageModelInput, Any] = inner.with_structured_output(schema, **settings)
+        return chain.with_config(merge_configs(config, self.config))
+
+    def rank(self, messages: Sequence[AIMessage]) -> list[AIMessage]:
+        """Return messages that were made elsewhere, best first; see `rank`."""
+        return rank(messages, self.selection)
+
+
+def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **options: Any) -> list[AIMessage]:
+    """Return the answers of one prompt, best first; the first is a copy that carries the ranking.
+
+    Args:
+        messages: Answers with what the score reads: made with `norms="tokens"`, or with `logprobs=True`. Where the
+            score is None or reads log-probabilities alone, messages of any chat model do.
+        selection: The selection; by default one of these options. Its `n` is of no account.
+        **options: Fields of `Selection`, such as `score` and `vote`.
+
+    Raises:
+        OptionError: There is no message, or one lacks what the score reads.
+    """
+    chosen = build_options(Selection, "selection", options if selection is None else selection)
+    assert chosen
+    if not messages:
+        msg = "There is no message to rank. Give at least one."
+        raise OptionError(msg)
+    ranking = rank_candidates(chosen, [_candidate(message, chosen) for message in messages])
+    ordered = [messages[i] for i in ranking.order]
+    metadata = ordered[0].response_metadata
+    of_ours = metadata.get(KEY, {}) | {"selection": ranking.to_dict() | {"n": len(messages)}}
+    return [ordered[0].model_copy(update={"response_metadata": metadata | {KEY: of_ours}}), *ordered[1:]]
+
+
+def _candidate(message: AIMessage, selection: Selection) -> Candidate:
+    entries = (message.response_metadata.get("logprobs") or {}).get("content") or []
+    logprobs = [entry["logprob"] for entry in entries] or None
+    texts = [entry["token"] for entry in entries] or None
+    sample = Sample((), (), logprobs=logprobs, texts=texts)
+    if selection.needs_norms:
+        sample = sample_of(NormTrace.from_message(message), logprobs, texts)
+    usage = message.usage_metadata
+    return Candidate(
+        sample=sample,
+        answer=read_answer(selection.answer, message.text, message.tool_calls),
+        tokens=len(entries) or (usage["output_tokens"] if usage else len(message.text)),
+        finish_reason=next(filter(None, map(message.response_metadata.get, _FINISH_REASONS)), "stop"),
+    )
+
+
+def _check_is_ours(llm: object) -> None:
+    if not is_langnorm(llm):
+        msg = (
+            f"`llm={llm!r:.80}` is not a ChatLangNorm, nor one with tools or options bound. Give the chat model and "
+            "put a parser behind the selector; for messages of other models there is `langnorm.selection.rank`."
+        )
+        raise OptionError(msg)

@@ -1,0 +1,154 @@
+"""From token ids to text, token by token: the one place where both are matched up.
+
+Everything downstream (streamed chunks, stop texts, reasoning, steps) works on `pieces`: piece i is the text that
+became decodable with generated token i. Joined they are the whole text, so a character belongs to one token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from langnorm.text.marks import is_markup, overlap
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Detokenizer:
+    """Decodes one sequence as its tokens arrive.
+
+    Args:
+        tokenizer: The model's tokenizer. Control tokens (end of turn, padding) have no text; tokens that mark
+            reasoning or tool calls keep theirs, also where the tokenizer calls them special.
+        stop: Texts at whose first occurrence the sequence ends.
+
+    Attributes:
+        pieces: The text of each token so far.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> None:
+        self.pieces: list[str] = []
+        self._tokenizer = tokenizer
+        self._decode = _decoder(tokenizer)
+        self._silent = _silent_ids(tokenizer)
+        self._stop = stop
+        self._longest_stop = max(map(len, stop), default=0)
+        self._tail = ""  # the last characters, where a stop text may have begun
+        self._pending: list[int] = []  # tokens whose bytes are not yet whole characters
+        self._taken = (0, 0)  # token and offset in its piece up to which text was taken
+        self.is_stopped = False
+
+    def add(self, token_id: int) -> str:
+        """Return the text that `token_id` completes, which may be empty."""
+        piece = ""
+        if token_id not in self._silent:
+            self._pending.append(token_id)
+            if decoded := self._decode(token_id):
+                piece, self._pending = decoded, []
+        self.pieces.append(piece)
+        if piece and self._stop:
+            self._cut_at_stop(piece)
+        return self.pieces[-1]
+
+    def finish(self) -> str:
+        """Return what is left: bytes that never became a whole character, as replacement characters."""
+        is_cut = self.is_stopped or not self._pending
+        piece = "" if is_cut else _text_of(self._tokenizer, self._pending)
+        self._pending = []
+        if piece:
+            self.pieces[-1] += piece
+        return piece
+
+    def take(self, *, is_last: bool = False) -> list[tuple[int, str]]:
+        """Return the text that came since the last call, with the token of each piece.
+
+        The end is kept back as long as it may be the beginning of a stop text.
+        """
+        token, offset = self._taken
+        num_kept = 0 if is_last or self.is_stopped else self._num_undecided()
+        num_left = sum(map(len, self.pieces[token:])) - offset - num_kept
+        taken = []
+        while num_left > 0:
+            text = self.pieces[token][offset : offset + num_left]
+            if text:
+                taken.append((token, text))
+            num_left -= len(text)
+            offset += len(text)
+            if offset == len(self.pieces[token]) and token + 1 < len(self.pieces):
+                token, offset = token + 1, 0
+        self._taken = (token, offset)
+        return taken
+
+    def _num_undecided(self) -> int:
+        return max((overlap(self._tail, stop) for stop in self._stop), default=0)
+
+    def _cut_at_stop(self, piece: str) -> None:
+        window = self._tail + piece
+        found = [at for stop in self._stop if (at := window.find(stop)) >= 0]
+        if not found:
+            self._tail = window[-self._longest_stop :]
+            return
+        self.is_stopped = True
+        surplus = len(window) - min(found)
+        for i in reversed(range(len(self.pieces))):
+            cut = min(surplus, len(self.pieces[i]))
+            self.pieces[i] = self.pieces[i][: len(self.pieces[i]) - cut]
+            surplus -= cut
+            if not surplus:
+                break
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Return the text that becomes decodable with each of some tokens, as long as they are."""
+    text = Detokenizer(tokenizer)
+    for token_id in ids:
+        text.add(token_id)
+    text.finish()
+    return text.pieces
+
+
+def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[int], str | None]:
+    """Return a function of one token that returns the text that became whole with it, if any."""
+    from tokenizers import Tokenizer
+    from tokenizers.decoders import DecodeStream
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if isinstance(backend, Tokenizer):
+        return partial(DecodeStream(skip_special_tokens=False).step, backend)
+    return _PlainDecodeStream(tokenizer).step
+
+
+class _PlainDecodeStream:
+    """`DecodeStream` for tokenizers without a Rust backend."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._context: list[int] = []  # the tokens before, which decide about a leading space
+        self._pending: list[int] = []
+
+    def step(self, token_id: int) -> str | None:
+        self._pending.append(token_id)
+        before = _text_of(self._tokenizer, self._context)
+        text = _text_of(self._tokenizer, self._context + self._pending)[len(before) :]
+        if not text or text.endswith("\ufffd"):
+            return None
+        self._context, self._pending = self._pending, []
+        return text
+
+
+def _text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    if not ids:
+        return ""
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the control tokens, without those that mark reasoning or calls, or that the response template reads."""
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
+    # Its patterns escape bars and brackets.
+    template = json.dumps(getattr(tokenizer, "response_template", None)).replace("\\", "")
+    return frozenset(i for i, token in special.items() if not is_markup(token) and token not in template)

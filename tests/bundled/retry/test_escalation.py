@@ -1,0 +1,110 @@
+"""Retries follow a checked schedule and come out differently than the attempts before them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.language_models import FakeListChatModel
+
+from langnorm import ChatLangNorm
+from langnorm.errors import OptionError
+from langnorm.retry.escalation import DEFAULT_ESCALATION, carried_over, retry_of, schedule
+
+
+@pytest.fixture(scope="module")
+def chat(abacus_engine: Any) -> ChatLangNorm:
+    """Abacus, sampled."""
+    return ChatLangNorm(engine=abacus_engine, temperature=0.8)
+
+
+@pytest.fixture(scope="module")
+def greedy(abacus_engine: Any) -> ChatLangNorm:
+    """Abacus, greedy."""
+    return ChatLangNorm(engine=abacus_engine, temperature=0)
+
+
+def settings(llm: Any, number: int, escalation: Any = DEFAULT_ESCALATION, **given: Any) -> dict[str, Any]:
+    """Returns the settings of a retry."""
+    return retry_of(schedule(escalation), number, llm, given).settings
+
+
+def test_names_are_short_for_settings() -> None:
+    """A single step may stand alone, and a checked schedule is one again."""
+    steps = schedule(["resample", "recursion", "steering", {"max_tokens": 5}])
+    assert steps == ({}, {"recursion": {}}, {"steering": {}}, {"max_tokens": 5})
+    assert schedule(steps) == steps
+    assert schedule("recursion") == schedule({"recursion": {}}) == ({"recursion": {}},)
+
+
+@pytest.mark.parametrize(
+    ("escalation", "message"),
+    [
+        ([], "at least one step"),
+        (None, "at least one step"),
+        (["recursoin"], "Did you mean `recursion`"),
+        ([3], "the step `3`"),
+        ([["resample"]], "A step is"),
+        ([{"recursoin": {}}], "`escalation` has no option `recursoin`. Did you mean `recursion`"),
+        ([{"recursion": {"max_extr": 1}}], "Did you mean `max_extra`"),
+        ([{"temperature": -1}], "`temperature=-1` is not allowed"),
+        ([{"model": ""}], "`model=''` is not allowed"),
+        ([{"tools": []}], "no option `tools`"),
+        ([lambda: None], "A step is"),
+        ([ChatLangNorm().bind(temperature=1)], "A step is"),
+    ],
+)
+def test_wrong_schedules_are_refused(escalation, message) -> None:
+    """Before anything is computed, with what would be right."""
+    with pytest.raises(OptionError, match=message):
+        schedule(escalation)
+
+
+def test_the_last_step_serves_all_further_retries(chat) -> None:
+    """Retry k uses step k while there is one."""
+    found = [settings(chat, number) for number in (1, 2, 3, 4)]
+    assert [set(one) - {"seed"} for one in found] == [set(), {"recursion"}, {"steering"}, {"steering"}]
+
+
+def test_fixed_seeds_are_counted_up(chat) -> None:
+    """Of the constructor, a binding, the call and the step, the last one counts."""
+    seeded = chat.model_copy(update={"seed": 10})
+    assert settings(seeded, 2)["seed"] == 12
+    assert settings(seeded.bind(seed=20), 2)["seed"] == 22
+    assert settings(seeded.bind(seed=20), 2, seed=30)["seed"] == 32
+    assert settings(seeded, 2, {"seed": 40}, seed=30)["seed"] == 42
+
+
+def test_free_seeds_are_random(chat) -> None:
+    """None takes back a fixed one."""
+    free = [settings(chat.bind(seed=1), 1, seed=None)["seed"], *(settings(chat, 1)["seed"] for _ in range(3))]
+    assert len(set(free)) == 4
+
+
+def test_greedy_retries_that_would_repeat_are_sampled(chat, greedy) -> None:
+    """What changes the answer by itself stays greedy, the first time."""
+    found = [
+        settings(greedy, number, ["recursion", {"max_tokens": 9}, {"enable_thinking": False}]) for number in range(1, 5)
+    ]
+    assert [one.get("temperature") for one in found] == [0.7, 0.7, None, 0.7]
+    assert "temperature" not in settings(chat, 1)
+    assert settings(chat, 1, temperature=0)["temperature"] == 0.7
+    assert settings(chat.bind(temperature=0), 1)["temperature"] == 0.7
+    assert "temperature" not in settings(greedy, 1, temperature=0.5)
+    assert settings(greedy, 1, {"temperature": 0.2})["temperature"] == 0.2
+
+
+def test_another_model_is_called_instead(chat, greedy) -> None:
+    """One of ours with a seed, one of others as it is; the record names it."""
+    other = FakeListChatModel(responses=["x"])
+    foreign, ours = retry_of((other,), 1, chat, {}), retry_of((greedy,), 1, chat, {"seed": 3})
+    assert (foreign.model, foreign.settings, foreign.changes) == (other, {}, {"model": other})
+    assert (ours.model, ours.settings) == (greedy, {"seed": 4})
+    assert retry_of((greedy,), 2, chat, {}).settings["temperature"] == 0.7
+
+
+def test_settings_are_carried_over_as_far_as_they_are_understood(chat) -> None:
+    """Models of other packages get what all of them know, and no model the name of another."""
+    given = {"model": "x", "temperature": 1.0, "recursion": {}, "stop": ["a"]}
+    assert carried_over(chat, given) == {"temperature": 1.0, "recursion": {}, "stop": ["a"]}
+    assert carried_over(FakeListChatModel(responses=[]), given) == {"temperature": 1.0, "stop": ["a"]}

@@ -1,0 +1,150 @@
+"""Training: the optimizer does what its papers say, and a run that was stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+import langnorm.abacus
+from langnorm.abacus import train
+from langnorm.abacus.generator import corpus
+from langnorm.abacus.train import batches
+from langnorm.abacus.training.muon import Muon, orthogonalize
+from langnorm.abacus.training.schedule import Run
+
+TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+
+
+def test_orthogonalize_brings_singular_values_near_one() -> None:
+    """Directions stay, sizes are made equal, for wide, tall and square matrices."""
+    for rows, columns in ((16, 48), (48, 16), (32, 32)):
+        matrices = torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(0))
+        left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+        result = orthogonalize(matrices)
+        assert torch.linalg.svdvals(result).sub(1).abs().max() < 0.2
+        assert torch.linalg.matrix_norm(result - left @ right).max() < 0.2 * min(rows, columns) ** 0.5
+
+
+def test_muon_steps_against_the_gradient() -> None:
+    """A step moves every singular direction of the gradient by the learning rate, after decay."""
+    weight = torch.nn.Parameter(torch.eye(8))
+    weight.grad = torch.diag(torch.arange(1.0, 9.0))
+    Muon([weight], lr=0.1, weight_decay=0.5).step()
+    assert torch.allclose(weight, torch.eye(8) * (1 - 0.1 * 0.5 - 0.1), atol=0.02)
+
+
+def test_batches_fit_their_budget() -> None:
+    """A batch, padding included, is at most a process' share of a step; ranks and seeds differ."""
+    run = Run(tokens_per_step=2_048)
+    stream = batches(run, TOKENIZER, 0)
+    for _ in range(15):
+        batch = next(stream)
+        assert len(batch) == 1 or len(batch) * max(len(row.ids) for row in batch) <= 1_024
+    assert next(batches(run, TOKENIZER, 0, 14)) == batch
+    assert next(batches(run, TOKENIZER, 0)) != next(batches(run, TOKENIZER, 1))
+
+
+def test_batches_of_a_step_are_alike_in_length() -> None:
+    """Processes wait for each other after every step, so none is given long rows while another has short ones."""
+    run = Run(tokens_per_step=12_288, scale=0.01)
+
+    def lengths(rank: int) -> list[int]:
+        return [max(len(row.ids) for row in batch) for batch in islice(batches(run, TOKENIZER, rank), 12)]
+
+    pairs = list(zip(lengths(0), lengths(1), strict=True))
+    apart = sum(abs(a - b) for a, b in pairs)
+    by_chance = sum(abs(a - b) for a, _ in pairs for _, b in pairs) / len(pairs)
+    assert apart < by_chance / 2
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Two processes, killed after a checkpoint and started again, reach the weights of an unbroken run."""
+    program = (
+        "import sys, pathlib, langnorm.abacus.train as t\n"
+        "from langnorm.abacus.training.schedule import Phase\n"
+        "t._CHECKPOINT_STEPS = 3\n"
+        "saved = t.save_model\n"
+        "t.save_model = lambda model, run: saved(model, run, pathlib.Path(sys.argv[2]))\n"
+        "save = t._Checkpoint.save\n"
+        "def stop(self, step, *rest):\n"
+        "    save(self, step, *rest)\n"
+        "    if sys.argv[1] == 'stop': raise SystemExit(3)\n"
+        "t._Checkpoint.save = stop\n"
+        "last = Phase(3 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
+        "phases = (Phase(2 * 512, 'broad', 1.0, 0.5), last)\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
+        "pathlib.Path(sys.argv[3]).mkdir(exist_ok=True)\n"
+        "t._train_process(0, run, pathlib.Path(sys.argv[3]), int(sys.argv[4]))\n"
+    )
+
+    def run(mode: str, out: str, folder: str, port: int) -> int:
+        command = [sys.executable, "-c", program, mode, tmp_path / out, tmp_path / folder, str(port)]
+        return subprocess.run(command, check=False, capture_output=True).returncode
+
+    assert run("go", "unbroken", "a", 29_601) == 0
+    assert run("stop", "broken", "b", 29_602) == 3
+    assert run("go", "broken", "b", 29_603) == 0
+    assert (tmp_path / "broken/model.safetensors").read_bytes() == (
+        tmp_path / "unbroken/model.safetensors"
+    ).read_bytes()
+    assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
+
+
+def test_a_fresh_phase_can_be_run_alone(tmp_path: Path) -> None:
+    """From the weights that the phases before would ship, the last phase reaches those of the whole run."""
+    program = (
+        "import sys, pathlib, langnorm.abacus.train as t\n"
+        "from langnorm.abacus.training.schedule import Phase\n"
+        "saved, out = t.save_model, pathlib.Path(sys.argv[1])\n"
+        "t.save_model = lambda model, run: saved(model, run, out)\n"
+        "first = Phase(2 * 512, 'broad', 1.0, 0.5)\n"
+        "last = Phase(2 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
+        "phases = (first,) if sys.argv[2] == 'first' else (first, last)\n"
+        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
+        "weights = pathlib.Path(sys.argv[4]) if len(sys.argv) > 4 else None\n"
+        "folder = out / 'run'\n"
+        "folder.mkdir(parents=True)\n"
+        "t._train_process(0, run, folder, int(sys.argv[3]), weights)\n"
+    )
+    for arguments in (("all", "all", "29604"), ("one", "first", "29605"), ("two", "last", "29606", tmp_path / "one")):
+        command = [sys.executable, "-c", program, tmp_path / arguments[0], *arguments[1:]]
+        subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "two/model.safetensors").read_bytes() == (tmp_path / "all/model.safetensors").read_bytes()
+
+
+def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Every option has a help text and its default."""
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    with pytest.raises(SystemExit):
+        train.main()
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Single-threaded processes that share each step. (default: 2)" in text
+    assert "--no-compiles" in text
+
+
+def test_weights_that_are_not_there_are_said_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Before anything is trained or written."""
+    monkeypatch.setattr(sys, "argv", ["train", "--weights", "nowhere"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "no `model.safetensors` in `nowhere`; give `--weights` the folder of a model" in capsys.readouterr().err
+
+
+def test_training_never_draws_a_held_out_problem() -> None:
+    """The trainer's corpus and the evaluation's problems have nothing in common."""
+    import random
+
+    rng = random.Random("0/0/0")
+    seen = {corpus.problem_of(corpus.draw(rng, "train")) for _ in range(2_000)}
+    from langnorm.abacus.generator import arithmetic
+
+    held_out = {corpus.problem_of(e) for e in corpus.held_out(arithmetic.draw, 200)}
+    assert not seen & held_out

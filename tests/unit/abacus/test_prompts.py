@@ -1,0 +1,16 @@
+"""Prompts for calibration are neither trained on nor measured with."""
+
+from __future__ import annotations
+
+from langnorm.abacus.generator.base import split_of
+from langnorm.abacus.prompts import prompts
+
+
+def test_prompts_are_of_the_development_split() -> None:
+    """And the same ones every time, ending with what a user says."""
+    drawn = prompts(50)
+    assert drawn == prompts(50)
+    for messages in drawn:
+        assert messages[-1]["role"] == "user"
+        said = "\n".join(message["content"] for message in messages if message["role"] == "user")
+        assert split_of(said) == "dev"

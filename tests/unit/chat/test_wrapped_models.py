@@ -1,0 +1,61 @@
+"""What LangChain wraps around a chat model is looked through, and nothing that was bound is lost."""
+
+from __future__ import annotations
+
+import pytest
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import ConfigurableField
+from pydantic import BaseModel
+
+from langnorm import ChatLangNorm, NormRetry, NormSelector
+from langnorm.chat.wrapped_models import core_of, is_langnorm, with_tools
+
+
+class Sum(BaseModel):
+    """A sum."""
+
+    total: int
+
+
+@pytest.fixture(scope="module")
+def chat() -> ChatLangNorm:
+    """Abacus."""
+    return ChatLangNorm(max_tokens=60)
+
+
+def test_the_model_is_found_inside_its_wrappers(chat) -> None:
+    """Bindings, fallbacks, configurable fields and selectors hide it not."""
+    configurable = chat.configurable_fields(max_tokens=ConfigurableField(id="length"))
+    for llm in (
+        chat.bind(seed=1),
+        chat.with_fallbacks([chat]),
+        configurable,
+        NormSelector(chat, n=2),
+        chat.with_retry(),
+    ):
+        assert core_of(llm)[0] is chat
+        assert is_langnorm(llm)
+    assert core_of(chat.bind(seed=1).bind(stop=["x"]))[1] == {"seed": 1, "stop": ["x"]}
+    assert not is_langnorm(FakeListChatModel(responses=[]))
+
+
+def test_tools_are_added_to_what_was_bound(chat) -> None:
+    """Settings and tags of bindings stay, whoever binds the tools; tools that were bound before give way."""
+    bound = chat.bind_tools([Sum], tool_choice="any").bind(seed=1).with_config(tags=["mine"])
+    for found in (
+        with_tools(bound, [Sum], {}),
+        NormSelector(bound, n=2).bind_tools([Sum]).bound,
+        NormRetry(bound).bind_tools([Sum]).llm,
+    ):
+        settings = core_of(found)[1]
+        assert settings["seed"] == 1
+        assert len(settings["tools"]) == 1
+        assert "tool_choice" not in settings
+        assert found.config["tags"] == ["mine"]
+
+
+def test_a_schema_is_added_to_what_was_bound(chat) -> None:
+    """A selector over a model with settings selects among answers that have them."""
+    chain = NormSelector(chat.bind(seed=1, temperature=0.9), n=2).with_structured_output(Sum)
+    assert core_of(chain.first)[1]["seed"] == 1
+    assert core_of(chain.first)[1]["selection"].n == 2

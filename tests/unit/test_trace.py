@@ -1,0 +1,212 @@
+"""A trace says what it measured, in plain JSON, and comes back from a message as it went in."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, messages_from_dict, messages_to_dict
+
+from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.norms.reading import Reading
+from langnorm.scores.samples import sample_of
+from langnorm.text.steps import StepSpan
+from langnorm.trace import KEY, NormTrace, build_trace
+
+SPANS = [StepSpan("reasoning", 0, 2, 0, 5), StepSpan("answer", 2, 4, 0, 3)]
+ROWS = [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0]]
+
+
+READING = Reading(
+    intensities=(0.05, 0.85, 0.07),
+    thresholds=(2.5, 40.0),
+    trigger_rate=(0.5, 1 / 3),
+    source="mine",
+)
+
+
+def trace(reading: Reading | None = None, *, keep_tokens: bool = False) -> NormTrace:
+    """Return a trace of two layers and two steps."""
+    return build_trace(4, (9, 10), ROWS, SPANS, reading or Reading(), keep_tokens=keep_tokens)
+
+
+def test_means_are_per_layer() -> None:
+    """Norms of different layers are never averaged together."""
+    assert trace().mean == (3.0, 30.0)
+    assert trace().steps[0].mean == (2.0, 20.0)
+
+
+def test_the_last_token_has_no_row() -> None:
+    """A step with the last token takes the mean of its other tokens."""
+    assert trace().steps[1].mean == (5.0, 50.0)
+
+
+def test_a_step_without_rows_has_no_mean() -> None:
+    """A mean of nothing is None, not NaN."""
+    (step,) = build_trace(1, (9,), [], [StepSpan("answer", 0, 1, 0, 2)], Reading(), keep_tokens=False).steps
+    assert step.mean is None
+
+
+def test_intensity_is_unknown_without_a_profile() -> None:
+    """Nothing is guessed: intensity, low steps and low are None."""
+    assert trace().intensity is None
+    assert trace().low_steps is None
+    assert trace().steps[0].low is None
+
+
+def test_intensity_is_the_mean_percentile() -> None:
+    """Of a step's tokens and layers; a step below the limit is low."""
+    made = trace(READING)
+    assert [step.intensity for step in made.steps] == [0.45, 0.07]
+    assert [step.low for step in made.steps] == [False, True]
+    assert made.low_steps == (1,)
+    assert made.intensity == pytest.approx(1.94 / 6, abs=1e-6)
+
+
+def test_the_limit_of_low_is_the_users() -> None:
+    """An intensity at the limit is not low."""
+    assert trace(replace(READING, low_below=0.07)).low_steps == ()
+    assert trace(replace(READING, low_below=0.5)).low_steps == (0, 1)
+
+
+def test_sinks_count_nowhere() -> None:
+    """A sink is in no mean and no intensity, and a step of nothing else has neither."""
+    made = trace(replace(READING, sinks=(0, 2)))
+    assert made.mean == made.steps[0].mean == (3.0, 30.0)
+    assert made.intensity == made.steps[0].intensity == 0.85
+    assert (made.steps[1].mean, made.steps[1].intensity, made.steps[1].low) == (None, None, None)
+    assert made.to_dict()["sinks"] == [0, 2]
+
+
+def test_thresholds_are_told_by_layer() -> None:
+    """JSON has text keys only."""
+    stored = trace(READING).to_dict()
+    assert stored["thresholds"] == {"9": 2.5, "10": 40.0}
+    assert stored["trigger_rate"] == {"9": 0.5, "10": 0.3333333}
+    assert stored["profile"] == "mine"
+
+
+@pytest.mark.parametrize("keep_tokens", [False, True])
+@pytest.mark.parametrize("reading", [Reading(), READING])
+def test_a_message_gives_back_its_trace(reading: Reading, keep_tokens: bool) -> None:
+    """Through JSON and LangChain's serialisation, too."""
+    made = trace(reading, keep_tokens=keep_tokens)
+    extra = {KEY: {"token_norms": [list(row) for row in made.token_norms]}} if made.token_norms else {}
+    message = AIMessage(content="x", response_metadata={KEY: made.to_dict()}, additional_kwargs=extra)
+    (again,) = messages_from_dict(json.loads(json.dumps(messages_to_dict([message]))))
+    assert NormTrace.from_message(again) == made
+
+
+def test_a_message_without_norms_is_refused() -> None:
+    """The error says which messages have norms."""
+    with pytest.raises(OptionError, match=r"carries no norms.*norms=\"steps\""):
+        NormTrace.from_message(AIMessage(content="x"))
+
+
+def messages() -> list[BaseMessage]:
+    """Return a conversation with two traces."""
+    stored = {KEY: trace(READING).to_dict()}
+    return [
+        HumanMessage("a"),
+        AIMessage(content="b", response_metadata=stored),
+        AIMessage(content="of another model"),
+        AIMessage(content="c", response_metadata=stored),
+    ]
+
+
+def test_a_conversation_gives_its_traces() -> None:
+    """As a list of messages or as an agent's state."""
+    assert NormTrace.from_messages(messages()) == [trace(READING)] * 2
+    assert NormTrace.from_messages({"messages": messages(), "jumps": 1}) == [trace(READING)] * 2
+    assert NormTrace.from_messages([]) == []
+
+
+def test_a_state_without_messages_is_refused() -> None:
+    """The error names what it has."""
+    with pytest.raises(OptionError, match="no `messages`, only answer"):
+        NormTrace.from_messages({"answer": 1})
+
+
+def test_a_trace_becomes_a_sample() -> None:
+    """With everything that scores look at."""
+    sample = sample_of(trace(replace(READING, sinks=(1,)), keep_tokens=True), logprobs=[-0.5] * 4)
+    assert sample.rows.tolist() == [ROWS[0], ROWS[2]]
+    assert sample.tau.tolist() == [2.5, 40.0]
+    assert list(sample.steps) == [(0, 2), (2, 4)]
+    with pytest.raises(OptionError, match='`norms="tokens"`'):
+        sample_of(trace(READING))
+
+
+@pytest.mark.parametrize("keep_tokens", [False, True])
+def test_lines_of_json_give_back_their_traces(tmp_path: Path, keep_tokens: bool) -> None:
+    """A file has a trace a line, the norms of tokens with it."""
+    made = [trace(READING, keep_tokens=keep_tokens), trace(keep_tokens=keep_tokens)]
+    NormTrace.write_jsonl(tmp_path / "traces.jsonl", made)
+    assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 2
+    assert NormTrace.read_jsonl(tmp_path / "traces.jsonl") == made
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "1", "{", '{"version": 2}'])
+def test_a_line_that_is_no_trace_is_refused(line: str) -> None:
+    """The error shows the line."""
+    with pytest.raises(OptionError, match="not a trace of this version"):
+        NormTrace.from_json(line)
+
+
+def test_a_frame_of_steps() -> None:
+    """A row has the step's fields and its mean of each layer."""
+    pytest.importorskip("pandas")
+    frame = trace(READING).to_dataframe()
+    assert list(frame.columns) == [
+        "kind",
+        "start",
+        "end",
+        "text_start",
+        "text_end",
+        "intensity",
+        "low",
+        "mean_9",
+        "mean_10",
+    ]
+    assert frame["mean_10"].tolist() == [20.0, 50.0]
+    assert frame["low"].tolist() == [False, True]
+
+
+def test_a_frame_of_tokens() -> None:
+    """A row has the norm of each layer, the step, and whether it is a sink."""
+    pytest.importorskip("pandas")
+    frame = trace(replace(READING, sinks=(1,)), keep_tokens=True).to_dataframe("token")
+    assert frame["norm_9"].tolist() == [1.0, 3.0, 5.0]
+    assert frame["step"].tolist() == [0, 0, 1]
+    assert frame["sink"].tolist() == [False, True, False]
+
+
+def test_a_frame_that_cannot_be_is_refused() -> None:
+    """Without the norms of tokens, or with a wrong word."""
+    pytest.importorskip("pandas")
+    with pytest.raises(OptionError, match='`norms="tokens"`'):
+        trace().to_dataframe("token")
+    with pytest.raises(OptionError, match="`by='layer'` is not allowed"):
+        trace().to_dataframe("layer")
+
+
+def test_a_frame_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingDependencyError, match="pip install pandas"):
+        trace().to_dataframe()
+
+
+@given(st.lists(st.floats(min_value=1e-20, max_value=1e20), min_size=1, max_size=5))
+def test_rounding_keeps_all_that_float32_holds(values: list[float]) -> None:
+    """Norms in a message differ from the measured ones by less than one part in a million."""
+    rows = [[value] for value in values]
+    kept = build_trace(len(values) + 1, (0,), rows, [], Reading(), keep_tokens=True).token_norms
+    assert kept is not None
+    assert all(math.isclose(row[0], value, rel_tol=1e-6) for row, value in zip(kept, values, strict=True))
