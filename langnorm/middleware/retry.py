@@ -10,13 +10,13 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables.base import RunnableBindingBase
 
-from langnorm.chat.wrapped_models import is_langnorm
 from langnorm.checks import check_choice, check_flag, check_integer
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.middleware.note import note_template, weak_steps
 from langnorm.retry.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share, with_facts
 from langnorm.retry.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
 from langnorm.trace import KEY
+from langnorm.wrapped_models import is_langnorm
 
 try:
     from langchain.agents.middleware import AgentMiddleware, hook_config

@@ -11,8 +11,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
 from langnorm.chat.settings import CALL_NAMES, call_settings, check_known
-from langnorm.chat.wrapped_models import core_of, is_langnorm
 from langnorm.errors import OptionError, closest
+from langnorm.wrapped_models import core_of, is_langnorm
 
 DEFAULT_ESCALATION = ("resample", "recursion", "steering")
 """First draw again, then think some tokens over, then pull slack states."""

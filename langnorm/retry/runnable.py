@@ -13,11 +13,11 @@ from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict
 from tenacity import AsyncRetrying, Retrying, retry_if_result, stop_after_attempt, wait_none
 
-from langnorm.chat.wrapped_models import core_of, is_langnorm, with_tools
 from langnorm.checks import check_choice, check_flag, check_integer
 from langnorm.errors import OptionError
 from langnorm.retry.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share
 from langnorm.retry.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
+from langnorm.wrapped_models import core_of, is_langnorm, with_tools
 
 OnExhausted = Literal["best", "last", "raise"]
 

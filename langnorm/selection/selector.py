@@ -11,7 +11,6 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 
-from langnorm.chat.wrapped_models import is_langnorm, unbound, with_tools
 from langnorm.checks import build_options
 from langnorm.errors import OptionError
 from langnorm.scores.samples import Sample, sample_of
@@ -19,6 +18,7 @@ from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.trace import KEY, NormTrace
+from langnorm.wrapped_models import is_langnorm, unbound, with_tools
 
 _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
 

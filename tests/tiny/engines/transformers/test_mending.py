@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from langnorm.engines import batching, joining
 from langnorm.engines.base import Completion, Delta
+from langnorm.engines.transformers import batching
+from langnorm.engines.transformers import late_arrivals as joining
 from langnorm.engines.transformers.batching import Batcher, Rejoin
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.sequence import Row

@@ -8,7 +8,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langnorm import ChatLangNorm, NormRetry, NormSelector
-from langnorm.chat.wrapped_models import core_of, is_langnorm, with_tools
+from langnorm.wrapped_models import core_of, is_langnorm, with_tools
 
 
 class Sum(BaseModel):
