@@ -13,7 +13,7 @@ from _samples import Sampled
 from langchain_core.messages import convert_to_messages
 
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.engines.base import Completion, TokenLogprob
+from langnorm.engines.requests import Completion, TokenLogprob
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import last_number

@@ -200,7 +200,7 @@ def aurocs(problems: list[Candidates]) -> dict[str, list[float]]:
 
 def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) -> dict[str, Any]:
     """Return tokens and accuracies of selections that stop samples early, by the library's own decisions."""
-    from langnorm.engines.base import Partial
+    from langnorm.engines.requests import Partial
     from langnorm.selection.score_pruner import ScorePruner
 
     reader = _reader(_cache["usual"])

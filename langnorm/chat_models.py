@@ -2,19 +2,20 @@
 
 A call goes through four steps, the same for invoke, stream and their asynchronous twins:
 
-    settings   constructor fields, overridden by what the call gives      `settings.call_settings`
-    prompt     messages through the model's chat template                 `messages.render_prompt`
-    request    what the engine needs                                      `_prepare`
-    message    text, reasoning, usage, norms                              `results`, `messages`
+    settings   constructor fields, overridden by what the call gives      `chat.settings`
+    request    prompt, grammar, layers, baseline and thresholds           `chat.preparing`
+    response   tokens, norms, and what was done to them                   `engines`
+    message    text, reasoning, usage, norms                              `chat.results`, `chat.chunks`
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from importlib.util import find_spec
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -24,39 +25,39 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, SkipValidation, ValidationError
 
 from langnorm.abacus import CONTEXT_LENGTH
+from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.control_tokens import SpecialTokens
-from langnorm.chat.grammars import build_grammar
-from langnorm.chat.prompts import render_prompt
-from langnorm.chat.results import PreparedCall, astream_chunks, stream_chunks
+from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
+from langnorm.chat.results import build_result
 from langnorm.chat.settings import (
     CALL_NAMES,
-    call_settings,
-    check_known,
-    plans_of,
-    pruner_of,
-    recording_of,
-    sampling_of,
-    scoring_of,
-    told_apart,
-    top_logprobs_of,
+    CallSettings,
+    Norms,
+    check_call_options,
+    check_names,
+    resolve_settings,
+    with_norm_profile,
 )
 from langnorm.chat.structured_output import Method, structured_output
-from langnorm.chat.tools import convert_tools, tool_use
+from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
-from langnorm.engines.base import Engine, Request
-from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
+from langnorm.engines.base import Engine
+from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, get_engine
 from langnorm.errors import OptionError
-from langnorm.norms.baseline import AUTO, LOW_BELOW
+from langnorm.interventions.options import Recursion, Steering, Suppression
+from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
+from langnorm.norms.layers import LayerSelection
+from langnorm.norms.thresholds import ThresholdOption
 from langnorm.selection.options import Selection
-from langnorm.text.readers import reader_factory
-from langnorm.text.tool_calls import form_of
+from langnorm.text.steps import Splitter
+from langnorm.trace import NormTrace
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
-_BEHIND_BLOCKS = 1_000
+_FIRST_V1_CALL_INDEX = 1_000
 
 
 class ChatLangNorm(BaseChatModel):
@@ -158,57 +159,91 @@ class ChatLangNorm(BaseChatModel):
             trace.layers, trace.steps[0].mean
     """
 
-    model: str = BUNDLED_MODEL
-    engine: Any = "transformers"
+    model: SkipValidation[str] = BUNDLED_MODEL
+    """`"abacus"`, a folder, or a name on the Hugging Face hub."""
+    engine: SkipValidation[str | Engine] = "transformers"
+    """The name of an engine, or an Engine object."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    max_tokens: int | None = None
-    stop: Any = None
-    seed: int | None = None
-    n: int = 1
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    enable_thinking: bool = True
-    special_tokens: SpecialTokens = "literal"
-    norms: Literal["off", "steps", "tokens"] = "steps"
-    layers: Any = "late"
-    norm_profile: Any = AUTO
-    threshold: Any = "iqr"
-    low_below: float = LOW_BELOW
-    step_splitter: Any = "sentence"
-    recursion: Any = None
-    steering: Any = None
-    suppression: Any = None
-    selection: Any = None
+    """For the loader of the engine, such as `from_pretrained` of transformers."""
+    temperature: SkipValidation[float | None] = None
+    """0 is greedy; None leaves it to the model's own generation configuration."""
+    top_p: SkipValidation[float | None] = None
+    """Keeps the smallest set of tokens whose probability reaches this, in (0, 1]."""
+    top_k: SkipValidation[int | None] = None
+    """Keeps this many most likely tokens; 0 keeps all."""
+    min_p: SkipValidation[float | None] = None
+    """Keeps tokens at least this share as likely as the most likely one, in [0, 1]."""
+    repetition_penalty: SkipValidation[float | None] = None
+    """Above 1 makes tokens that occurred less likely."""
+    max_tokens: SkipValidation[int | None] = None
+    """Most tokens to generate; None means as many as the context holds."""
+    stop: SkipValidation[str | Sequence[str] | None] = None
+    """Texts that end the answer and are cut from it."""
+    seed: SkipValidation[int | None] = None
+    """Makes sampled answers reproducible; None draws a new seed for each call."""
+    n: SkipValidation[int] = 1
+    """Number of completions per call."""
+    logprobs: SkipValidation[bool | None] = None
+    """Whether messages have the log-probability of each token, in OpenAI's form."""
+    top_logprobs: SkipValidation[int | None] = None
+    """How many most likely tokens are reported beside each one, 0 to 20."""
+    enable_thinking: SkipValidation[bool] = True
+    """Whether the model may reason before it answers, where its template knows of that."""
+    special_tokens: SkipValidation[SpecialTokens] = "literal"
+    """What becomes of control tokens that a message spells out: `"literal"`, `"raise"` or `"allow"`."""
+    norms: SkipValidation[Norms] = "steps"
+    """What messages say of norms: `"steps"`, `"tokens"` or `"off"`."""
+    layers: SkipValidation[LayerSelection] = "late"
+    """Which decoder layers are recorded: `"late"`, `"all"` or 0-based indices."""
+    norm_profile: SkipValidation[ProfileOption] = AUTO
+    """What intensities are measured by: a `NormProfile`, the path of one, `"auto"` or None; also taken as `profile`."""
+    threshold: SkipValidation[ThresholdOption] = "iqr"
+    """Which norms are high: the name of a rule, a dict of its fields, a norm, or norms by layer."""
+    low_below: SkipValidation[float] = LOW_BELOW
+    """Intensity below which a step is low, 0 to 1."""
+    step_splitter: SkipValidation[str | Splitter] = "sentence"
+    """What a step is: `"sentence"`, `"line"`, `"paragraph"`, or a function from a text to (start, end) offsets."""
+    recursion: SkipValidation[Recursion | Mapping[str, Any] | None] = None
+    """Runs late layers again for tokens of high norm."""
+    steering: SkipValidation[Steering | Mapping[str, Any] | None] = None
+    """Pulls slack states toward the sequence's own states of high norm."""
+    suppression: SkipValidation[Suppression | Mapping[str, Any] | None] = None
+    """Shrinks states, to see whether their norm mattered."""
+    selection: SkipValidation[Selection | Mapping[str, Any] | None] = None
+    """Samples several answers and returns the best of them."""
     streaming: bool = False
-    timeout: float | None = None
-    max_retries: int = 0
+    """Whether `invoke` goes through the stream, as with other chat models of LangChain."""
+    timeout: SkipValidation[float | None] = None
+    """Most seconds that a call may take, its wait for its turn included."""
+    max_retries: SkipValidation[int] = 0
+    """Taken because other chat models have it; there is no connection that could fail."""
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
-    max_batch_size: int = 16
+    """Taken because other chat models have it, and without effect."""
+    max_batch_size: SkipValidation[int] = 16
+    """Most sequences in one forward pass."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
     def __init__(self, **fields: Any) -> None:
-        check_known(fields, [*type(self).model_fields], type(self).__name__)
-        fields = told_apart(fields)
+        check_names(fields, [*type(self).model_fields], type(self).__name__)
+        fields = with_norm_profile(fields)
+        if isinstance(model := fields.get("model"), os.PathLike):
+            fields["model"] = os.fspath(model)
+        resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        engine = fields.get("engine", "transformers")
+        if isinstance(engine, str):
+            check_engine_name(engine)
+        elif not isinstance(engine, Engine):
+            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            raise OptionError(msg)
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise _option_error(error) from None
+            raise _build_option_error(error) from None
 
-    @model_validator(mode="after")
-    def _check_values(self) -> ChatLangNorm:
-        if isinstance(self.engine, str):
-            check_engine_name(self.engine)
-        elif not isinstance(self.engine, Engine):
-            msg = f"`engine={self.engine!r}` is not an engine. Use a name or an object with Engine's methods."
-            raise OptionError(msg)
-        self._settings({})
-        return self
+    @classmethod
+    def _field_default(cls, name: str) -> Any:
+        return cls.model_fields[name].get_default(call_default_factory=True)
 
     @property
     def _llm_type(self) -> str:
@@ -228,12 +263,12 @@ class ChatLangNorm(BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = kwargs.get("model", self.model)
+        params["ls_model_name"] = str(kwargs.get("model", self.model))
         return params
 
-    def _settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields, overridden by what a call gives."""
-        return call_settings(given, lambda name: getattr(self, name))
+    def _settings(self, options: Mapping[str, Any]) -> CallSettings:
+        """Return the fields, overridden by the options of a call."""
+        return resolve_settings(options, lambda name: getattr(self, name))
 
     def _resolve_model_profile(self) -> ModelProfile:
         has_grammars = find_spec("llguidance") is not None
@@ -246,7 +281,7 @@ class ChatLangNorm(BaseChatModel):
             tool_choice=has_grammars,
             structured_output=has_grammars,
         )
-        if self.model == BUNDLED_MODEL and self.engine in ENGINES:
+        if self.model == BUNDLED_MODEL and isinstance(self.engine, str):
             profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
         return profile
 
@@ -260,65 +295,32 @@ class ChatLangNorm(BaseChatModel):
             ModelError: The weights cannot be loaded.
         """
         if isinstance(self.engine, str):
-            return get_engine(self.engine, model or self.model, self.model_kwargs)
-        engine: Engine = self.engine
-        return engine
+            return get_engine(self.engine, str(model or self.model), self.model_kwargs)
+        return self.engine
 
-    def samples(self) -> bool:
+    def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
-        return sampling_of(self._settings({}), self.loaded_engine()).temperature > 0
+        return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
 
-    def _prepare(self, messages: Sequence[BaseMessage], stop: Any, given: dict[str, Any]) -> PreparedCall:
-        settings = self._settings(given | ({} if stop is None else {"stop": stop}))
-        engine = self.loaded_engine(settings["model"])
+    def record_norms(self, prompts: list[LanguageModelInput], **settings: Any) -> list[list[list[float]]]:
+        """Return the norms of the answers to some prompts, which are generated together.
+
+        Args:
+            prompts: Texts or lists of messages.
+            **settings: Settings of the calls; all decoder layers are recorded unless `layers` says otherwise.
+
+        Returns:
+            For each answer of T tokens T - 1 rows, each with one norm per layer.
+        """
+        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", **settings})
+        return [[list(row) for row in NormTrace.from_message(reply).token_norms or ()] for reply in replies]
+
+    def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
+        settings = self._settings(options | ({} if stop is None else {"stop": stop}))
+        engine = self.loaded_engine(settings.model)
         with engine.preparing():
-            return self._prepared(engine, messages, settings)
-
-    def _prepared(self, engine: Engine, messages: Sequence[BaseMessage], settings: Mapping[str, Any]) -> PreparedCall:
-        tokenizer, use = engine.tokenizer, settings["tool_use"]
-        prompt = render_prompt(
-            tokenizer,
-            messages,
-            enable_thinking=settings["enable_thinking"],
-            special_tokens=settings["special_tokens"],
-            tools=use.tools,
-        )
-        form = form_of(str(tokenizer.chat_template))
-        grammar = build_grammar(
-            tokenizer,
-            use=use,
-            schema=settings["schema"],
-            form=form,
-            is_thinking=prompt.is_thinking,
-            may_think=settings["enable_thinking"],
-        )
-        recording, scoring = recording_of(settings, engine), scoring_of(settings, engine)
-        selection, top_logprobs = settings["selection"], top_logprobs_of(settings)
-        recorded = recording or scoring
-        request = Request(
-            prompt_ids=prompt.ids,
-            sampling=sampling_of(settings, engine),
-            layers=recorded.layers if recorded else (),
-            max_batch_size=settings["max_batch_size"],
-            timeout=settings["timeout"],
-            plans=plans_of(settings, engine),
-            grammar=grammar,
-            top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
-            pruner=pruner_of(selection, scoring, engine),
-        )
-        new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
-        return PreparedCall(
-            engine=engine,
-            prompt=prompt,
-            request=request,
-            recording=recording,
-            model_name=settings["model"],
-            new_reader=new_reader,
-            has_logprobs=top_logprobs is not None,
-            selection=selection,
-            scoring=scoring,
-            first_call_index=_BEHIND_BLOCKS if self.output_version == "v1" else 0,
-        )
+            first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
+            return prepare_call(settings, engine, messages, first_call_index=first_call_index)
 
     def _generate(
         self,
@@ -328,7 +330,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = self._prepare(messages, stop, kwargs)
-        return call.result(call.engine.generate([call.request])[0])
+        return build_result(call, call.engine.generate([call.request])[0])
 
     async def _agenerate(
         self,
@@ -338,7 +340,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
-        return call.result((await call.engine.agenerate([call.request]))[0])
+        return build_result(call, (await call.engine.agenerate([call.request]))[0])
 
     def _stream(
         self,
@@ -388,13 +390,25 @@ class ChatLangNorm(BaseChatModel):
             **kwargs: Settings of the calls, such as `response_format` or `temperature`.
 
         Raises:
-            OptionError: A tool or the choice is none.
+            OptionError: A tool is not one, or the choice names none of them.
         """
         converted = convert_tools(tools, strict=strict)
-        given: dict[str, Any] = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
-        given = {name: value for name, value in given.items() if value is not None} | kwargs
-        tool_use(converted, tool_choice, is_parallel=parallel_tool_calls)  # this is the check
-        return self.bind(tools=converted, **given)
+        options: dict[str, Any] = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
+        options = {name: value for name, value in options.items() if value is not None} | kwargs
+        bound: Runnable[LanguageModelInput, AIMessage] = self.bind(tools=converted, **options)
+        return bound
+
+    def bind(self, **kwargs: Any) -> Any:  # LangChain has no public name for the type
+        """Return this model with settings for all of its calls.
+
+        Args:
+            **kwargs: Settings of the calls, as a single call takes them.
+
+        Raises:
+            OptionError: There is no such setting, or its value is not allowed.
+        """
+        check_call_options(kwargs)
+        return super().bind(**kwargs)
 
     def with_structured_output(
         self,
@@ -418,7 +432,7 @@ class ChatLangNorm(BaseChatModel):
             **kwargs: Settings of the calls.
 
         Raises:
-            OptionError: The method is unknown, or the schema is none.
+            OptionError: The method is unknown, or the schema is not one.
         """
         return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs)
 
@@ -435,8 +449,8 @@ class ChatLangNorm(BaseChatModel):
         Raises:
             OptionError: An option is unknown, or its value is not allowed.
         """
-        chosen = build_options(Selection, "selection", options if selection is None else selection)
-        return self.model_copy(update={"selection": chosen})
+        resolved = build_options(Selection, "selection", options if selection is None else selection)
+        return self.model_copy(update={"selection": resolved})
 
     def batch(
         self,
@@ -447,7 +461,7 @@ class ChatLangNorm(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        configs = _wide(get_config_list(config, len(inputs)), self.max_batch_size)
+        configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
         with self._expecting(len(inputs), kwargs):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
@@ -463,25 +477,25 @@ class ChatLangNorm(BaseChatModel):
         with await asyncio.to_thread(self._expecting, len(inputs), kwargs):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
-    def _expecting(self, num_inputs: int, given: Mapping[str, Any]) -> AbstractContextManager[None]:
+    def _expecting(self, num_inputs: int, options: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Announce the inputs to the engine, and compare all of them with the same norms."""
         if num_inputs < 2:
             return nullcontext()
-        return _together(self.loaded_engine(given.get("model")), num_inputs)
+        return _run_together(self.loaded_engine(options.get("model")), num_inputs)
 
 
 @contextmanager
-def _together(engine: Engine, num_inputs: int) -> Iterator[None]:
+def _run_together(engine: Engine, num_inputs: int) -> Iterator[None]:
     with engine.expect(num_inputs), engine.statistics.frozen():
         yield
 
 
-def _wide(configs: list[RunnableConfig], max_batch_size: int) -> list[RunnableConfig]:
-    """Return the configs with room for a whole batch of threads, where the caller set no limit."""
-    return [{"max_concurrency": max_batch_size, **config} for config in configs]
+def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:
+    """Return the configs with a thread for each sequence of a batch, where the caller set no limit."""
+    return [{"max_concurrency": batch_size, **config} for config in configs]
 
 
-def _option_error(error: ValidationError) -> OptionError:
+def _build_option_error(error: ValidationError) -> OptionError:
     """Return the first of pydantic's complaints as one of ours."""
     first = error.errors()[0]
     original = first.get("ctx", {}).get("error")

@@ -41,10 +41,12 @@ def check_number(
         refuse(name, value, allowed or lowest + highest, owner)
 
 
-def check_integer(name: str, value: Any, *, low: float = -math.inf, allowed: str = "", owner: str = "") -> None:
-    """Raise `OptionError` unless a value is an integer that is large enough; arguments as for `check_number`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        refuse(name, value, allowed or f"an integer from {low}", owner)
+def check_integer(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, allowed: str = "", owner: str = ""
+) -> None:
+    """Raise `OptionError` unless a value is an integer in a range; arguments as for `check_number`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        refuse(name, value, allowed or f"an integer from {low}" + ("" if high == math.inf else f" to {high}"), owner)
 
 
 def check_flag(name: str, value: Any, *, owner: str = "") -> None:
@@ -56,7 +58,7 @@ def check_flag(name: str, value: Any, *, owner: str = "") -> None:
 def check_choice(name: str, value: Any, words: Iterable[str], *, owner: str = "") -> None:
     """Raise `OptionError`, with the closest word, unless a value is one of some words."""
     words = tuple(words)
-    if value not in words:
+    if not isinstance(value, str) or value not in words:
         quoted = [f'"{word}"' for word in words]
         allowed = " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
         refuse(name, value, allowed, owner, closest(str(value), words))

@@ -230,7 +230,7 @@ def calibrate(
     A run that is stopped goes on when the same command is given again. The profile is then the option `profile` of
     ChatLangNorm; as norm_profile.json in the model's own folder it is found by itself.
     """
-    from langnorm.calibration import read_prompts
+    from langnorm.norms.calibration import read_prompts
     from langnorm.norms.profile import NormProfile
 
     asked = read_prompts(prompts)
@@ -259,15 +259,14 @@ def _load(*, model: str, **settings: Any) -> ChatLangNorm:
         from transformers.utils import logging
 
         from langnorm.chat_models import ChatLangNorm
-        from langnorm.engines.registry import get_engine
 
         chat = ChatLangNorm(model=model, **settings)
         if model == BUNDLED_MODEL:
             hide_progress: Callable[[], None] = logging.disable_progress_bar
             hide_progress()
-            get_engine(chat.engine, chat.model, chat.model_kwargs)
+            chat.loaded_engine()
     # Others take longer and have transformers' progress bars, which the notice would be in the way of.
-    get_engine(chat.engine, chat.model, chat.model_kwargs)
+    chat.loaded_engine()
     return chat
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.messages import BaseMessage
 
-    from langnorm.norms.reading import Reading
+    from langnorm.norms.reading import NormReading
 
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
@@ -73,6 +73,7 @@ class NormTrace:
         sinks: Indices of the tokens that are attention sinks.
         profile: Name of the profile that the norms were compared with, `"online"`, or None.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
+        token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.
         recursion: Thresholds, counts per layer, and the share of all layer passes that were extra, if there was any.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
         suppression: Thresholds, and the number of shrunk states per layer, if there was suppression.
@@ -88,6 +89,7 @@ class NormTrace:
     sinks: tuple[int, ...] = ()
     profile: str | None = None
     token_norms: tuple[tuple[float, ...], ...] | None = None
+    token_texts: tuple[str, ...] | None = None
     recursion: dict[str, Any] | None = None
     steering: dict[str, Any] | None = None
     suppression: dict[str, Any] | None = None
@@ -113,8 +115,8 @@ class NormTrace:
                 'Use a message of ChatLangNorm with `norms="steps"` or `norms="tokens"`.'
             )
             raise OptionError(msg)
-        rows = message.additional_kwargs.get(KEY, {}).get("token_norms")
-        return cls.from_dict(stored, token_norms=rows)
+        of_tokens = message.additional_kwargs.get(KEY, {})
+        return cls.from_dict(stored, of_tokens.get("token_norms"), of_tokens.get("token_texts"))
 
     @classmethod
     def from_messages(cls, messages: Sequence[BaseMessage] | Mapping[str, Any]) -> list[NormTrace]:
@@ -134,8 +136,13 @@ class NormTrace:
         return [cls.from_message(message) for message in messages if _stored(message) is not None]
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any], token_norms: Sequence[Sequence[float]] | None = None) -> NormTrace:
-        """Return the trace whose `to_dict` is `stored`."""
+    def from_dict(
+        cls,
+        stored: Mapping[str, Any],
+        token_norms: Sequence[Sequence[float]] | None = None,
+        token_texts: Sequence[str] | None = None,
+    ) -> NormTrace:
+        """Return the trace whose `to_dict` is `stored`, with what `additional_kwargs` says of its tokens."""
         layers = stored["layers"]
         steps = [
             NormStep(**(step | {"text_span": tuple(step["text_span"]), "mean": _tuple(step["mean"])}))
@@ -152,6 +159,7 @@ class NormTrace:
             sinks=tuple(stored["sinks"]),
             profile=stored["profile"],
             token_norms=None if token_norms is None else tuple(map(tuple, token_norms)),
+            token_texts=_tuple(token_texts),
             **{name: stored[name] for name in _INTERVENTIONS if name in stored},
         )
 
@@ -178,8 +186,12 @@ class NormTrace:
 
     def to_json(self) -> str:
         """Return the trace as one line of JSON, with the norms of tokens if it has them."""
-        rows = {} if self.token_norms is None else {"token_norms": [list(row) for row in self.token_norms]}
-        return json.dumps(self.to_dict() | rows, allow_nan=False)
+        of_tokens: dict[str, Any] = {}
+        if self.token_norms is not None:
+            of_tokens["token_norms"] = [list(row) for row in self.token_norms]
+        if self.token_texts is not None:
+            of_tokens["token_texts"] = list(self.token_texts)
+        return json.dumps(self.to_dict() | of_tokens, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> NormTrace:
@@ -190,7 +202,7 @@ class NormTrace:
         """
         try:
             stored = json.loads(text)
-            trace = cls.from_dict(stored, token_norms=stored.get("token_norms"))
+            trace = cls.from_dict(stored, stored.get("token_norms"), stored.get("token_texts"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OptionError(_not_a_trace(text)) from error
         if stored.get("version") != _VERSION:
@@ -258,9 +270,10 @@ def build_trace(
     layers: Sequence[int],
     norms: Sequence[Sequence[float]],
     spans: Sequence[StepSpan],
-    reading: Reading,
+    reading: NormReading,
     *,
     keep_tokens: bool,
+    token_texts: Sequence[str] | None = None,
 ) -> NormTrace:
     """Return the trace of a sequence.
 
@@ -271,6 +284,7 @@ def build_trace(
         spans: The steps.
         reading: What the norms mean.
         keep_tokens: Whether the trace keeps the rows.
+        token_texts: The text that became decodable with each token, where the trace keeps that.
     """
     sinks = frozenset(reading.sinks)
 
@@ -306,6 +320,7 @@ def build_trace(
         sinks=reading.sinks,
         profile=reading.source,
         token_norms=tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None,
+        token_texts=_tuple(token_texts),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.tools import ToolUse
-from langnorm.engines.base import Grammar
+from langnorm.engines.requests import Grammar
 from langnorm.engines.vocabulary import vocabulary_of
 from langnorm.errors import OptionError
 from langnorm.text.marks import THINKING_TAGS

@@ -1,248 +1,239 @@
-"""The options of a call: their names, their checks, and what becomes of them."""
+"""The options of a call: their names, one check for each, and all of them together as a call resolves them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from langnorm.chat.control_tokens import SpecialTokens
-from langnorm.chat.results import Norms, Recording
-from langnorm.chat.tools import schema_of, tool_use
-from langnorm.checks import build_options
-from langnorm.engines.base import Engine
+from langnorm.chat.tools import ToolUse, schema_of, tool_use
+from langnorm.checks import build_options, check_choice, check_flag, check_integer, check_number, refuse
 from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
-from langnorm.interventions.plan import Plan, Plans
-from langnorm.norms.baseline import Baseline, baseline_for, check_profile, distribution_for
-from langnorm.norms.layers import select_layers
-from langnorm.norms.thresholds import threshold_rule, thresholds_of
+from langnorm.norms.baseline import ProfileOption, check_low_below, check_profile
+from langnorm.norms.layers import LayerSelection, check_layers
+from langnorm.norms.thresholds import ThresholdRule, threshold_rule
 from langnorm.selection.options import Selection
-from langnorm.selection.score_pruner import ScorePruner
-from langnorm.text.steps import get_splitter
+from langnorm.text.steps import Splitter, get_splitter
+
+Norms = Literal["off", "steps", "tokens"]
+"""What the option `norms` takes."""
+
+MOST_TOP_LOGPROBS = 20
+"""Most alternatives to a token that are reported, as with OpenAI."""
+
+INTERVENTIONS: Mapping[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
+"""The options of all interventions, by name, in the order in which they act."""
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
-_NORM_NAMES = ("norms", "layers", "norm_profile", "threshold", "low_below", "step_splitter")
-_INTERVENTIONS: dict[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
-CALL_NAMES = (
-    *("model", *_SAMPLING_NAMES, "enable_thinking", "special_tokens", "logprobs", "top_logprobs"),
-    *(*_NORM_NAMES, *_INTERVENTIONS, "selection"),
-    *("timeout", "max_retries", "max_batch_size"),
-)
+_TOOL_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")  # of calls alone
+_WITHOUT_EFFECT = ("stream", "strict", "ls_structured_output_format")  # LangChain's own, which need nothing done
+
+
+def _unless_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _checked(check: Callable[..., None], **limits: Any) -> Callable[[str, Any], Any]:
+    """Return a check that gives the value back as it is."""
+
+    def checked(name: str, value: Any) -> Any:
+        check(name, value, **limits)
+        return value
+
+    return checked
+
+
+def _sampling_option(name: str, value: Any) -> Any:
+    return value if value is None else getattr(Sampling(**{name: value}), name)
+
+
+def _model(name: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        refuse(name, value, 'a folder or a name, such as `"abacus"`')
+    return str(value)
+
+
+def _profile(_name: str, value: Any) -> ProfileOption:
+    check_profile(value)
+    profile: ProfileOption = value
+    return profile
+
+
+def _low_below(_name: str, value: Any) -> float:
+    check_low_below(value)
+    return float(value)
+
+
+def _options(kind: type[Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: build_options(kind, name, value)
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "model": _model,
+    **dict.fromkeys(_SAMPLING_NAMES, _sampling_option),
+    "enable_thinking": _checked(check_flag),
+    "special_tokens": _checked(check_choice, words=get_args(SpecialTokens)),
+    "logprobs": _unless_none(_checked(check_flag)),
+    "top_logprobs": _unless_none(
+        _checked(check_integer, low=0, high=MOST_TOP_LOGPROBS, allowed=f"0 to {MOST_TOP_LOGPROBS}, or None")
+    ),
+    "norms": _checked(check_choice, words=get_args(Norms)),
+    "layers": lambda _, value: check_layers(value),
+    "norm_profile": _profile,
+    "threshold": lambda _, value: threshold_rule(value),
+    "low_below": _low_below,
+    "step_splitter": lambda _, value: get_splitter(value),
+    **{name: _options(kind) for name, kind in INTERVENTIONS.items()},
+    "selection": _options(Selection),
+    "timeout": _unless_none(
+        _checked(check_number, low=0, is_low_open=True, allowed="seconds above 0, or None for no limit")
+    ),
+    "max_retries": _checked(check_integer, low=0, allowed="0 or above"),
+    "max_batch_size": _checked(check_integer, low=1, allowed="1 or above"),
+}
+
+CALL_NAMES = tuple(_CHECKS)
 """What a call may set, as it may be set in the constructor."""
 
-_TOOL_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")  # of calls alone
-_ACCEPTED_NAMES = ("stream", "strict", "profile")  # LangChain's own need nothing done; `profile` is told apart
-_NORMS = ("off", "steps", "tokens")
-_MOST_TOP_LOGPROBS = 20  # as with OpenAI
-_SPECIAL_TOKENS = get_args(SpecialTokens)
+_ALL_NAMES = (*CALL_NAMES, *_TOOL_NAMES, *_WITHOUT_EFFECT, "profile")
 
 
-def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettings:
+    """All options of one call, checked as far as that needs no model.
+
+    Attributes:
+        model: Name or folder of the model.
+        sampling: Fields of `Sampling` that were set; the model's own configuration decides the others.
+        enable_thinking: Whether the model may reason before it answers.
+        special_tokens: What becomes of control tokens in the text of messages.
+        top_logprobs: How many likely tokens are reported beside each one; None reports no log-probabilities.
+        norms: What messages say of norms.
+        layers: Which decoder layers are recorded.
+        norm_profile: What norms are compared with.
+        threshold: Which norms are high.
+        low_below: Intensity below which a step is low, 0 to 1.
+        splitter: What a step is.
+        interventions: The options of those that are on, by name.
+        selection: How the one answer is chosen of several, or None.
+        timeout: Most seconds that the call may take, or None.
+        max_batch_size: Most sequences in one forward pass.
+        tool_use: The tools that are offered, and whether one must be called.
+        schema: What the answer is held to, or None.
+    """
+
+    model: str
+    sampling: Mapping[str, Any]
+    enable_thinking: bool
+    special_tokens: SpecialTokens
+    top_logprobs: int | None
+    norms: Norms
+    layers: LayerSelection
+    norm_profile: ProfileOption
+    threshold: ThresholdRule
+    low_below: float
+    splitter: Splitter
+    interventions: Mapping[str, Intervention]
+    selection: Selection | None
+    timeout: float | None
+    max_batch_size: int
+    tool_use: ToolUse
+    schema: dict[str, Any] | None
+
+
+def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) -> CallSettings:
     """Return all options of a call, checked as far as that needs no model.
 
     Args:
-        given: What the call sets.
+        options: What the call sets.
         default: Returns the value of an option that it does not set.
 
     Raises:
         OptionError: An option is unknown, or its value is not allowed.
     """
-    check_known(given, [*CALL_NAMES, *_TOOL_NAMES, *_ACCEPTED_NAMES], "This call")
-    given = told_apart(given)
-    settings = {name: given[name] if name in given else default(name) for name in CALL_NAMES}
-    settings["tool_use"] = tool_use(
-        given.get("tools"), given.get("tool_choice"), is_parallel=given.get("parallel_tool_calls")
-    )
-    settings["schema"] = schema_of(given.get("response_format"))
-    if settings["norms"] not in _NORMS:
-        hint = closest(str(settings["norms"]), _NORMS)
-        msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'
-        raise OptionError(msg)
-    special_tokens = settings["special_tokens"]
-    if special_tokens not in _SPECIAL_TOKENS:
-        hint = closest(str(special_tokens), _SPECIAL_TOKENS)
-        msg = f'`special_tokens={special_tokens!r}` is not allowed. Use "literal", "allow" or "raise".{hint}'
-        raise OptionError(msg)
-    top_logprobs_of(settings)
-    retries = settings["max_retries"]
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-        msg = f"`max_retries={retries!r}` is not allowed. Use 0 or above."
-        raise OptionError(msg)
-    timeout = settings["timeout"]
-    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
-        msg = f"`timeout={timeout!r}` is not allowed. Use seconds above 0, or None for no limit."
-        raise OptionError(msg)
-    if not isinstance(settings["max_batch_size"], int) or settings["max_batch_size"] < 1:
-        msg = f"`max_batch_size={settings['max_batch_size']!r}` is not allowed. Use 1 or above."
-        raise OptionError(msg)
-    if not isinstance(settings["model"], str) or not settings["model"]:
-        msg = f'`model={settings["model"]!r}` is not allowed. Use a folder or a name, such as `"abacus"`.'
-        raise OptionError(msg)
-    if isinstance(settings["layers"], str):
-        select_layers(settings["layers"], 1)  # type: ignore[arg-type]  # this is the check
-    check_profile(settings["norm_profile"])
-    get_splitter(settings["step_splitter"])
-    settings["threshold"] = threshold_rule(settings["threshold"])
-    Baseline(low_below=settings["low_below"])
-    for name, kind in _INTERVENTIONS.items():
-        settings[name] = build_options(kind, name, settings[name])
-    settings["selection"] = build_options(Selection, "selection", settings["selection"])
-    _sampling(settings, {})
-    if settings["selection"] and settings["n"] != 1:
+    options = check_options(options)
+    values = {name: options[name] if name in options else _CHECKS[name](name, default(name)) for name in CALL_NAMES}
+    if values["selection"] and values["n"] != 1:
         msg = (
-            f"`n={settings['n']}` and `selection` do not go together: a selection returns one message. Say how many "
+            f"`n={values['n']}` and `selection` do not go together: a selection returns one message. Say how many "
             "are sampled with `Selection(n=...)`, or switch it off with `selection=None`."
         )
         raise OptionError(msg)
-    return settings
-
-
-def sampling_of(settings: Mapping[str, Any], engine: Engine) -> Sampling:
-    """Return how a call samples: what it says, and for the rest what the model's own generation configuration says.
-
-    Raises:
-        OptionError: A value is not allowed.
-    """
-    sampling = _sampling(settings, _defaults(engine))
-    selection = settings["selection"]
-    if selection is None:
-        return sampling
-    if selection.n > 1 and sampling.is_greedy:
-        msg = (
-            f"A selection needs responses that differ, and `temperature={sampling.temperature}` gives the same one "
-            f"{selection.n} times. Set `temperature=0.7`, or switch it off with `selection=None`."
-        )
-        raise OptionError(msg)
-    return replace(sampling, n=selection.n)
-
-
-def _defaults(engine: Engine) -> dict[str, Any]:
-    """Return what the model's own generation configuration says of sampling."""
-    config = engine.generation_config
-    found = {name: getattr(config, name, None) for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
-    found["temperature"] = (config.temperature if config.temperature is not None else 1.0) if config.do_sample else 0.0
-    found["max_tokens"] = config.max_new_tokens
-    found["stop"] = config.stop_strings
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _sampling(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sampling:
-    given = {name: settings[name] for name in _SAMPLING_NAMES if settings[name] is not None}
-    return Sampling(**(dict(defaults) | given))
-
-
-def recording_of(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
-    """Return what a call records and compares with, or None where norms are off.
-
-    Raises:
-        OptionError: A layer is outside the model, or the profile is of another one.
-    """
-    return None if settings["norms"] == "off" else _recording(settings["norms"], settings, engine)
-
-
-def scoring_of(settings: Mapping[str, Any], engine: Engine) -> Recording | None:
-    """Return what a selection's score reads of norms, or None where it reads none or there is no selection.
-
-    Raises:
-        OptionError: The score compares norms with thresholds, and nothing is known of the model's norms yet.
-    """
-    selection = settings["selection"]
-    if selection is None or not selection.needs_norms:
-        return None
-    recording = _recording("tokens", settings, engine)
-    baseline = recording.baseline
-    if selection.needs_thresholds and baseline.estimator is None:
-        thresholds = thresholds_of(baseline.rule, recording.layers, baseline.distribution)
-        if thresholds is None:
-            msg = (
-                f"The score `{selection.to_dict()['score']}` compares norms with thresholds, and nothing is known yet "
-                "of this model's norms. Calibrate a NormProfile, give a `threshold` per layer, or use a score without "
-                "thresholds, such as `mean`."
-            )
-            raise OptionError(msg)
-    return recording
-
-
-def pruner_of(selection: Selection | None, scoring: Recording | None, engine: Engine) -> ScorePruner | None:
-    """Return what stops samples early, or None where nothing does.
-
-    Raises:
-        OptionError: The engine cannot stop single samples.
-    """
-    if selection is None or selection.prune is None:
-        return None
-    if not engine.can_prune:
-        msg = (
-            f"The engine `{type(engine).__name__}` cannot stop single samples of a request. Leave `prune` out, or use "
-            '`engine="transformers"`.'
-        )
-        raise OptionError(msg)
-    layers, baseline = (scoring.layers, scoring.baseline) if scoring else ((), None)
-    return ScorePruner(selection, layers, baseline, engine.tokenizer)
-
-
-def _recording(norms: Norms, settings: Mapping[str, Any], engine: Engine) -> Recording:
-    layers = select_layers(settings["layers"], engine.num_layers)
-    baseline = baseline_for(
-        engine,
-        layers,
-        profile=settings["norm_profile"],
-        rule=settings["threshold"],
-        low_below=settings["low_below"],
+    return CallSettings(
+        model=values["model"],
+        sampling={name: values[name] for name in _SAMPLING_NAMES if values[name] is not None},
+        enable_thinking=values["enable_thinking"],
+        special_tokens=values["special_tokens"],
+        top_logprobs=_resolve_top_logprobs(values["logprobs"], values["top_logprobs"]),
+        norms=values["norms"],
+        layers=values["layers"],
+        norm_profile=values["norm_profile"],
+        threshold=values["threshold"],
+        low_below=values["low_below"],
+        splitter=values["step_splitter"],
+        interventions={name: values[name] for name in INTERVENTIONS if values[name]},
+        selection=values["selection"],
+        timeout=values["timeout"],
+        max_batch_size=values["max_batch_size"],
+        tool_use=tool_use(
+            options.get("tools"), options.get("tool_choice"), is_parallel=options.get("parallel_tool_calls")
+        ),
+        schema=schema_of(options.get("response_format")),
     )
-    return Recording(norms, layers, get_splitter(settings["step_splitter"]), baseline)
 
 
-def top_logprobs_of(settings: Mapping[str, Any]) -> int | None:
-    """Return how many most likely tokens a call reports beside each one; None for no log-probabilities at all.
+def check_options(options: Mapping[str, Any], where: str = "This call") -> dict[str, Any]:
+    """Return options of a call as they are used, each checked by itself; others than those of calls as they are.
 
-    Raises:
-        OptionError: A value is not allowed.
-    """
-    wanted, top = settings["logprobs"], settings["top_logprobs"]
-    if wanted not in (None, True, False):
-        msg = f"`logprobs={wanted!r}` is not allowed. Use True or False; `top_logprobs` says how many."
-        raise OptionError(msg)
-    if top is None:
-        return 0 if wanted else None
-    if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= _MOST_TOP_LOGPROBS:
-        msg = f"`top_logprobs={top!r}` is not allowed. Use 0 to {_MOST_TOP_LOGPROBS}, or None."
-        raise OptionError(msg)
-    return None if wanted is False else top
-
-
-def plans_of(settings: Mapping[str, Any], engine: Engine) -> Plans:
-    """Return what a call does to its states, with thresholds from its profile or from what the engine has seen.
+    Args:
+        options: By name.
+        where: What has them, in words for the error.
 
     Raises:
-        OptionError: A layer is outside the model or has no threshold, or the profile is of another model.
+        OptionError: An option is unknown, or its value is not allowed.
     """
-    found = {}
-    for name in _INTERVENTIONS:
-        if options := settings[name]:
-            layers = select_layers(options.layers, engine.num_layers)
-            distribution, _ = distribution_for(engine, layers, settings["norm_profile"])
-            found[name] = Plan(options, layers, thresholds_of(options.rule, layers, distribution))
-    return Plans(**found)
+    check_names(options, _ALL_NAMES, where)
+    renamed = with_norm_profile(options)
+    return {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in renamed.items()}
 
 
-def told_apart(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with a `profile` that is about norms under its own name.
+def check_call_options(options: Mapping[str, Any], where: str = "This call") -> None:
+    """Do nothing if a call may have these options, tools and response formats among them.
 
-    A dict is LangChain's description of a model's abilities.
+    Raises:
+        OptionError: An option is unknown, or its value is not allowed.
     """
-    fields = dict(given)
-    if "profile" in fields and not isinstance(fields["profile"], dict):
-        fields["norm_profile"] = fields.pop("profile")
-    return fields
+    options = check_options(options, where)
+    tool_use(options.get("tools"), options.get("tool_choice"), is_parallel=options.get("parallel_tool_calls"))
+    schema_of(options.get("response_format"))
 
 
-def check_known(given: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    """Raise `OptionError` with the closest name for an option that there is not."""
-    for name in given:
+def with_norm_profile(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options whose `profile`, if it is about norms, has its own name, `norm_profile`.
+
+    LangChain calls its description of a model's abilities `profile`; that is a dict, and left as it is.
+    """
+    renamed = dict(options)
+    if "profile" in renamed and not isinstance(renamed["profile"], dict):
+        renamed["norm_profile"] = renamed.pop("profile")
+    return renamed
+
+
+def check_names(options: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
+    """Raise `OptionError` with the closest name for an option that does not exist."""
+    for name in options:
         if name not in allowed:
             hint = closest(name, allowed) or f" Use one of: {', '.join(allowed)}."
             msg = f"{where} has no option `{name}`.{hint}"
             raise OptionError(msg)
+
+
+def _resolve_top_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:  # noqa: FBT001
+    """Return how many likely tokens are reported beside each one; None for no log-probabilities at all."""
+    if logprobs is False:
+        return None
+    return (0 if logprobs else None) if top_logprobs is None else top_logprobs

@@ -1,151 +1,37 @@
-"""What every engine takes and returns."""
+"""What an engine is: the protocol that all of them follow, and a base class with defaults."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from langnorm.engines.options import Sampling
-from langnorm.interventions.plan import Plans
+from langnorm.engines.requests import Delta, Likelihood, Request, Response
+from langnorm.errors import OptionError, PromptError
+from langnorm.norms.layers import select_layers
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
+    from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.online import OnlineStatistics
-    from langnorm.norms.profile import ModelIdentity, NormProfile
+    from langnorm.norms.profile import NormProfile
 
-FinishReason = Literal["stop", "length", "pruned"]
-
-
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """What an answer may be.
-
-    Attributes:
-        lark: The grammar, in the Lark dialect of llguidance.
-        least_tokens: Tokens that the shortest answer takes at most.
-    """
-
-    lark: str
-    least_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """One of a request's samples as far as it has come: T tokens.
-
-    Attributes:
-        token_ids: The generated tokens.
-        norms: A row for each of the first T - 1 of them with one norm per recorded layer.
-        logprobs: Their log-probabilities, where the request asked for them.
-        is_running: Whether it goes on.
-    """
-
-    token_ids: Sequence[int]
-    norms: Sequence[Sequence[float]]
-    logprobs: Sequence[float]
-    is_running: bool
-
-
-class Pruner(Protocol):
-    """Decides which samples of a request stop before they end."""
-
-    @property
-    def every(self) -> int:
-        """Number of tokens between two decisions."""
-
-    def stopped(self, samples: Sequence[Partial]) -> Sequence[int]:
-        """Return the numbers of the running ones that stop now.
-
-        Args:
-            samples: Those that have begun and were not stopped, finished or not.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One prompt and how to answer it. Requests in one batch may differ in everything.
-
-    Attributes:
-        prompt_ids: Token ids of the prompt.
-        sampling: How tokens are chosen; `max_tokens` must fit into the context.
-        layers: Decoder layers whose norms are recorded; empty records none.
-        max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
-        timeout: Most seconds from now to the end, or None.
-        plans: What is done to its states on the way.
-        grammar: What the answer is held to, or None.
-        top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
-            log-probabilities.
-        pruner: What stops some of its `n` samples early, or None.
-    """
-
-    prompt_ids: tuple[int, ...]
-    sampling: Sampling
-    layers: tuple[int, ...] = ()
-    max_batch_size: int = 16
-    timeout: float | None = None
-    plans: Plans = field(default_factory=Plans)
-    grammar: Grammar | None = None
-    top_logprobs: int | None = None
-    pruner: Pruner | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """How likely a generated token was, before temperature and all that chose among tokens.
-
-    Attributes:
-        logprob: Its log-probability, in nats; finite.
-        top: The most likely tokens and their log-probabilities, likeliest first.
-    """
-
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One generated sequence of T tokens.
-
-    Attributes:
-        token_ids: The generated tokens; an end-of-turn token is the last of them.
-        pieces: The text that became decodable with each token, cut at a stop text.
-        finish_reason: `"stop"` for an end-of-turn token or a stop text, `"length"` for `max_tokens`, `"pruned"` for a
-            sample that the request's pruner stopped.
-        norms: A row for each of the first T - 1 tokens with one norm per recorded layer. The last token is never
-            run through the model.
-        interventions: What was done to its states, in plain JSON types, by the name of the intervention.
-        logprobs: One per generated token, where the request asked for them.
-    """
-
-    token_ids: list[int]
-    pieces: list[str]
-    finish_reason: FinishReason
-    norms: list[list[float]] = field(default_factory=list)
-    interventions: dict[str, Any] = field(default_factory=dict)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The `n` completions of one request, in the order of their samples."""
-
-    completions: tuple[Completion, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """Text that a streamed request gained, and with the last one the whole completion.
-
-    Attributes:
-        pieces: New text with the index of the token that it belongs to.
-        completion: None until the sequence is finished.
-    """
-
-    pieces: tuple[tuple[int, str], ...]
-    completion: Completion | None = None
+ABILITIES: Mapping[str, str] = {
+    "grammar": "hold an answer to a schema or force a tool call",
+    "logprobs": "report log-probabilities",
+    "norms": "record norms",
+    "prompt": "record the tokens of the prompt",
+    "prune": "stop single samples of a request early",
+    "recursion": "run a layer again (`recursion`)",
+    "states": "record hidden states",
+    "steering": "change hidden states (`steering`)",
+    "suppression": "change hidden states (`suppression`)",
+}
+"""What an engine may be able to do beyond generating text, in words."""
 
 
 @runtime_checkable
@@ -165,8 +51,8 @@ class Engine(Protocol):
         """Most tokens that prompt and answer may have together; None when the model has no limit."""
 
     @property
-    def generation_config(self) -> GenerationConfig:
-        """The model's own defaults of sampling."""
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        """The model's own choice of sampling: fields of `Sampling` by name. What is missing is off, and greedy."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -180,9 +66,13 @@ class Engine(Protocol):
     def statistics(self) -> OnlineStatistics:
         """The norms of all sequences so far."""
 
-    @property
-    def can_prune(self) -> bool:
-        """Whether single samples of a request can be stopped while others go on, as its `pruner` asks."""
+    def check(self, request: Request) -> None:
+        """Do nothing if this engine can run a request.
+
+        Raises:
+            OptionError: It asks for something that this engine or this model cannot do; the message says why.
+            PromptError: Its prompt is empty, or leaves no room for an answer.
+        """
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the responses in the order of the requests, which share forward passes."""
@@ -196,8 +86,139 @@ class Engine(Protocol):
     def astream(self, request: Request) -> AsyncGenerator[Delta]:
         """Yield what `stream` yields."""
 
+    def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt."""
+
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
 
     def preparing(self) -> AbstractContextManager[None]:
         """Announce that inside the `with` block a request is being made, which comes in a moment."""
+
+
+class BaseEngine(ABC):
+    """An engine that generates whole answers, one call after the other; whoever can do better overrides more.
+
+    Attributes:
+        abilities: Which of `ABILITIES` it has; a request that asks for others is refused by `check`.
+    """
+
+    abilities: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with its chat template."""
+
+    @property
+    @abstractmethod
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the responses in the order of the requests."""
+
+    @property
+    def context_length(self) -> int | None:
+        """None: the model has no limit."""
+        return None
+
+    @property
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        """Nothing: answers are greedy unless a request says otherwise."""
+        return {}
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """None: no profile came with the weights."""
+        return None
+
+    @cached_property
+    def statistics(self) -> OnlineStatistics:
+        """The norms of all sequences so far: those that the engine has added."""
+        from langnorm.norms.online import OnlineStatistics
+
+        return OnlineStatistics(self.num_layers)
+
+    def check(self, request: Request) -> None:
+        """Do nothing if this engine can run a request.
+
+        Raises:
+            OptionError: It asks for something that this engine cannot do, or for a layer outside the model.
+            PromptError: Its prompt is empty, or leaves no room for an answer.
+        """
+        if not request.prompt_ids:
+            msg = "The prompt is empty. Give at least one message with text."
+            raise PromptError(msg)
+        length, limit = len(request.prompt_ids), self.context_length
+        if limit is not None and length >= limit:
+            msg = (
+                f"The prompt has {length} tokens and leaves no room for an answer in this model's context of "
+                f"{limit}. Shorten the messages, for example with `trim_messages` of langchain-core."
+            )
+            raise PromptError(msg)
+        if missing := sorted(_needed_abilities(request) - self.abilities):
+            msg = (
+                f"The engine `{type(self).__name__}` cannot {ABILITIES[missing[0]]}. Leave that out, or use "
+                '`engine="transformers"`.'
+            )
+            raise OptionError(msg)
+        if request.record:
+            select_layers(request.record.layers, self.num_layers)
+
+    def stream(self, request: Request) -> Generator[Delta]:
+        """Yield the whole text of a request when it is there."""
+        yield _whole(self.generate([request]))
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return what `generate` returns, which runs on another thread."""
+        return await asyncio.to_thread(self.generate, requests)
+
+    async def astream(self, request: Request) -> AsyncGenerator[Delta]:
+        """Yield what `stream` yields."""
+        yield _whole(await self.agenerate([request]))
+
+    def score(
+        self,
+        prompt_ids: Sequence[Sequence[int]],  # noqa: ARG002
+        continuation_ids: Sequence[Sequence[int]],  # noqa: ARG002
+    ) -> list[Likelihood]:
+        """Raise `OptionError`: this engine cannot say how likely given texts are."""
+        msg = f'The engine `{type(self).__name__}` cannot score given texts. Use `engine="transformers"` for that.'
+        raise OptionError(msg)
+
+    def expect(self, num_requests: int) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Do nothing: requests are run as they come."""
+        return nullcontext()
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """Do nothing: requests are run as they come."""
+        return nullcontext()
+
+
+def _needed_abilities(request: Request) -> set[str]:
+    """Return what a request asks for beyond text."""
+    record, plans = request.record, request.plans
+    asked = {
+        "grammar": request.grammar,
+        "logprobs": request.top_logprobs is not None,
+        "norms": record and record.norms,
+        "prompt": record and record.prompt,
+        "states": record and record.states,
+        "prune": request.pruner,
+        "recursion": plans.recursion,
+        "steering": plans.steering,
+        "suppression": plans.suppression,
+    }
+    return {name for name, is_asked in asked.items() if is_asked}
+
+
+def _whole(responses: Sequence[Response]) -> Delta:
+    completion = responses[0].completions[0]
+    return Delta(tuple((i, piece) for i, piece in enumerate(completion.pieces) if piece), completion)

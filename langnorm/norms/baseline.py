@@ -1,20 +1,28 @@
-"""What a request's norms are compared with, decided before it starts."""
+"""What a call's norms are compared with, decided once before it starts."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from langnorm.checks import check_number
 from langnorm.errors import OptionError
 from langnorm.norms.profile import NormProfile
-from langnorm.norms.thresholds import IQRThreshold, ReferenceEstimator, ReferenceThreshold, ThresholdRule
+from langnorm.norms.thresholds import (
+    IQRThreshold,
+    ReferenceEstimator,
+    ReferenceThreshold,
+    ThresholdRule,
+    resolve_thresholds,
+)
 
 if TYPE_CHECKING:
-    from langnorm.engines.base import Engine
+    from langnorm.norms.identity import ModelIdentity
+    from langnorm.norms.online import OnlineSnapshot, OnlineStatistics
     from langnorm.norms.sketch import QuantileSketch
 
 AUTO = "auto"
@@ -27,16 +35,34 @@ ProfileOption = NormProfile | str | os.PathLike[str] | None
 """What the option `profile` takes: a profile, the path of one, `"auto"`, or None for none."""
 
 
+class NormSource(Protocol):
+    """A loaded model, as far as norms are concerned; every engine is one."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """The profile that came with the weights, if one did and it is of this model."""
+
+    @property
+    def statistics(self) -> OnlineStatistics:
+        """The norms of all sequences so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What norms are compared with. It is fixed before a request starts, so neighbours cannot change its result.
+    """What the norms of some layers are compared with; fixed before a request starts, so neighbours cannot change it.
 
     Attributes:
         distribution: Of the norms of each recorded layer, from a profile or from what the engine saw; None while
             neither is there.
         source: Name of the profile, or `"online"`; None together with `distribution`.
         rule: Which norms are high.
-        estimator: The state of `rule` where it is the paper's reference rule, which has one.
+        thresholds: `tau_l` of each recorded layer by the rule; None while it has nothing to go by, and for the paper's
+            reference rule, whose thresholds change from token to token.
+        estimator: The state from which the paper's reference rule goes on; None for the other rules.
         low_below: Intensity below which a step is low, 0 to 1.
 
     Raises:
@@ -46,18 +72,65 @@ class Baseline:
     distribution: QuantileSketch | None = None
     source: str | None = None
     rule: ThresholdRule = field(default_factory=IQRThreshold)
+    thresholds: tuple[float, ...] | None = None
     estimator: ReferenceEstimator | None = None
     low_below: float = LOW_BELOW
 
-    def apart(self) -> Baseline:
-        """Return a baseline that reads the same, and whose rule learns nothing for the others from what it reads."""
-        return self if self.estimator is None else replace(self, estimator=self.estimator.copy())
-
     def __post_init__(self) -> None:
-        is_number = isinstance(self.low_below, int | float) and not isinstance(self.low_below, bool)
-        if not is_number or not 0 <= self.low_below <= 1:
-            msg = f"`low_below={self.low_below!r}` is not allowed. Use a number between 0 and 1; 0 calls no step low."
-            raise OptionError(msg)
+        check_low_below(self.low_below)
+
+
+class NormSnapshot:
+    """What is known of a model's norms at one moment. A call takes one, and everything in it reads from that one.
+
+    Args:
+        source: The model.
+        profile: What to compare with, as the option `profile` takes it.
+
+    Raises:
+        OptionError: The profile cannot be read or is of another model.
+    """
+
+    def __init__(self, source: NormSource, profile: ProfileOption) -> None:
+        self._profile = _resolve_profile(source, profile)
+        self._online: OnlineSnapshot = source.statistics.snapshot()
+
+    def distribution(self, layers: Sequence[int]) -> tuple[QuantileSketch | None, str | None]:
+        """Return the distribution of the norms of some layers and its name; None and None while there is none.
+
+        Raises:
+            OptionError: The profile lacks a layer.
+        """
+        if self._profile:
+            return self._profile.select(layers), self._profile.name
+        online = self._online.select(layers)
+        return online, None if online is None else "online"
+
+    def thresholds(self, rule: ThresholdRule, layers: Sequence[int]) -> tuple[float, ...] | None:
+        """Return `tau_l` of some layers by a rule other than the reference's; None while there is nothing to go by.
+
+        Raises:
+            OptionError: A layer has no fixed threshold, or the profile lacks it.
+        """
+        return resolve_thresholds(rule, layers, self.distribution(layers)[0])
+
+    def baseline(self, layers: Sequence[int], rule: ThresholdRule, low_below: float) -> Baseline:
+        """Return what the norms of some layers are compared with.
+
+        Raises:
+            OptionError: The profile lacks a layer, or a layer has no fixed threshold.
+        """
+        distribution, source = self.distribution(layers)
+        if isinstance(rule, ReferenceThreshold):
+            estimator = self._online.estimator(rule, layers)
+            return Baseline(distribution, source, rule, estimator=estimator, low_below=low_below)
+        thresholds = resolve_thresholds(rule, layers, distribution)
+        return Baseline(distribution, source, rule, thresholds, low_below=low_below)
+
+
+def check_low_below(value: object) -> None:
+    """Raise `OptionError` unless a value is something that the option `low_below` takes."""
+    check_number("low_below", value, low=0, high=1, allowed="a number between 0 and 1; 0 calls no step low")
 
 
 def check_profile(option: object) -> None:
@@ -67,46 +140,13 @@ def check_profile(option: object) -> None:
         raise OptionError(msg)
 
 
-def baseline_for(
-    engine: Engine, layers: Sequence[int], *, profile: ProfileOption, rule: ThresholdRule, low_below: float
-) -> Baseline:
-    """Return the baseline of a request that starts now.
-
-    Raises:
-        OptionError: The profile is of another model, or lacks a layer.
-    """
-    distribution, source = distribution_for(engine, layers, profile)
-    return Baseline(
-        distribution=distribution,
-        source=source,
-        rule=rule,
-        estimator=engine.statistics.estimator(rule, layers) if isinstance(rule, ReferenceThreshold) else None,
-        low_below=low_below,
-    )
-
-
-def distribution_for(
-    engine: Engine, layers: Sequence[int], profile: ProfileOption
-) -> tuple[QuantileSketch | None, str | None]:
-    """Return the distribution of the norms of some layers as of now, and its name; None and None while there is none.
-
-    Raises:
-        OptionError: The profile is of another model, or lacks a layer.
-    """
-    found = _profile_of(engine, profile)
-    if found:
-        return found.select(layers), found.name
-    snapshot = engine.statistics.snapshot(layers)
-    return snapshot, None if snapshot is None else "online"
-
-
-def _profile_of(engine: Engine, option: ProfileOption) -> NormProfile | None:
+def _resolve_profile(source: NormSource, option: ProfileOption) -> NormProfile | None:
     if option == AUTO:
-        return engine.profile
+        return source.profile
     if option is None:
         return None
     profile = option if isinstance(option, NormProfile) else _load(Path(option))
-    profile.check(engine)
+    profile.check(source.identity)
     return profile
 
 

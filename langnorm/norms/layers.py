@@ -41,15 +41,27 @@ def select_layers(layers: LayerSelection, num_layers: int) -> tuple[int, ...]:
     if num_layers < 1:
         msg = f"A model with `{num_layers}` decoder layers has no residual stream to read. Use another model."
         raise ModelError(msg)
+    selection = check_layers(layers)
+    if selection == "late":
+        return _late_layers(num_layers)
+    if selection == "all":
+        return tuple(range(num_layers))
+    return tuple(sorted({_checked_index(int(layer), num_layers) for layer in selection}))
+
+
+def check_layers(layers: object) -> LayerSelection:
+    """Return a selection of layers, checked as far as that needs no model; indices as a tuple.
+
+    Raises:
+        OptionError: `layers` is not `"late"`, `"all"`, or at least one index.
+    """
     if isinstance(layers, str):
-        if layers == "late":
-            return _late_layers(num_layers)
-        if layers == "all":
-            return tuple(range(num_layers))
-        raise OptionError(_not_a_selection(layers) + closest(layers, _NAMED_SELECTIONS))
+        if layers not in _NAMED_SELECTIONS:
+            raise OptionError(_not_a_selection(layers) + closest(layers, _NAMED_SELECTIONS))
+        return layers  # type: ignore[return-value]
     if not isinstance(layers, Sequence) or isinstance(layers, bytes | bytearray) or len(layers) == 0:
         raise OptionError(_not_a_selection(layers))
-    return tuple(sorted({_checked_index(layer, num_layers) for layer in layers}))
+    return tuple(map(_checked_integer, layers))
 
 
 def _late_layers(num_layers: int) -> tuple[int, ...]:
@@ -58,15 +70,18 @@ def _late_layers(num_layers: int) -> tuple[int, ...]:
     return tuple(late) or (max(0, num_layers - 2),)
 
 
-def _checked_index(layer: object, num_layers: int) -> int:
+def _checked_integer(layer: object) -> int:
     # `True` would silently mean layer 1; integers of other libraries are fine.
     if isinstance(layer, bool) or not hasattr(layer, "__index__"):
         msg = (
             f"Layer `{layer!r}` is a `{type(layer).__name__}`, not an index. "
-            f'Use `layers="late"`, `layers="all"` or integers below {num_layers}.'
+            'Use `layers="late"`, `layers="all"` or integers such as `[20, -2]`.'
         )
         raise OptionError(msg)
-    index = operator.index(layer)
+    return operator.index(layer)
+
+
+def _checked_index(index: int, num_layers: int) -> int:
     if not -num_layers <= index < num_layers:
         msg = (
             f"Layer `{index}` is outside this model (0 to {num_layers - 1}). "

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import torch
 
-from langnorm.norms.reading import sink_mask
+from langnorm.norms.sinks import sinks_among
 from langnorm.norms.sketch import QuantileSketch
-from langnorm.norms.thresholds import ReferenceEstimator
+from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from langnorm.norms.thresholds import ReferenceThreshold
-
 WARM_UP = 500
 """Decode tokens per layer before which nothing is said; the paper's number."""
 
-_frozen: ContextVar[tuple[OnlineStatistics, QuantileSketch] | None] = ContextVar("frozen", default=None)
+_EstimatorKey = tuple[ReferenceThreshold, tuple[int, ...]]
+
+_frozen: ContextVar[tuple[OnlineStatistics, OnlineSnapshot] | None] = ContextVar("frozen", default=None)
+
+
+class OnlineSnapshot:
+    """What an engine had seen at one moment; nothing that is generated later changes it.
+
+    Args:
+        sketch: The norms of all layers.
+        estimators: The states of the paper's reference rule, which nobody else has.
+        lock: That of the statistics, so that of the requests of a batch one computes what all of them ask for.
+    """
+
+    def __init__(
+        self, sketch: QuantileSketch, estimators: Mapping[_EstimatorKey, ReferenceEstimator], lock: threading.Lock
+    ) -> None:
+        self._sketch = sketch
+        self._estimators = estimators
+        self._lock = lock
+
+    def select(self, layers: Sequence[int]) -> QuantileSketch | None:
+        """Return the distribution of these layers, or None before the warm-up is over."""
+        with self._lock:
+            selected = self._sketch.select(layers)
+            return selected if selected.num_samples >= WARM_UP else None
+
+    def estimator(self, rule: ReferenceThreshold, layers: Sequence[int]) -> ReferenceEstimator:
+        """Return the state of the paper's rule for these layers; it is the snapshot's own: copy it to go on."""
+        return self._estimators.get((rule, tuple(layers))) or ReferenceEstimator(rule, layers)
 
 
 class OnlineStatistics:
@@ -36,7 +63,7 @@ class OnlineStatistics:
 
     def __init__(self, num_layers: int) -> None:
         self._sketch = QuantileSketch(range(num_layers))
-        self._estimators: dict[tuple[ReferenceThreshold, tuple[int, ...]], ReferenceEstimator] = {}
+        self._estimators: dict[_EstimatorKey, ReferenceEstimator] = {}
         self._lock = threading.Lock()
 
     def update(self, norms: Tensor, layers: Sequence[int], lengths: Sequence[int]) -> None:
@@ -49,34 +76,42 @@ class OnlineStatistics:
         """
         steps = torch.arange(norms.size(0), device=norms.device)
         is_token = steps[:, None] < torch.tensor(lengths, device=norms.device)  # (steps, B)
-        by_row = norms.masked_fill(~is_token[..., None], torch.nan).transpose(0, 1)  # (B, steps, L)
-        is_used = is_token.T & ~sink_mask(by_row)
+        by_sequence = norms.masked_fill(~is_token[..., None], torch.nan).transpose(0, 1)  # (B, steps, L)
+        is_counted = is_token.T & ~sinks_among(by_sequence)
         with self._lock:
-            self._sketch.update(by_row, is_used, layers)
+            self._sketch.update(by_sequence, is_counted, layers)
 
-    def snapshot(self, layers: Sequence[int]) -> QuantileSketch | None:
-        """Return the distribution of these layers as of now, or None before the warm-up is over."""
+    def snapshot(self) -> OnlineSnapshot:
+        """Return what has been seen as of now, or as of the enclosing `frozen`."""
         frozen = _frozen.get()
+        return frozen[1] if frozen and frozen[0] is self else self._snapshot()
+
+    def _snapshot(self) -> OnlineSnapshot:
         with self._lock:
-            sketch = frozen[1] if frozen and frozen[0] is self else self._sketch
-            snapshot = sketch.select(layers)
-            # Asked inside the lock, so that the requests of a batch find what the first one of them has computed.
-            return snapshot if snapshot.num_samples >= WARM_UP else None
+            estimators = {key: estimator.copy() for key, estimator in self._estimators.items()}
+            return OnlineSnapshot(self._sketch.copy(), estimators, self._lock)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Give all requests that start in this context, its threads and its tasks the same snapshot."""
-        with self._lock:
-            token = _frozen.set((self, self._sketch.copy()))
+        token = _frozen.set((self, self._snapshot()))
         try:
             yield
         finally:
             _frozen.reset(token)
 
-    def estimator(self, rule: ReferenceThreshold, layers: Sequence[int]) -> ReferenceEstimator:
-        """Return the state of the paper's rule for these layers.
+    def learn(self, rule: ReferenceThreshold, layers: Sequence[int], rows: Sequence[Sequence[float]]) -> None:
+        """Let the paper's rule go on over the tokens of an answer, in their order.
 
-        As in the paper it goes on from request to request, so it is meaningful for one sequence at a time only.
+        As in the paper its state goes on from request to request, so it is meaningful for one sequence at a time only.
+
+        Args:
+            rule: The rule.
+            layers: 0-based indices of the recorded layers.
+            rows: One norm per layer for each token that is no attention sink.
         """
         with self._lock:
-            return self._estimators.setdefault((rule, tuple(layers)), ReferenceEstimator(rule, layers))
+            key = (rule, tuple(layers))
+            estimator = self._estimators.setdefault(key, ReferenceEstimator(rule, layers))
+            for row in rows:
+                estimator.add(row)

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import OptionError
 from langnorm.files import write_atomically
+from langnorm.norms.calibration import calibrate
+from langnorm.norms.identity import ModelIdentity
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from langnorm.chat_models import ChatLangNorm
-    from langnorm.engines.base import Engine
+    from langnorm.norms.calibration import NormAnswers
     from langnorm.norms.sketch import QuantileSketch
 
 FILE_NAME = "norm_profile.json"
 """A profile of this name beside a model's weights is taken by itself."""
 
 _VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """What a profile is tied to.
-
-    Attributes:
-        model: Class of the model.
-        weights: Hash over a sample of every weight, which any other model or fine-tune changes.
-        dtype: In which the model computes.
-        num_layers: Number of decoder layers.
-        chat_template: Hash of the chat template: another one puts other text in front of every answer.
-    """
-
-    model: str
-    weights: str
-    dtype: str
-    num_layers: int
-    chat_template: str
 
 
 class NormProfile:
@@ -78,7 +60,7 @@ class NormProfile:
     @classmethod
     def calibrate(
         cls,
-        chat: ChatLangNorm,
+        chat: NormAnswers,
         prompts: Sequence[Any],
         *,
         num_tokens: int = 20_000,
@@ -90,7 +72,7 @@ class NormProfile:
         All decoder layers are recorded. Attention sinks are left out.
 
         Args:
-            chat: The model, with the sampling that the profile is for.
+            chat: A `ChatLangNorm` with the sampling that the profile is for.
             prompts: Texts or lists of messages, like those that the model will be asked. They are asked in order, and
                 where the model samples, again with other seeds until there are enough tokens.
             num_tokens: Tokens to record; calibration ends with the batch that reaches it.
@@ -101,15 +83,14 @@ class NormProfile:
         Raises:
             OptionError: There are no prompts, or the checkpoint belongs to another calibration.
         """
-        from langnorm.calibration import calibrate
-
-        return calibrate(
+        sketch = calibrate(
             chat,
             prompts,
             num_tokens=num_tokens,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             show_progress=show_progress,
         )
+        return cls(chat.model, chat.loaded_engine().identity, sketch)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NormProfile:
@@ -170,17 +151,16 @@ class NormProfile:
         Raises:
             OptionError: They differ in what they were fitted on.
         """
-        self._refuse(_differences(self.identity, other.identity), f"`{other.name}`")
+        self._refuse(self.identity.differences(other.identity), f"`{other.name}`")
         self.sketch.merge(other.sketch)
 
-    def check(self, model: ChatLangNorm | Engine) -> None:
-        """Do nothing if this is a profile of `model`.
+    def check(self, identity: ModelIdentity) -> None:
+        """Do nothing if this is a profile of the model with this identity, such as `engine.identity`.
 
         Raises:
             OptionError: It is a profile of another model, dtype or chat template; the message says what differs.
         """
-        engine: Engine = model.loaded_engine() if hasattr(model, "loaded_engine") else model
-        self._refuse(_differences(self.identity, engine.identity), "this model")
+        self._refuse(self.identity.differences(identity), "this model")
 
     def select(self, layers: Sequence[int]) -> QuantileSketch:
         """Return the distributions of some layers.
@@ -204,16 +184,6 @@ class NormProfile:
                 "models cannot be compared: calibrate one for it with `NormProfile.calibrate` or `langnorm calibrate`."
             )
             raise OptionError(msg)
-
-
-def _differences(mine: ModelIdentity, other: ModelIdentity) -> list[str]:
-    found = [
-        f"{field.name.replace('_', ' ')} `{getattr(mine, field.name)}` here, `{getattr(other, field.name)}` there"
-        for field in fields(ModelIdentity)
-        if getattr(mine, field.name) != getattr(other, field.name)
-    ]
-    # The same weights in another dtype have another hash: the dtype is the reason to name.
-    return [text for text in found if not text.startswith("weights")] if mine.dtype != other.dtype else found
 
 
 def _no_profile(source: object) -> str:

@@ -6,20 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from langnorm.norms.baseline import LOW_BELOW, Baseline
-from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold, thresholds_of
-
-SINK_FACTOR = 10.0
-"""A token with a norm above this multiple of its layer's median is an attention sink (arXiv 2402.17762), whose norm
-says nothing about reasoning: reasoning moves norms by less than a factor of ten, sinks by orders of magnitude."""
+from langnorm.norms.baseline import LOW_BELOW, Baseline, NormSource
+from langnorm.norms.sinks import sinks_by_medians
+from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class NormReading:
     """The norms of one sequence of T tokens, read against a baseline.
 
     Attributes:
@@ -39,46 +34,46 @@ class Reading:
     low_below: float = LOW_BELOW
 
 
-def read_norms(norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline) -> Reading:
-    """Return what `norms`, T - 1 rows of one norm per layer, mean against `baseline`.
-
-    Raises:
-        OptionError: A fixed threshold is missing for a layer.
-    """
+def read_norms(norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline) -> NormReading:
+    """Return what `norms`, T - 1 rows of one norm per layer, mean against `baseline`, which stays as it is."""
     values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
-    known = baseline.distribution
-    if known is None:
-        is_sink = sink_mask(torch.from_numpy(values)).numpy()
-    else:
-        is_sink = np.any(values > SINK_FACTOR * known.quantile(0.5), axis=-1)
-    kept = values[~is_sink]
-    triggered = None
-    if isinstance(baseline.rule, ReferenceThreshold):
-        thresholds, triggered = _follow(baseline.estimator or ReferenceEstimator(baseline.rule, layers), kept)
-    else:
-        thresholds = thresholds_of(baseline.rule, layers, known)
-        if thresholds is not None:
-            triggered = kept > np.array(thresholds)
-    return Reading(
-        intensities=None if known is None else tuple(known.percentile(values).mean(axis=-1).tolist()),
-        sinks=tuple(is_sink.nonzero()[0].tolist()),
+    distribution = baseline.distribution
+    are_sinks = sinks_by_medians(values, None if distribution is None else distribution.quantile(0.5))
+    rows = values[~are_sinks]
+    thresholds, triggered = baseline.thresholds, None
+    if baseline.estimator is not None:
+        thresholds, triggered = _follow(baseline.estimator.copy(), rows)
+    elif thresholds is not None:
+        triggered = rows > np.array(thresholds)
+    return NormReading(
+        intensities=None if distribution is None else tuple(distribution.percentile(values).mean(axis=-1).tolist()),
+        sinks=tuple(are_sinks.nonzero()[0].tolist()),
         thresholds=thresholds,
-        trigger_rate=tuple(triggered.mean(axis=0).tolist()) if triggered is not None and len(kept) else None,
-        source=None if known is None else baseline.source,
+        trigger_rate=tuple(triggered.mean(axis=0).tolist()) if triggered is not None and len(rows) else None,
+        source=baseline.source,
         low_below=baseline.low_below,
     )
 
 
-def sink_mask(norms: Tensor) -> Tensor:
-    """Return which rows of `norms` (..., rows, L) are attention sinks, as booleans (..., rows).
-
-    They are told by the median of the rows themselves, for want of another. Nothing waits for the device.
+def learn_norms(
+    source: NormSource,
+    norms: Sequence[Sequence[float]],
+    layers: Sequence[int],
+    baseline: Baseline,
+    sinks: Sequence[int],
+) -> None:
+    """Let a rule with a state go on over an answer that was kept; rules without one learn nothing.
 
     Args:
-        norms: With NaN where there is no token.
+        source: The model that gave the answer.
+        norms: T - 1 rows with one norm per layer.
+        layers: 0-based indices of the recorded layers.
+        baseline: What the answer was read against.
+        sinks: Indices of the rows that are attention sinks.
     """
-    medians = norms.nanmedian(dim=-2, keepdim=True).values if norms.size(-2) else norms
-    return (norms > SINK_FACTOR * medians).any(dim=-1)
+    if isinstance(baseline.rule, ReferenceThreshold):
+        rows = [row for i, row in enumerate(norms) if i not in set(sinks)]
+        source.statistics.learn(baseline.rule, layers, rows)
 
 
 def _follow(

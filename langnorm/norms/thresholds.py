@@ -132,6 +132,9 @@ class ReferenceThreshold:
 ThresholdRule = FixedThreshold | QuantileThreshold | IQRThreshold | ReferenceThreshold
 """All rules."""
 
+ThresholdOption = ThresholdRule | str | float | Mapping[int, float] | Mapping[str, Any]
+"""What the option `threshold` takes."""
+
 _RULES: Mapping[str, type[ThresholdRule]] = {
     "fixed": FixedThreshold,
     "quantile": QuantileThreshold,
@@ -181,7 +184,7 @@ def _named_rule(name: Any, given: dict[Any, Any]) -> ThresholdRule:
     return rule(**given)
 
 
-def thresholds_of(
+def resolve_thresholds(
     rule: ThresholdRule, layers: Sequence[int], distribution: QuantileSketch | None
 ) -> tuple[float, ...] | None:
     """Return `tau_l` for each of the layers, in their order, or None while the rule has no norms to go by.
@@ -225,6 +228,11 @@ class ReferenceEstimator:
         self.rule = rule
         self.layers = tuple(layers)
         self._quartiles = [(PSquare(0.25), PSquare(0.75)) for _ in self.layers]
+
+    @property
+    def num_samples(self) -> int:
+        """Number of norms of the layer with the fewest."""
+        return min(first.num_samples for first, _ in self._quartiles)
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langnorm.chat.settings import CALL_NAMES, call_settings, check_known
+from langnorm.chat.settings import check_call_options
 from langnorm.errors import OptionError, closest
 from langnorm.wrapped_models import core_of, is_langnorm
 
@@ -18,7 +18,6 @@ DEFAULT_ESCALATION = ("resample", "recursion", "steering")
 """First draw again, then think some tokens over, then pull slack states."""
 
 _NAMED: dict[str, dict[str, Any]] = {"resample": {}, "recursion": {"recursion": {}}, "steering": {"steering": {}}}
-_SETTINGS = (*CALL_NAMES, "profile")
 _TEMPERATURE = 0.7  # of a retry that greedy decoding would make a repetition
 _MAKE_A_DIFFERENCE = {"model", "temperature", "enable_thinking"}  # recursion may find nothing to do
 _UNDERSTOOD_BY_ALL = ("stop", "temperature", "max_tokens")  # by chat models of other packages too
@@ -77,10 +76,7 @@ def _step(step: Any) -> Step:
         hint = closest(step, _NAMED) if isinstance(step, str) else ""
         msg = f"`escalation` has the step `{step!r}`. {_ALLOWED}{hint}"
         raise OptionError(msg)
-    check_known(step, _SETTINGS, "A step of `escalation`")
-    from langnorm import ChatLangNorm  # at the top it would be loaded before it is needed
-
-    call_settings(step, lambda name: ChatLangNorm.model_fields[name].default)
+    check_call_options(step, "A step of `escalation`")
     return step
 
 
@@ -127,4 +123,4 @@ def _is_greedy(model: Any, given: Mapping[str, Any]) -> bool:
     if not is_langnorm(model):
         return False
     asked = {name: given[name] for name in ("model", "temperature") if name in given}
-    return not model.model_copy(update=asked).samples()
+    return not model.model_copy(update=asked).is_sampling()

@@ -13,7 +13,7 @@ from langnorm.text.detokenizer import pieces_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.engines.base import Partial
+    from langnorm.engines.requests import Partial
     from langnorm.norms.baseline import Baseline
     from langnorm.selection.options import Selection
 
@@ -54,7 +54,7 @@ class ScorePruner:
             return Sample((), (), logprobs=logprobs, texts=texts)
         from langnorm.norms.reading import read_norms
 
-        reading = read_norms(partial.norms, self.layers, self.baseline.apart())
+        reading = read_norms(partial.norms, self.layers, self.baseline)
         return Sample(
             norms=partial.norms,
             layers=self.layers,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.runnables import ConfigurableField
 
 from langnorm import ChatLangNorm, NormTrace
+from langnorm.chat.settings import CALL_NAMES
 from langnorm.errors import LangNormError, ModelError, OptionError, PromptError
 
 QUESTIONS: list[LanguageModelInput] = [
@@ -209,13 +211,13 @@ def test_what_changes_an_answer_changes_the_cache_key() -> None:
     [
         ({"temperatur": 1}, r"no option `temperatur`\. Did you mean `temperature`\?"),
         ({"temperature": "hot"}, r"`temperature='hot'` is not allowed"),
-        ({"temperature": -1}, r"`temperature=-1.0` is not allowed\. Use 0 \(greedy\) or above"),
+        ({"temperature": -1}, r"`temperature=-1` is not allowed\. Use 0 \(greedy\) or above"),
         ({"norms": "step"}, r"`norms='step'` is not allowed"),
         ({"layers": "lat"}, r"Did you mean `late`\?"),
         ({"engine": "transformer"}, r"no engine `transformer`.*Did you mean `transformers`\?"),
         ({"engine": 3}, "is not an engine"),
         ({"model": ""}, "`model=''` is not allowed"),
-        ({"timeout": 0}, r"`timeout=0.0` is not allowed\. Use seconds above 0"),
+        ({"timeout": 0}, r"`timeout=0` is not allowed\. Use seconds above 0"),
         ({"max_batch_size": 0}, "`max_batch_size=0` is not allowed"),
     ],
 )
@@ -281,3 +283,78 @@ async def test_a_timeout_ends_the_call(chat: ChatLangNorm) -> None:
 def test_a_conversation_may_end_with_any_role(chat: ChatLangNorm, role: str) -> None:
     """The last message need not be the user's."""
     assert chat.invoke([("human", "Hi!"), (role, "Hello.")]).usage_metadata
+
+
+ODD_VALUES: list[tuple[str, Any]] = [
+    ("temperature", True),
+    ("temperature", "0.7"),
+    ("temperature", float("nan")),
+    ("top_p", 0),
+    ("top_k", 1.5),
+    ("min_p", "x"),
+    ("repetition_penalty", 0),
+    ("max_tokens", True),
+    ("max_tokens", 2.0),
+    ("stop", 3),
+    ("stop", [""]),
+    ("seed", "1"),
+    ("n", 0),
+    ("logprobs", 1),
+    ("top_logprobs", 21),
+    ("top_logprobs", True),
+    ("enable_thinking", "yes"),
+    ("special_tokens", ["literal"]),
+    ("norms", ["steps"]),
+    ("layers", 5),
+    ("layers", []),
+    ("layers", [True]),
+    ("layers", b"ab"),
+    ("norm_profile", 3),
+    ("threshold", [1]),
+    ("low_below", True),
+    ("step_splitter", ["x"]),
+    ("recursion", {"layers": 5}),
+    ("recursion", {"layers": []}),
+    ("steering", 3),
+    ("suppression", {"mode": ["high"]}),
+    ("selection", {"vote": ["none"]}),
+    ("timeout", True),
+    ("timeout", "5"),
+    ("max_retries", -1),
+    ("max_batch_size", True),
+    ("max_batch_size", 2.0),
+    ("model", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD_VALUES)
+def test_one_check_for_each_option_wherever_it_is_set(name: str, value: Any) -> None:
+    """Constructor, `bind`, call and configurable fields refuse it with the same words, before any weights are loaded."""
+    chat = ChatLangNorm(model="/there/is/no/such/folder")
+    configurable = chat.configurable_fields(**{name: ConfigurableField(id="option")})
+    ways: list[Callable[[], Any]] = [
+        lambda: ChatLangNorm(**{name: value}),
+        lambda: chat.bind(**{name: value}),
+        lambda: chat.invoke("Hi", **{name: value}),
+        lambda: configurable.invoke("Hi", {"configurable": {"option": value}}),
+    ]
+    messages = []
+    for ask in ways:
+        with pytest.raises(OptionError) as refused:
+            ask()
+        messages.append(str(refused.value))
+    assert len(set(messages)) == 1
+    assert "Use " in messages[0]
+
+
+def test_every_option_is_checked() -> None:
+    """The table of odd values has all options of a call."""
+    assert {name for name, _ in ODD_VALUES} == set(CALL_NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(set(ChatLangNorm.model_fields) - set(BaseChatModel.model_fields)))
+def test_every_field_says_what_it_is(name: str) -> None:
+    """Its type is no `Any`, and it has a docstring."""
+    field = ChatLangNorm.model_fields[name]
+    assert field.annotation is not Any
+    assert field.description

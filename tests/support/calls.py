@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.base import Request
 from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Record, Request
 from langnorm.norms.layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from langnorm.engines.base import Completion, Engine
+    from langnorm.engines.base import Engine
+    from langnorm.engines.requests import Completion
 
 PROMPTS = (
     (455, 12, 77, 301, 40, 5, 260),
@@ -39,7 +40,8 @@ def ask(
     **sampling: Any,
 ) -> Request:
     """Returns a request; what is not named here is an option of `Sampling`."""
-    return Request(tuple(prompt), Sampling(**sampling), tuple(layers), max_batch_size, timeout)
+    record = Record(layers=tuple(layers)) if layers else None
+    return Request(tuple(prompt), Sampling(**sampling), record, max_batch_size, timeout)
 
 
 def answer(engine: Engine, request: Request) -> Completion:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, messages_from_dict, messages_to_dict
 
 from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.norms.reading import Reading
+from langnorm.norms.reading import NormReading
 from langnorm.scores.samples import sample_of
 from langnorm.text.steps import StepSpan
 from langnorm.trace import KEY, NormTrace, build_trace
@@ -23,7 +23,7 @@ SPANS = [StepSpan("reasoning", 0, 2, 0, 5), StepSpan("answer", 2, 4, 0, 3)]
 ROWS = [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0]]
 
 
-READING = Reading(
+READING = NormReading(
     intensities=(0.05, 0.85, 0.07),
     thresholds=(2.5, 40.0),
     trigger_rate=(0.5, 1 / 3),
@@ -31,9 +31,9 @@ READING = Reading(
 )
 
 
-def trace(reading: Reading | None = None, *, keep_tokens: bool = False) -> NormTrace:
+def trace(reading: NormReading | None = None, *, keep_tokens: bool = False) -> NormTrace:
     """Return a trace of two layers and two steps."""
-    return build_trace(4, (9, 10), ROWS, SPANS, reading or Reading(), keep_tokens=keep_tokens)
+    return build_trace(4, (9, 10), ROWS, SPANS, reading or NormReading(), keep_tokens=keep_tokens)
 
 
 def test_means_are_per_layer() -> None:
@@ -49,7 +49,7 @@ def test_the_last_token_has_no_row() -> None:
 
 def test_a_step_without_rows_has_no_mean() -> None:
     """A mean of nothing is None, not NaN."""
-    (step,) = build_trace(1, (9,), [], [StepSpan("answer", 0, 1, 0, 2)], Reading(), keep_tokens=False).steps
+    (step,) = build_trace(1, (9,), [], [StepSpan("answer", 0, 1, 0, 2)], NormReading(), keep_tokens=False).steps
     assert step.mean is None
 
 
@@ -93,8 +93,8 @@ def test_thresholds_are_told_by_layer() -> None:
 
 
 @pytest.mark.parametrize("keep_tokens", [False, True])
-@pytest.mark.parametrize("reading", [Reading(), READING])
-def test_a_message_gives_back_its_trace(reading: Reading, keep_tokens: bool) -> None:
+@pytest.mark.parametrize("reading", [NormReading(), READING])
+def test_a_message_gives_back_its_trace(reading: NormReading, keep_tokens: bool) -> None:
     """Through JSON and LangChain's serialisation, too."""
     made = trace(reading, keep_tokens=keep_tokens)
     extra = {KEY: {"token_norms": [list(row) for row in made.token_norms]}} if made.token_norms else {}
@@ -207,6 +207,6 @@ def test_a_frame_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rounding_keeps_all_that_float32_holds(values: list[float]) -> None:
     """Norms in a message differ from the measured ones by less than one part in a million."""
     rows = [[value] for value in values]
-    kept = build_trace(len(values) + 1, (0,), rows, [], Reading(), keep_tokens=True).token_norms
+    kept = build_trace(len(values) + 1, (0,), rows, [], NormReading(), keep_tokens=True).token_norms
     assert kept is not None
     assert all(math.isclose(row[0], value, rel_tol=1e-6) for row, value in zip(kept, values, strict=True))

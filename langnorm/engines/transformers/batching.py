@@ -22,7 +22,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from langnorm.engines.base import Completion
+from langnorm.engines.requests import Completion
 from langnorm.engines.transformers.sequence import Row
 from langnorm.errors import MemoryLimitError
 

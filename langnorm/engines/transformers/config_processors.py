@@ -77,6 +77,17 @@ def batch_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> G
     return config
 
 
+def sampling_defaults(config: GenerationConfig) -> dict[str, Any]:
+    """Return what a model's own configuration says of sampling, as fields of `Sampling`; greedy unless it samples."""
+    names = ("top_p", "top_k", "min_p", "repetition_penalty")
+    defaults = {name: getattr(config, name, None) for name in names}
+    temperature = config.temperature if config.temperature is not None else 1.0
+    defaults["temperature"] = temperature if config.do_sample else 0.0
+    defaults["max_tokens"] = config.max_new_tokens
+    defaults["stop"] = config.stop_strings
+    return {name: value for name, value in defaults.items() if value is not None}
+
+
 class RowProcessor(LogitsProcessor):
     """Applies the processors that look at the tokens before to each row without its padding.
 

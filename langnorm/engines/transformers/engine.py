@@ -6,7 +6,7 @@ import asyncio
 import os
 import queue
 import secrets
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
-from langnorm.engines.base import Completion, Delta, Request, Response
+from langnorm.engines.base import ABILITIES, BaseEngine
 from langnorm.engines.deadline import Clock
+from langnorm.engines.requests import Completion, Delta, Request, Response
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.config_processors import RowProcessor, batch_config
+from langnorm.engines.transformers.config_processors import RowProcessor, batch_config, sampling_defaults
 from langnorm.engines.transformers.grammar_mask import RowConstraint
 from langnorm.engines.transformers.identity import identity_of
 from langnorm.engines.transformers.intervening import Intervener
@@ -31,17 +32,18 @@ from langnorm.engines.transformers.sequence import Row
 from langnorm.engines.transformers.stopping import RowWatcher
 from langnorm.engines.transformers.token_sampler import RowSampler
 from langnorm.errors import PromptError
-from langnorm.norms.layers import decoder_layers, select_layers
+from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from langnorm.norms.profile import ModelIdentity, NormProfile
+    from langnorm.norms.identity import ModelIdentity
+    from langnorm.norms.profile import NormProfile
 
 
-class TransformersEngine:
+class TransformersEngine(BaseEngine):
     """Runs a causal language model of transformers.
 
     Args:
@@ -54,6 +56,8 @@ class TransformersEngine:
     Raises:
         ModelError: The decoder layers cannot be found.
     """
+
+    abilities = frozenset(ABILITIES)
 
     def __init__(
         self,
@@ -88,8 +92,13 @@ class TransformersEngine:
 
     @property
     def generation_config(self) -> GenerationConfig:
-        """The model's own defaults of sampling."""
+        """The model's own generation configuration."""
         return self._own_config or self._model.generation_config
+
+    @property
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        """What the model's own generation configuration says of sampling; greedy unless it samples."""
+        return sampling_defaults(self.generation_config)
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -105,11 +114,6 @@ class TransformersEngine:
     def statistics(self) -> OnlineStatistics:
         """The norms of all sequences so far."""
         return self._statistics
-
-    @property
-    def can_prune(self) -> bool:
-        """True: a sample that is stopped has no more tokens, though its place in the padded batch stays."""
-        return True
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
@@ -189,7 +193,7 @@ class TransformersEngine:
 
     def _submit(self, requests: Sequence[Request]) -> list[list[Row]]:
         for request in requests:
-            self._check(request)
+            self.check(request)
         rows = []
         for request in requests:
             seed = _seed(request)
@@ -199,7 +203,7 @@ class TransformersEngine:
         return rows
 
     def _submit_stream(self, request: Request, sink: Any) -> Row:
-        self._check(request)
+        self.check(request)
         row = Row(request, 0, _seed(request), sink)
 
         def report(future: Any) -> None:
@@ -210,10 +214,15 @@ class TransformersEngine:
         self._batcher.submit([row])
         return row
 
-    def _check(self, request: Request) -> None:
-        if not request.prompt_ids:
-            msg = "The prompt is empty. Give at least one message with text."
-            raise PromptError(msg)
+    def check(self, request: Request) -> None:
+        """Do nothing if this engine can run a request.
+
+        Raises:
+            OptionError: A layer is outside the model, or a block of layers begins below the first one.
+            PromptError: The prompt is empty, leaves no room for an answer, or has a token that the model does not know.
+            ModelError: A layer that is to be run again has a state that this would change.
+        """
+        super().check(request)
         num_tokens = self._model.get_input_embeddings().weight.size(0)
         unknown = next((i for i in request.prompt_ids if not 0 <= i < num_tokens), None)
         if unknown is not None:
@@ -222,15 +231,6 @@ class TransformersEngine:
                 "tokenizer that came with the model."
             )
             raise PromptError(msg)
-        length, limit = len(request.prompt_ids), self.context_length
-        if limit is not None and length >= limit:
-            msg = (
-                f"The prompt has {length} tokens and leaves no room for an answer in this model's context of "
-                f"{limit}. Shorten the messages, for example with `trim_messages` of langchain-core."
-            )
-            raise PromptError(msg)
-        if request.layers:
-            select_layers(request.layers, self.num_layers)
         if recursion := request.plans.recursion:
             check_can_rerun(self._model, recursion.layers, recursion.options.block)
 
@@ -260,10 +260,11 @@ class TransformersEngine:
         intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
         constraint = RowConstraint([r.grammar for r in requests], limits, self._tokenizer, config.eos_token_id)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests])
-        recorder = NormRecorder(sorted({layer for request in requests for layer in request.layers}), intervener.norms)
+        norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
+        recorder = NormRecorder(norm_layers, intervener.norms)
 
         def norms_of(number: int, num_tokens: int) -> list[list[float]]:
-            layers = requests[number].layers
+            layers = requests[number].norm_layers
             if not layers:
                 return []
             columns = [recorder.layers.index(layer) for layer in layers]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.engines.base import Grammar
+    from langnorm.engines.requests import Grammar
 
 # What brings an answer to its end soonest, in this order: the reasoning, a text, an object or a list, a value.
 _CLOSING = (tuple(closing for _, closing in THINKING_TAGS), ('"',), ("}", "]"), (",",))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from langnorm.norms.profile import ModelIdentity
+from langnorm.norms.identity import ModelIdentity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import LogitsProcessor
 
-from langnorm.engines.base import TokenLogprob
+from langnorm.engines.requests import TokenLogprob
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from langnorm.engines.base import Completion, Partial, Pruner
+from langnorm.engines.requests import Completion, Partial, Pruner
 
 
 class Siblings:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from langnorm.engines.base import Completion, Delta, Request
+from langnorm.engines.requests import Completion, Delta, Request
 from langnorm.engines.transformers.sample_group import Siblings
 
 

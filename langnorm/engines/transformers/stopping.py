@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import StoppingCriteria
 
-from langnorm.engines.base import Completion, Delta, FinishReason, Partial
+from langnorm.engines.requests import Completion, Delta, FinishReason, Partial
 from langnorm.text.detokenizer import Detokenizer, pieces_of
 
 if TYPE_CHECKING:

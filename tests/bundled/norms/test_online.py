@@ -11,6 +11,7 @@ import torch
 
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.norms.online import WARM_UP, OnlineStatistics
+from langnorm.norms.thresholds import ReferenceThreshold
 
 SHORT = {"temperature": 0, "max_tokens": 20, "profile": None, "layers": [9, 10]}
 
@@ -24,9 +25,9 @@ def filled(num_rows: int = WARM_UP) -> OnlineStatistics:
 
 def test_nothing_is_said_before_the_warm_up() -> None:
     """Nor of layers that were never recorded."""
-    assert filled(WARM_UP - 1).snapshot((3, 4)) is None
-    assert filled().snapshot((3, 4)) is not None
-    assert filled().snapshot((3, 5)) is None
+    assert filled(WARM_UP - 1).snapshot().select((3, 4)) is None
+    assert filled().snapshot().select((3, 4)) is not None
+    assert filled().snapshot().select((3, 5)) is None
 
 
 def test_padding_and_sinks_are_left_out() -> None:
@@ -36,7 +37,7 @@ def test_padding_and_sinks_are_left_out() -> None:
     norms[300:, 1] = 1e4  # padding
     norms[5, 0] = 1e4  # a sink
     statistics.update(norms, (1,), [600, 300])
-    snapshot = statistics.snapshot((1,))
+    snapshot = statistics.snapshot().select((1,))
     assert snapshot is not None
     assert snapshot.num_samples == 899
     assert snapshot.quantile(1.0).tolist() == [1.0]
@@ -45,7 +46,7 @@ def test_padding_and_sinks_are_left_out() -> None:
 def test_a_snapshot_does_not_change() -> None:
     """What runs later is not in it."""
     statistics = filled()
-    snapshot = statistics.snapshot((3, 4))
+    snapshot = statistics.snapshot().select((3, 4))
     assert snapshot is not None
     statistics.update(torch.full((100, 1, 2), 9.0), (3, 4), [100])
     assert snapshot.num_samples == WARM_UP
@@ -57,7 +58,7 @@ def test_requests_of_a_batch_see_the_same() -> None:
     statistics, other = filled(), filled()
 
     def seen() -> int:
-        snapshot = statistics.snapshot((3, 4))
+        snapshot = statistics.snapshot().select((3, 4))
         assert snapshot is not None
         return snapshot.num_samples
 
@@ -70,7 +71,7 @@ def test_requests_of_a_batch_see_the_same() -> None:
         assert seen() == pool.submit(copy_context().run, seen).result() == WARM_UP
         assert asyncio.run(seen_by_a_task()) == WARM_UP
         assert pool.submit(seen).result() == WARM_UP + 100
-        assert other.snapshot((3, 4)).num_samples == WARM_UP + 100  # type: ignore[union-attr]
+        assert other.snapshot().select((3, 4)).num_samples == WARM_UP + 100  # type: ignore[union-attr]
     assert seen() == WARM_UP + 100
 
 
@@ -87,7 +88,7 @@ def test_every_token_of_every_sequence_is_sampled(abacus_engine, monkeypatch: py
     chat.invoke("Hello!", norms="off")
     chat.invoke("Hello!", suppression={"threshold": 1.0})  # its norms are not the model's own
     rows = [NormTrace.from_message(reply).token_norms for reply in replies]
-    snapshot = abacus_engine.statistics.snapshot((9, 10))
+    snapshot = abacus_engine.statistics.snapshot().select((9, 10))
     assert snapshot.num_samples == sum(map(len, rows))
     assert snapshot.quantile(1.0).tolist() == pytest.approx([max(r[i] for row in rows for r in row) for i in (0, 1)])
 
@@ -111,3 +112,29 @@ def test_the_place_in_a_batch_does_not_matter(abacus_engine, monkeypatch: pytest
         traces = [NormTrace.from_message(reply) for reply in replies]
         assert len({trace.intensity for trace in traces}) == 1
         assert traces[0].intensity is not None
+
+
+def test_the_papers_rule_learns_from_answers_that_are_kept(abacus_engine) -> None:
+    """It goes on from request to request; candidates that a selection looks at teach it nothing."""
+    rule = ReferenceThreshold(warm_up=10)
+    chat = ChatLangNorm(engine=abacus_engine, threshold=rule, norms="tokens", **(SHORT | {"temperature": 0.7}))
+
+    def num_learnt() -> int:
+        return abacus_engine.statistics.snapshot().estimator(rule, (9, 10)).num_samples
+
+    reply = chat.invoke("What is 3 + 4?", seed=1)
+    assert num_learnt() == len(NormTrace.from_message(reply).token_norms or ())
+    before = num_learnt()
+    chosen = chat.invoke("What is 3 + 4?", seed=2, selection={"n": 4, "score": "rate"})
+    assert num_learnt() == before + len(NormTrace.from_message(chosen).token_norms or ())
+
+
+def test_a_snapshot_of_the_papers_rule_does_not_change() -> None:
+    """What other requests teach it meanwhile is not in it, inside of a batch neither."""
+    rule, statistics = ReferenceThreshold(warm_up=2), OnlineStatistics(4)
+    snapshot = statistics.snapshot()
+    with statistics.frozen():
+        statistics.learn(rule, (1,), [[float(i)] for i in range(9)])
+        assert statistics.snapshot().estimator(rule, (1,)).num_samples == 0
+    assert snapshot.estimator(rule, (1,)).num_samples == 0
+    assert statistics.snapshot().estimator(rule, (1,)).num_samples == 9

@@ -12,7 +12,8 @@ import torch
 from langnorm import ChatLangNorm, NormProfile, NormTrace
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import OptionError
-from langnorm.norms.profile import FILE_NAME, ModelIdentity
+from langnorm.norms.identity import ModelIdentity
+from langnorm.norms.profile import FILE_NAME
 from langnorm.norms.sketch import QuantileSketch
 
 IDENTITY = ModelIdentity("Qwen3ForCausalLM", "0a1b", "float32", 3, "2c3d")
@@ -108,8 +109,7 @@ def test_the_name_of_a_model_does_not_matter(chat: ChatLangNorm) -> None:
     """The same weights in another folder are the same model."""
     found = fitted(chat)
     found.name = "anything"
-    found.check(chat)
-    found.check(chat.loaded_engine())
+    found.check(chat.loaded_engine().identity)
 
 
 def test_other_weights_are_another_model(chat: ChatLangNorm, model_of, tokenizer) -> None:
@@ -117,7 +117,7 @@ def test_other_weights_are_another_model(chat: ChatLangNorm, model_of, tokenizer
     other = TransformersEngine(model_of("qwen3", seed=5), tokenizer)
     assert other.identity != chat.loaded_engine().identity
     with pytest.raises(OptionError, match="does not belong to this model: weights"):
-        fitted(chat).check(other)
+        fitted(chat).check(other.identity)
 
 
 def test_a_call_with_the_profile_of_another_model_is_refused(chat: ChatLangNorm) -> None:

@@ -10,23 +10,26 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
+from langnorm.chat.chunks import Chunks
+from langnorm.chat.preparing import PreparedCall, Recording
 from langnorm.chat.prompts import Prompt
-from langnorm.chat.results import Chunks, PreparedCall, Recording
-from langnorm.engines.base import Completion, Delta, FinishReason, Request
+from langnorm.chat.results import build_message
 from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Completion, Delta, FinishReason, Request
 from langnorm.norms.baseline import Baseline
-from langnorm.text.readers import TagReader
+from langnorm.text.readers import TagReader, read
 from langnorm.text.steps import split_sentences
 from langnorm.text.tool_calls import HERMES, ToolForm
 
 
 def call_of(*, is_thinking: bool = False, norms: Any = "steps", form: ToolForm | None = None) -> PreparedCall:
     """Return a prepared call that needs no engine."""
-    recording = None if norms == "off" else Recording(norms, (9,), split_sentences, Baseline())
+    recording = Recording((9,), split_sentences, Baseline(), in_messages=norms != "off", in_scores=False,
+                          keeps_tokens=norms == "tokens")  # fmt: skip
     engine: Any = None
     request = Request((1, 2, 3), Sampling())
     prompt = Prompt((1, 2, 3), is_thinking)
-    return PreparedCall(engine, prompt, request, recording, "m", lambda: TagReader(is_thinking=is_thinking, form=form))
+    return PreparedCall(engine, "m", prompt, request, recording, lambda: TagReader(is_thinking=is_thinking, form=form))
 
 
 def completion_of(pieces: list[str], reason: FinishReason = "stop") -> Completion:
@@ -36,7 +39,8 @@ def completion_of(pieces: list[str], reason: FinishReason = "stop") -> Completio
 
 def completed(pieces: list[str], **call: Any) -> AIMessage:
     """Return the message of a completion with these pieces of text."""
-    return call_of(**call).message(completion_of(pieces))
+    prepared = call_of(**call)
+    return build_message(prepared, completion_of(pieces), read(prepared.new_reader(), pieces))
 
 
 def streamed(pieces: list[str], reason: FinishReason = "stop", **call: Any) -> AIMessageChunk:

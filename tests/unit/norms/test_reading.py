@@ -9,9 +9,18 @@ import torch
 
 from langnorm.errors import OptionError
 from langnorm.norms.baseline import Baseline
-from langnorm.norms.reading import SINK_FACTOR, read_norms, sink_mask
+from langnorm.norms.reading import read_norms
+from langnorm.norms.sinks import SINK_FACTOR, sinks_among
 from langnorm.norms.sketch import QuantileSketch
-from langnorm.norms.thresholds import FixedThreshold, QuantileThreshold, ReferenceEstimator, ReferenceThreshold
+from langnorm.norms.thresholds import (
+    FixedThreshold,
+    IQRThreshold,
+    QuantileThreshold,
+    ReferenceEstimator,
+    ReferenceThreshold,
+    ThresholdRule,
+    resolve_thresholds,
+)
 
 LAYERS = (3, 4)
 
@@ -22,6 +31,11 @@ def known() -> QuantileSketch:
     values = torch.arange(1.0, 1001.0)
     sketch.update(torch.stack([values, 10 * values], dim=-1))
     return sketch
+
+
+def baseline_of(rule: ThresholdRule, distribution: QuantileSketch | None = None) -> Baseline:
+    """Return what norms of the two layers are compared with by a rule."""
+    return Baseline(distribution, rule=rule, thresholds=resolve_thresholds(rule, LAYERS, distribution))
 
 
 def test_intensity_is_the_mean_of_percentiles_of_the_layers() -> None:
@@ -40,14 +54,14 @@ def test_nothing_is_guessed_without_a_distribution() -> None:
 def test_a_fixed_threshold_needs_no_distribution() -> None:
     """It is a number of the user's, and its trigger rate is told."""
     rule = FixedThreshold({3: 1.5, 4: 30.0})
-    reading = read_norms([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0]], LAYERS, Baseline(rule=rule))
+    reading = read_norms([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0]], LAYERS, baseline_of(rule))
     assert reading.thresholds == (1.5, 30.0)
     assert reading.trigger_rate == (0.75, 0.25)
 
 
 def test_a_threshold_from_a_distribution() -> None:
     """The quantile of each layer."""
-    reading = read_norms([[950.0, 950.0]], LAYERS, Baseline(known(), "mine", QuantileThreshold(0.9)))
+    reading = read_norms([[950.0, 950.0]], LAYERS, baseline_of(QuantileThreshold(0.9), known()))
     assert reading.thresholds == (pytest.approx(900, rel=0.02), pytest.approx(9000, rel=0.02))
     assert reading.trigger_rate == (1.0, 0.0)
 
@@ -62,7 +76,7 @@ def test_sinks_are_found_with_and_without_a_distribution(baseline: Baseline) -> 
 def test_sinks_are_in_no_trigger_rate() -> None:
     """They are above every threshold, and mean nothing."""
     rows = [[1.0, 1.0]] * 9 + [[1e6, 1.0]]
-    assert read_norms(rows, LAYERS, Baseline(rule=FixedThreshold(2.0))).trigger_rate == (0.0, 0.0)
+    assert read_norms(rows, LAYERS, baseline_of(FixedThreshold(2.0))).trigger_rate == (0.0, 0.0)
 
 
 def test_nothing_but_sinks() -> None:
@@ -74,7 +88,7 @@ def test_nothing_but_sinks() -> None:
 
 def test_no_rows() -> None:
     """An answer of one token has none."""
-    reading = read_norms([], LAYERS, Baseline(known(), "mine"))
+    reading = read_norms([], LAYERS, baseline_of(IQRThreshold(), known()))
     assert reading.intensities == ()
     assert reading.sinks == ()
     assert reading.thresholds is not None
@@ -84,22 +98,25 @@ def test_no_rows() -> None:
 def test_padding_is_no_sink() -> None:
     """NaN stands where there is no token, and the median is of the others."""
     norms = torch.tensor([[[1.0], [2.0], [1.5 * SINK_FACTOR * 2], [math.nan]]])
-    assert sink_mask(norms).tolist() == [[False, False, True, False]]
+    assert sinks_among(norms).tolist() == [[False, False, True, False]]
 
 
 def test_sinks_are_found_without_waiting_for_the_device() -> None:
     """On a device without data nothing can be waited for."""
-    assert sink_mask(torch.empty(4, 7, 2, device="meta")).shape == (4, 7)
+    assert sinks_among(torch.empty(4, 7, 2, device="meta")).shape == (4, 7)
 
 
 def test_the_papers_rule_goes_on_from_request_to_request() -> None:
-    """Its state is the estimator's: none before the warm-up, then one moment after the other."""
+    """Its state is none before the warm-up, then one moment after the other; reading alone teaches it nothing."""
     rule = ReferenceThreshold(warm_up=6)
     estimator, other = ReferenceEstimator(rule, LAYERS), ReferenceEstimator(rule, LAYERS)
     rows = [[float(i), 10.0 * i] for i in (5, 6, 7, 8, 9, 10, 60, 5)]
-    first = read_norms(rows[:4], LAYERS, Baseline(rule=rule, estimator=estimator))
+    for _ in range(3):
+        first = read_norms(rows[:4], LAYERS, Baseline(rule=rule, estimator=estimator))
     assert first.thresholds is None
     assert first.trigger_rate == (0.0, 0.0)
+    for row in rows[:4]:
+        estimator.add(row)
     second = read_norms(rows[4:], LAYERS, Baseline(rule=rule, estimator=estimator))
     above = []
     for row in rows:

@@ -23,8 +23,8 @@ from langnorm.norms.thresholds import (
     QuantileThreshold,
     ReferenceEstimator,
     ReferenceThreshold,
+    resolve_thresholds,
     threshold_rule,
-    thresholds_of,
 )
 from tests.reference.p_square import p_square, reference_thresholds
 
@@ -62,18 +62,18 @@ class TestFixedThreshold:
 
     def test_one_number_is_the_threshold_of_all_layers(self) -> None:
         """No distribution is needed."""
-        assert thresholds_of(FixedThreshold(12), LAYERS, None) == (12.0, 12.0, 12.0)
+        assert resolve_thresholds(FixedThreshold(12), LAYERS, None) == (12.0, 12.0, 12.0)
 
     def test_numbers_per_layer_come_in_the_order_of_the_layers(self) -> None:
         """Layers that are not asked for may have one too."""
         rule = FixedThreshold({3: 1.5, 7: 2, 9: 4, 20: 8})
 
-        assert thresholds_of(rule, (9, 3), None) == (4.0, 1.5)
+        assert resolve_thresholds(rule, (9, 3), None) == (4.0, 1.5)
 
     def test_missing_layer_is_named(self) -> None:
         """The error says which layers have a threshold and which do not."""
         with pytest.raises(OptionError, match=re.escape("Layers `[7, 9]` have no threshold; `[3, 4]` have one.")):
-            thresholds_of(FixedThreshold({4: 2.0, 3: 1.0}), LAYERS, None)
+            resolve_thresholds(FixedThreshold({4: 2.0, 3: 1.0}), LAYERS, None)
 
     def test_rule_does_not_follow_changes_of_what_it_was_made_from(self) -> None:
         """It is a value: hashable, equal to its like, copied and pickled."""
@@ -94,13 +94,13 @@ class TestRulesOfADistribution:
         """Layers come in the order asked for, not in that of the distribution."""
         expected = 1 + math.floor(1000 * q)
 
-        assert thresholds_of(QuantileThreshold(q), (9, 3), known()) == pytest.approx(
+        assert resolve_thresholds(QuantileThreshold(q), (9, 3), known()) == pytest.approx(
             (100 * expected, expected), rel=0.01
         )
 
     def test_iqr_rule_follows_its_formula(self) -> None:
         """The threshold is Q3 + k * (Q3 - Q1)."""
-        thresholds = thresholds_of(IQRThreshold(k=2.0), LAYERS, known())
+        thresholds = resolve_thresholds(IQRThreshold(k=2.0), LAYERS, known())
 
         assert thresholds == pytest.approx([scale * (751 + 2 * 500) for scale in (1, 10, 100)], rel=0.05)
 
@@ -109,32 +109,32 @@ class TestRulesOfADistribution:
         sketch = QuantileSketch(LAYERS)
         sketch.update(torch.full((20, 3), 2.0))
 
-        assert thresholds_of(IQRThreshold(k=1.5, min_iqr=0.5), LAYERS, sketch) == (2.75,) * 3
-        assert thresholds_of(IQRThreshold(floor=5), LAYERS, sketch) == (5,) * 3
+        assert resolve_thresholds(IQRThreshold(k=1.5, min_iqr=0.5), LAYERS, sketch) == (2.75,) * 3
+        assert resolve_thresholds(IQRThreshold(floor=5), LAYERS, sketch) == (5,) * 3
 
     @pytest.mark.parametrize("rule", [QuantileThreshold(), IQRThreshold()])
     @pytest.mark.parametrize("distribution", [None, QuantileSketch(LAYERS)])
     def test_without_norms_there_is_no_threshold(self, rule, distribution) -> None:
         """Nothing is called high before something was seen."""
-        assert thresholds_of(rule, LAYERS, distribution) is None
+        assert resolve_thresholds(rule, LAYERS, distribution) is None
 
     def test_one_layer_without_norms_is_enough_for_no_threshold(self) -> None:
         """There are thresholds for all layers or for none."""
         sketch = QuantileSketch(LAYERS)
         sketch.update(torch.ones(20, 2), layers=(3, 7))
 
-        assert thresholds_of(IQRThreshold(), LAYERS, sketch) is None
-        assert thresholds_of(IQRThreshold(), (3, 7), sketch) is not None
+        assert resolve_thresholds(IQRThreshold(), LAYERS, sketch) is None
+        assert resolve_thresholds(IQRThreshold(), (3, 7), sketch) is not None
 
     def test_layer_outside_the_distribution_is_an_error(self) -> None:
         """The error names it and the layers that are there."""
         with pytest.raises(OptionError, match=re.escape("Layers `[8]` are not in this distribution")):
-            thresholds_of(IQRThreshold(), (3, 8), known())
+            resolve_thresholds(IQRThreshold(), (3, 8), known())
 
     def test_reference_rule_needs_its_estimator(self) -> None:
         """It has a state, so a distribution says nothing about it."""
         with pytest.raises(OptionError, match="`ReferenceEstimator`"):
-            thresholds_of(ReferenceThreshold(), LAYERS, known())
+            resolve_thresholds(ReferenceThreshold(), LAYERS, known())
 
 
 class TestValidation:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.engines.base import Completion, FinishReason, Partial, TokenLogprob
+from langnorm.engines.requests import Completion, FinishReason, Partial, TokenLogprob
 from langnorm.engines.transformers.sample_group import Siblings
 from langnorm.errors import OptionError
 from langnorm.selection.pruning import RULES, Pruning

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from langnorm.engines.base import Partial
+from langnorm.engines.requests import Partial
 from langnorm.norms.baseline import Baseline
 from langnorm.norms.thresholds import FixedThreshold, ReferenceEstimator, ReferenceThreshold
 from langnorm.selection.options import Selection
@@ -47,7 +47,7 @@ def test_scores_of_log_probabilities_need_no_norms(score: str, tokenizer) -> Non
 def test_thresholds_are_those_of_the_baseline() -> None:
     """Both samples have the same norms above 5, and one has more of them above 2."""
     samples = [partial([1, 3, 6]), partial([3, 3, 6])]
-    baseline = Baseline(rule=FixedThreshold(dict.fromkeys(LAYERS, 2.0)))
+    baseline = Baseline(rule=FixedThreshold(2.0), thresholds=(2.0,) * len(LAYERS))
     assert pruner(baseline=baseline, score="rate").stopped(samples) == [0]
 
 

@@ -16,8 +16,8 @@ from langchain_core.tools import tool
 from langnorm import ChatLangNorm
 from langnorm.chat.grammars import build_grammar, closed_schema, least_length
 from langnorm.chat.tools import ToolUse, convert_tools
-from langnorm.engines.base import Request
 from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Request
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL_NAMED, ToolForm
 

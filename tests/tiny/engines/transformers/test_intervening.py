@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from langnorm.engines.base import Request
 from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Request
 from langnorm.errors import ModelError, OptionError
 from langnorm.interventions.draws import draw
 from langnorm.interventions.options import Recursion, Steering, Suppression
@@ -22,7 +22,8 @@ from tests.support.models import NUM_LAYERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langnorm.engines.base import Completion, Engine
+    from langnorm.engines.base import Engine
+    from langnorm.engines.requests import Completion
 
 ALL = tuple(range(NUM_LAYERS))
 LAYERS = (1, 2)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from langnorm import ChatLangNorm
-from langnorm.engines.base import Request
 from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Request
 from langnorm.errors import OptionError
 
 PROMPTS = (tuple(range(40, 52)), tuple(range(60, 64)), tuple(range(30, 50)))

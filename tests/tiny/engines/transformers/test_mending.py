@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from langnorm.engines.base import Completion, Delta
+from langnorm.engines.requests import Completion, Delta
 from langnorm.engines.transformers import batching
 from langnorm.engines.transformers import late_arrivals as joining
 from langnorm.engines.transformers.batching import Batcher, Rejoin

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
-from langnorm.engines.base import Request
 from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Request
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.rerun import LayerRerunner
 from langnorm.errors import ModelError

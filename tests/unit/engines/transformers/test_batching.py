@@ -14,7 +14,7 @@ from itertools import chain
 
 import pytest
 
-from langnorm.engines.base import Completion
+from langnorm.engines.requests import Completion
 from langnorm.engines.transformers import batching
 from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.sequence import Row
@@ -353,7 +353,7 @@ def test_worker_that_does_not_start_is_tried_again(runner, monkeypatch) -> None:
 
 FORK = """
 import os, signal, threading
-from langnorm.engines.base import Completion, Request
+from langnorm.engines.requests import Completion, Request
 from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.sequence import Row
 from langnorm.engines.options import Sampling

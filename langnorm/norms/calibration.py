@@ -1,30 +1,56 @@
-"""Fits a `NormProfile` to what a chat model answers."""
+"""Fits the distribution of a model's norms to what it answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from langnorm.checks import check_integer
 from langnorm.errors import OptionError
 from langnorm.files import write_atomically
-from langnorm.norms.profile import NormProfile
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
-
-    from langnorm.chat_models import ChatLangNorm
+    from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.sketch import QuantileSketch
 
 
+class LoadedModel(Protocol):
+    """A loaded model, as far as a calibration is concerned; every engine is one."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What its profile is tied to."""
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+
+
+class NormAnswers(Protocol):
+    """A chat model whose answers have norms, as far as a calibration is concerned; `ChatLangNorm` is one."""
+
+    model: str
+    max_batch_size: int
+
+    def loaded_engine(self) -> LoadedModel:
+        """Return what runs it, with the weights loaded."""
+
+    def is_sampling(self) -> bool:
+        """Return whether its answers are drawn at random."""
+
+    def record_norms(self, prompts: list[Any], **settings: Any) -> list[list[list[float]]]:
+        """Return for each prompt's answer of T tokens the T - 1 rows of its norms, one per decoder layer."""
+
+
 def calibrate(
-    chat: ChatLangNorm, prompts: Sequence[Any], *, num_tokens: int, checkpoint: Path | None, show_progress: bool
-) -> NormProfile:
-    """Do what `NormProfile.calibrate` says."""
+    chat: NormAnswers, prompts: Sequence[Any], *, num_tokens: int, checkpoint: Path | None, show_progress: bool
+) -> QuantileSketch:
+    """Return the distribution of the norms of all decoder layers; arguments as for `NormProfile.calibrate`."""
     from tqdm import tqdm
 
     from langnorm.norms.sketch import QuantileSketch
@@ -32,28 +58,26 @@ def calibrate(
     if not prompts or isinstance(prompts, str):
         msg = "There are no prompts. Give a list of texts, such as questions that the model will be asked."
         raise OptionError(msg)
-    if not isinstance(num_tokens, int) or num_tokens < 1:
-        msg = f"`num_tokens={num_tokens!r}` is not allowed. Use 1 or above; some thousands give a steady profile."
-        raise OptionError(msg)
+    check_integer("num_tokens", num_tokens, low=1, allowed="1 or above; some thousands give a steady profile")
     engine = chat.loaded_engine()
-    empty = NormProfile(chat.model, engine.identity, QuantileSketch(range(engine.num_layers)))
-    work = _fingerprint(prompts, chat.max_batch_size)
-    state = _State.load(checkpoint, empty, work) if checkpoint else _State(empty, 0)
-    profile = state.profile
+    work = _fingerprint(prompts, chat.max_batch_size, engine.identity)
+    state = _State.load(checkpoint, work) if checkpoint else None
+    state = state or _State(QuantileSketch(range(engine.num_layers)), 0)
+    sketch = state.sketch
     with tqdm(
-        total=num_tokens, initial=min(profile.num_tokens, num_tokens), unit="token", disable=not show_progress
+        total=num_tokens, initial=min(sketch.num_samples, num_tokens), unit="token", disable=not show_progress
     ) as bar:
         for number, batch, settings in _batches(chat, prompts, first=state.num_batches):
-            if profile.num_tokens >= num_tokens:
+            if sketch.num_samples >= num_tokens:
                 break
-            for reply in chat.batch(batch, norms="tokens", layers="all", **settings):
-                _add(profile.sketch, reply)
+            for rows in chat.record_norms(batch, **settings):
+                _add(sketch, rows)
             if checkpoint:
-                _State(profile, number + 1).save(checkpoint, work)
-            bar.update(min(profile.num_tokens, num_tokens) - bar.n)
+                _State(sketch, number + 1).save(checkpoint, work)
+            bar.update(min(sketch.num_samples, num_tokens) - bar.n)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return profile
+    return sketch
 
 
 def read_prompts(path: Path) -> list[Any]:
@@ -92,51 +116,52 @@ def _prompt_of(line: str, where: str) -> Any:
     return value
 
 
-def _fingerprint(prompts: Sequence[Any], batch_size: int) -> str:
-    """Return a hash of what decides which prompts a batch has."""
-    return hashlib.blake2b(repr((list(prompts), batch_size)).encode(), digest_size=8).hexdigest()
+def _fingerprint(prompts: Sequence[Any], batch_size: int, identity: ModelIdentity) -> str:
+    """Return a hash of what decides which prompts a batch has, and of the model that answers them."""
+    parts = repr((list(prompts), batch_size, asdict(identity)))
+    return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
-def _batches(chat: ChatLangNorm, prompts: Sequence[Any], first: int) -> Iterator[tuple[int, list[Any], dict[str, Any]]]:
+def _batches(chat: NormAnswers, prompts: Sequence[Any], first: int) -> Iterator[tuple[int, list[Any], dict[str, Any]]]:
     """Yield batches of prompts with their number and their settings, from the one numbered `first` on."""
     size = chat.max_batch_size
     per_round = -(-len(prompts) // size)
-    is_sampled = chat.samples()
+    is_sampling = chat.is_sampling()
     for number in count(first):
         round_number, place = divmod(number, per_round)
-        if round_number and not is_sampled:
+        if round_number and not is_sampling:
             return  # greedy answers would only come again
         batch = list(prompts[place * size : (place + 1) * size])
-        yield number, batch, {"seed": number} if is_sampled else {}
+        yield number, batch, {"seed": number} if is_sampling else {}
 
 
-def _add(sketch: QuantileSketch, reply: AIMessage) -> None:
+def _add(sketch: QuantileSketch, rows: Sequence[Sequence[float]]) -> None:
     import torch
 
-    from langnorm.norms.reading import sink_mask
-    from langnorm.trace import NormTrace
+    from langnorm.norms.sinks import sinks_among
 
-    rows = NormTrace.from_message(reply).token_norms
     if rows:
         norms = torch.tensor(rows)
-        sketch.update(norms, ~sink_mask(norms))
+        sketch.update(norms, ~sinks_among(norms))
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
     """How far a calibration has come."""
 
-    profile: NormProfile
+    sketch: QuantileSketch
     num_batches: int
 
     @classmethod
-    def load(cls, path: Path, empty: NormProfile, work: str) -> _State:
+    def load(cls, path: Path, work: str) -> _State | None:
+        from langnorm.norms.sketch import QuantileSketch
+
         if not path.exists():
-            return cls(empty, 0)
+            return None
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            state = cls(NormProfile.from_dict(stored["profile"]), int(stored["num_batches"]))
-            is_ours = stored["work"] == work and state.profile.identity == empty.identity
+            state = cls(QuantileSketch.from_dict(stored["sketch"]), int(stored["num_batches"]))
+            is_ours = stored["work"] == work
         except (ValueError, KeyError, TypeError):
             is_ours = False
         if not is_ours:
@@ -145,9 +170,5 @@ class _State:
         return state
 
     def save(self, path: Path, work: str) -> None:
-        stored = {
-            "profile": self.profile.to_dict(),
-            "num_batches": self.num_batches,
-            "work": work,
-        }
+        stored = {"sketch": self.sketch.to_dict(), "num_batches": self.num_batches, "work": work}
         write_atomically(path, json.dumps(stored))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from langnorm import ChatLangNorm, NormProfile, NormTrace
-from langnorm.calibration import read_prompts
 from langnorm.errors import OptionError
+from langnorm.norms.calibration import read_prompts
 
 PROMPTS = ["What is 3 + 4?", "Hello!", [("human", "12 * 3")], "Take 5. Add 6.", "What is 90 - 8?"]
 
@@ -29,7 +29,7 @@ def calibrate(chat: ChatLangNorm, prompts: list[Any] = PROMPTS, **options: Any) 
 def test_a_profile_has_all_layers_of_its_model(chat: ChatLangNorm) -> None:
     """And at least as many tokens as were asked for, but not a batch more."""
     profile = calibrate(chat)
-    profile.check(chat)
+    profile.check(chat.loaded_engine().identity)
     assert profile.layers == tuple(range(12))
     assert 60 <= profile.num_tokens <= 60 + 2 * 10
 

@@ -1,0 +1,88 @@
+"""What an engine streams, as LangChain's chunks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, closing
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from langnorm.chat.choosing import Choice, choose_completion
+from langnorm.chat.preparing import PreparedCall
+from langnorm.chat.results import closing_fields
+from langnorm.engines.requests import Delta, Response
+from langnorm.text.readers import Item, Reading
+from langnorm.text.reasoning import Segment
+
+
+class Chunks:
+    """Turns what an engine streams into chunks; the last one carries everything that is said once."""
+
+    def __init__(self, call: PreparedCall, choice: Choice | None = None) -> None:
+        self._call = call
+        self._choice = choice
+        self._reader = call.new_reader()
+        self._segments: list[Segment] = []
+
+    def of(self, delta: Delta) -> Iterator[ChatGenerationChunk]:
+        """Yield the chunks of what a request gained."""
+        items = [item for token, piece in delta.pieces for item in self._reader.feed(token, piece)]
+        if delta.completion:
+            items += self._reader.finish()
+        for item in items:
+            if isinstance(item, Segment):
+                self._segments.append(item)
+            if chunk := _chunk(item, self._call.first_call_index):
+                yield chunk
+        if delta.completion:
+            answer = Reading(self._segments, self._reader.calls)
+            fields = closing_fields(self._call, delta.completion, answer, self._choice)
+            message = AIMessageChunk(content="", chunk_position="last", **fields)
+            info = {"finish_reason": fields["response_metadata"]["finish_reason"]}
+            yield ChatGenerationChunk(message=message, generation_info=info)
+
+
+def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
+    """Yield what a call streams; closing the iterator stops the generation."""
+    if call.selection:
+        yield from _chunks_of_chosen(call, call.engine.generate([call.request])[0])
+        return
+    chunks = Chunks(call)
+    with closing(call.engine.stream(call.request)) as deltas:
+        for delta in deltas:
+            yield from chunks.of(delta)
+
+
+async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
+    """Yield what `stream_chunks` yields."""
+    if call.selection:
+        for chunk in _chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
+            yield chunk
+        return
+    chunks = Chunks(call)
+    async with aclosing(call.engine.astream(call.request)) as deltas:
+        async for delta in deltas:
+            for chunk in chunks.of(delta):
+                yield chunk
+
+
+def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
+    """Yield the selected message as a stream: it can begin only when all candidates have ended."""
+    assert call.selection
+    choice = choose_completion(call, call.selection, response)
+    completion = choice.completion
+    yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
+
+
+def _chunk(item: Item, first_call_index: int) -> ChatGenerationChunk | None:
+    """Return text, reasoning or some of a call as a chunk of its own; the text of a call's marks has none."""
+    if not isinstance(item, Segment):
+        index = first_call_index + item.index
+        call = tool_call_chunk(name=item.name, args=item.arguments, id=item.id, index=index)
+        return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+    if item.part == "reasoning":
+        message = AIMessageChunk(content="", additional_kwargs={"reasoning_content": item.text})
+        return ChatGenerationChunk(message=message)
+    return ChatGenerationChunk(message=AIMessageChunk(content=item.text)) if item.part == "answer" else None

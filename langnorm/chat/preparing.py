@@ -1,0 +1,196 @@
+"""A call and a loaded engine to a request: everything that the call needs is resolved here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langnorm.chat.grammars import build_grammar
+from langnorm.chat.prompts import Prompt, render_prompt
+from langnorm.chat.settings import CallSettings
+from langnorm.engines.base import Engine
+from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Record, Request
+from langnorm.errors import OptionError
+from langnorm.interventions.plan import Plan, Plans
+from langnorm.norms.baseline import Baseline, NormSnapshot
+from langnorm.norms.layers import select_layers
+from langnorm.selection.options import Selection
+from langnorm.selection.score_pruner import ScorePruner
+from langnorm.text.readers import Reader, reader_factory
+from langnorm.text.steps import Splitter
+from langnorm.text.tool_calls import form_of
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The norms of a call: what is recorded and what it is compared with, the same for messages and for scores.
+
+    Attributes:
+        layers: The recorded layers.
+        splitter: What a step is.
+        baseline: What the norms are compared with.
+        in_messages: Whether messages say something of norms.
+        in_scores: Whether a selection's score reads them.
+        keeps_tokens: Whether messages keep the norms of every token.
+    """
+
+    layers: tuple[int, ...]
+    splitter: Splitter
+    baseline: Baseline
+    in_messages: bool
+    in_scores: bool
+    keeps_tokens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """One call, ready to be run.
+
+    Attributes:
+        engine: Runs it.
+        model_name: As the caller named the model.
+        prompt: The messages, rendered.
+        request: What the engine is asked.
+        recording: The norms of the call, or None where nobody reads any.
+        new_reader: Returns a reader of one answer.
+        has_logprobs: Whether the messages say the log-probabilities.
+        selection: How the one message is chosen of the completions, or None where all of them become messages.
+        first_call_index: Number of the first tool call among the chunks of a stream.
+    """
+
+    engine: Engine
+    model_name: str
+    prompt: Prompt
+    request: Request
+    recording: Recording | None
+    new_reader: Callable[[], Reader]
+    has_logprobs: bool = False
+    selection: Selection | None = None
+    first_call_index: int = 0
+
+
+def prepare_call(
+    settings: CallSettings, engine: Engine, messages: Sequence[BaseMessage], *, first_call_index: int = 0
+) -> PreparedCall:
+    """Return a call, ready to be run: prompt, grammar, sampling, layers, baseline and thresholds are resolved.
+
+    All norms of the call, those that messages report, that scores read and that interventions act upon, are compared
+    with one snapshot of what is known of the model.
+
+    Raises:
+        PromptError: The messages cannot be put to this model.
+        ModelError: The model has no chat template, or none with a place for tools.
+        OptionError: An option does not fit this model.
+    """
+    tokenizer, use = engine.tokenizer, settings.tool_use
+    prompt = render_prompt(
+        tokenizer,
+        messages,
+        enable_thinking=settings.enable_thinking,
+        special_tokens=settings.special_tokens,
+        tools=use.tools,
+    )
+    form = form_of(str(tokenizer.chat_template))
+    grammar = build_grammar(
+        tokenizer,
+        use=use,
+        schema=settings.schema,
+        form=form,
+        is_thinking=prompt.is_thinking,
+        may_think=settings.enable_thinking,
+    )
+    snapshot = NormSnapshot(engine, settings.norm_profile)
+    recording = _resolve_recording(settings, engine, snapshot)
+    selection, top_logprobs = settings.selection, settings.top_logprobs
+    request = Request(
+        prompt_ids=prompt.ids,
+        sampling=resolve_sampling(settings, engine),
+        record=Record(layers=recording.layers) if recording else None,
+        max_batch_size=settings.max_batch_size,
+        timeout=settings.timeout,
+        plans=_resolve_plans(settings, engine, snapshot),
+        grammar=grammar,
+        top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
+        pruner=_build_pruner(selection, recording, engine),
+    )
+    return PreparedCall(
+        engine=engine,
+        model_name=settings.model,
+        prompt=prompt,
+        request=request,
+        recording=recording,
+        new_reader=reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking),
+        has_logprobs=top_logprobs is not None,
+        selection=selection,
+        first_call_index=first_call_index,
+    )
+
+
+def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
+    """Return how a call samples: what it says, and for the rest what the model's own configuration says.
+
+    Raises:
+        OptionError: A selection is to choose among answers that are all the same.
+    """
+    sampling = Sampling(**{**engine.sampling_defaults, **settings.sampling})
+    selection = settings.selection
+    if selection is None:
+        return sampling
+    if selection.n > 1 and sampling.is_greedy:
+        msg = (
+            f"A selection needs responses that differ, and `temperature={sampling.temperature}` gives the same one "
+            f"{selection.n} times. Set `temperature=0.7`, or switch it off with `selection=None`."
+        )
+        raise OptionError(msg)
+    return replace(sampling, n=selection.n)
+
+
+def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Recording | None:
+    """Return what the call records of norms, or None where nobody reads any.
+
+    Raises:
+        OptionError: A layer is outside the model, or a score compares norms with thresholds and there are none yet.
+    """
+    selection = settings.selection
+    in_messages, in_scores = settings.norms != "off", selection is not None and selection.needs_norms
+    if not (in_messages or in_scores):
+        return None
+    layers = select_layers(settings.layers, engine.num_layers)
+    baseline = snapshot.baseline(layers, settings.threshold, settings.low_below)
+    is_without_thresholds = baseline.thresholds is None and baseline.estimator is None
+    if selection and selection.needs_thresholds and is_without_thresholds:
+        msg = (
+            f"The score `{selection.to_dict()['score']}` compares norms with thresholds, and nothing is known yet "
+            "of this model's norms. Calibrate a NormProfile, give a `threshold` per layer, or use a score without "
+            "thresholds, such as `mean`."
+        )
+        raise OptionError(msg)
+    keeps_tokens = settings.norms == "tokens"
+    return Recording(layers, settings.splitter, baseline, in_messages, in_scores, keeps_tokens)
+
+
+def _resolve_plans(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Plans:
+    """Return what a call does to its states.
+
+    Raises:
+        OptionError: A layer is outside the model or has no threshold.
+    """
+    plans: dict[str, Any] = {}
+    for name, options in settings.interventions.items():
+        layers = select_layers(options.layers, engine.num_layers)
+        plans[name] = Plan(options, layers, snapshot.thresholds(options.rule, layers))
+    return Plans(**plans)
+
+
+def _build_pruner(selection: Selection | None, recording: Recording | None, engine: Engine) -> ScorePruner | None:
+    """Return what stops samples early, or None where nothing does."""
+    if selection is None or selection.prune is None:
+        return None
+    is_scored = recording is not None and recording.in_scores
+    layers, baseline = (recording.layers, recording.baseline) if recording and is_scored else ((), None)
+    return ScorePruner(selection, layers, baseline, engine.tokenizer)

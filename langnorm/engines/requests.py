@@ -1,0 +1,202 @@
+"""What engines are asked, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from langnorm.engines.options import Sampling
+from langnorm.errors import OptionError
+from langnorm.interventions.plan import Plans
+from langnorm.norms.layers import check_layers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FinishReason = Literal["stop", "length", "pruned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer may be.
+
+    Attributes:
+        lark: The grammar, in the Lark dialect of llguidance.
+        least_tokens: Tokens that the shortest answer takes at most.
+    """
+
+    lark: str
+    least_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """One of a request's samples as far as it has come: T tokens.
+
+    Attributes:
+        token_ids: The generated tokens.
+        norms: A row for each of the first T - 1 of them with one norm per recorded layer.
+        logprobs: Their log-probabilities, where the request asked for them.
+        is_running: Whether it goes on.
+    """
+
+    token_ids: Sequence[int]
+    norms: Sequence[Sequence[float]]
+    logprobs: Sequence[float]
+    is_running: bool
+
+
+class Pruner(Protocol):
+    """Decides which samples of a request stop before they end."""
+
+    @property
+    def every(self) -> int:
+        """Number of tokens between two decisions."""
+
+    def stopped(self, samples: Sequence[Partial]) -> Sequence[int]:
+        """Return the numbers of the running ones that stop now.
+
+        Args:
+            samples: Those that have begun and were not stopped, finished or not.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is kept of the hidden states of a request's sequences: the residual stream after decoder layers.
+
+    Attributes:
+        layers: 0-based indices of the decoder layers, ascending.
+        norms: Whether the l2 norms of the generated tokens are kept.
+        states: Whether their hidden states are kept too: d values per token and layer.
+        prompt: Whether the same is kept of the tokens of the prompt.
+
+    Raises:
+        OptionError: There is no layer, or nothing is kept.
+    """
+
+    layers: tuple[int, ...]
+    norms: bool = True
+    states: bool = False
+    prompt: bool = False
+
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        if not (self.norms or self.states):
+            msg = "A `Record` without `norms` and `states` keeps nothing. Set one of them, or give no record."
+            raise OptionError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to answer it. Requests in one batch may differ in everything.
+
+    Attributes:
+        prompt_ids: Token ids of the prompt.
+        sampling: How tokens are chosen; `max_tokens` must fit into the context.
+        record: What is kept of its hidden states; None keeps nothing.
+        max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
+        timeout: Most seconds from now to the end, or None.
+        plans: What is done to its states on the way.
+        grammar: What the answer is held to, or None.
+        top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
+            log-probabilities.
+        pruner: What stops some of its `n` samples early, or None.
+    """
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    record: Record | None = None
+    max_batch_size: int = 16
+    timeout: float | None = None
+    plans: Plans = field(default_factory=Plans)
+    grammar: Grammar | None = None
+    top_logprobs: int | None = None
+    pruner: Pruner | None = None
+
+    @property
+    def norm_layers(self) -> tuple[int, ...]:
+        """The layers whose norms it asks for, ascending."""
+        return self.record.layers if self.record and self.record.norms else ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a generated token was, before temperature and all that chose among tokens.
+
+    Attributes:
+        logprob: Its log-probability, in nats; finite.
+        top: The most likely tokens and their log-probabilities, likeliest first.
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One generated sequence of T tokens.
+
+    Attributes:
+        token_ids: The generated tokens; an end-of-turn token is the last of them.
+        pieces: The text that became decodable with each token, cut at a stop text.
+        finish_reason: `"stop"` for an end-of-turn token or a stop text, `"length"` for `max_tokens`, `"pruned"` for a
+            sample that the request's pruner stopped.
+        norms: A row for each of the first T - 1 tokens with one norm per recorded layer. The last token is never
+            run through the model.
+        prompt_norms: A row for each token of the prompt, where the request's record asks for them.
+        states: The hidden states (T - 1, L, d) of the generated tokens, in the model's dtype on the CPU, where the
+            record asks for them.
+        prompt_states: Those of the tokens of the prompt (P, L, d), likewise.
+        interventions: What was done to its states, in plain JSON types, by the name of the intervention.
+        logprobs: One per generated token, where the request asked for them.
+    """
+
+    token_ids: list[int]
+    pieces: list[str]
+    finish_reason: FinishReason
+    norms: list[list[float]] = field(default_factory=list)
+    interventions: dict[str, Any] = field(default_factory=dict)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_norms: list[list[float]] = field(default_factory=list)
+    states: Tensor | None = None
+    prompt_states: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely a model finds a given continuation of a prompt.
+
+    Attributes:
+        token_logprobs: Log-probability of each of its tokens, in nats.
+        is_greedy: Whether each token is the most likely one after those before it.
+    """
+
+    token_logprobs: tuple[float, ...]
+    is_greedy: bool
+
+    @property
+    def logprob(self) -> float:
+        """Log-probability of the whole continuation, in nats."""
+        return sum(self.token_logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The `n` completions of one request, in the order of their samples."""
+
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Text that a streamed request gained, and with the last one the whole completion.
+
+    Attributes:
+        pieces: New text with the index of the token that it belongs to.
+        completion: None until the sequence is finished.
+    """
+
+    pieces: tuple[tuple[int, str], ...]
+    completion: Completion | None = None
