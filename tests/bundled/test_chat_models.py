@@ -329,7 +329,7 @@ ODD_VALUES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("name", "value"), ODD_VALUES)
 def test_one_check_for_each_option_wherever_it_is_set(name: str, value: Any) -> None:
-    """Constructor, `bind`, call and configurable fields refuse it with the same words, before any weights are loaded."""
+    """Constructor, `bind`, call and configurable fields refuse it in the same words, before weights are loaded."""
     chat = ChatLangNorm(model="/there/is/no/such/folder")
     configurable = chat.configurable_fields(**{name: ConfigurableField(id="option")})
     ways: list[Callable[[], Any]] = [
