@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.tools import ToolUse
 from langnorm.engines.requests import Grammar
-from langnorm.engines.vocabulary import vocabulary_of
+from langnorm.engines.vocabulary import get_vocabulary
 from langnorm.errors import OptionError
 from langnorm.text.marks import THINKING_TAGS
 from langnorm.text.tool_calls import ToolForm
@@ -57,7 +57,7 @@ def build_grammar(
     """
     if schema is None and not use.must_call:
         return None
-    vocabulary = vocabulary_of(tokenizer)
+    vocabulary = get_vocabulary(tokenizer)
     rules = _Rules(tokenizer, vocabulary)
     bodies, lengths = [], []
     if use.offered:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 
-class Clock:
+class Deadline:
     """Counts the seconds of a request from now on.
 
     A `TimeoutError` that the model raises by itself passes through unchanged.

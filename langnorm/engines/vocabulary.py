@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _made: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, LLTokenizer]] = weakref.WeakKeyDictionary()
 
 
-def vocabulary_of(
+def get_vocabulary(
     tokenizer: PreTrainedTokenizerBase, num_tokens: int | None = None, end_ids: Sequence[int] = ()
 ) -> LLTokenizer:
     """Return a tokenizer's vocabulary as grammars use it; it is made once.

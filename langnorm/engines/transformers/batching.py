@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from langnorm.engines.requests import Completion
-from langnorm.engines.transformers.sequence import Row
+from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
@@ -33,7 +33,7 @@ _NUM_PATIENT = 8  # batches of a size that fits until a larger one is tried agai
 _CLOSING_SECONDS = 10.0  # longest wait for the step that is under way when Python exits
 
 
-class Rejoin(Exception):  # noqa: N818 (nothing went wrong)
+class BatchRestart(Exception):  # noqa: N818 (nothing went wrong)
     """Raised in a batch that shall begin anew together with rows that have come meanwhile."""
 
 
@@ -49,11 +49,11 @@ class Batcher:
 
     Args:
         run: Generates a batch of rows and returns their completions in order. Rows that were cancelled meanwhile may
-            have any completion. It may raise `Rejoin` where `is_joined` says so, and `MemoryLimitError`.
+            have any completion. It may raise `BatchRestart` where `should_restart` says so, and `MemoryLimitError`.
         name: Of the worker thread.
     """
 
-    def __init__(self, run: Callable[[Sequence[Row]], list[Completion]], name: str) -> None:
+    def __init__(self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str) -> None:
         self._run = run
         self._name = name
         self.reset()
@@ -61,8 +61,8 @@ class Batcher:
 
     def reset(self) -> None:
         """Forget all rows and the worker, without a word to either: in a forked process they are the parent's."""
-        self._waiting: deque[Row] = deque()
-        self._running: list[Row] = []
+        self._waiting: deque[PendingSequence] = deque()
+        self._running: list[PendingSequence] = []
         self._announced: list[_Announcement] = []
         self._num_preparing = 0
         self._changed = threading.Condition()
@@ -72,7 +72,7 @@ class Batcher:
         self._most_rows: int | None = None  # that fit into memory, as far as is known
         self._num_fitting = 0  # batches since then
 
-    def submit(self, rows: Sequence[Row]) -> None:
+    def submit(self, rows: Sequence[PendingSequence]) -> None:
         """Queue rows; they are run in this order."""
         with self._changed:
             if self._worker is None or not self._worker.is_alive():
@@ -123,7 +123,7 @@ class Batcher:
         if worker:
             worker.join(_CLOSING_SECONDS)
 
-    def is_joined(self) -> bool:
+    def should_restart(self) -> bool:
         """Return whether rows have come that the running batch has room for, and it may begin anew."""
         if self._is_mending or not self._waiting:
             return False
@@ -136,7 +136,7 @@ class Batcher:
         while rows := self._next_batch():
             try:
                 self._complete(rows)
-            except Rejoin:
+            except BatchRestart:
                 with self._changed:
                     begun = [row for row in rows if not row.future.done()]
                     for row in begun:
@@ -144,7 +144,7 @@ class Batcher:
                     self._waiting.extendleft(reversed(begun))
                     self._is_gathering = True
 
-    def _complete(self, rows: list[Row]) -> None:
+    def _complete(self, rows: list[PendingSequence]) -> None:
         """End all rows, with completions or errors."""
         is_too_large = is_one_too_large = False
         most_fitting = 0
@@ -169,13 +169,13 @@ class Batcher:
         # A row that does not fit alone says nothing of others.
         self._note_memory(most_fitting, is_too_large=is_too_large and not is_one_too_large)
 
-    def _attempt(self, rows: list[Row]) -> BaseException | None:
+    def _attempt(self, rows: list[PendingSequence]) -> BaseException | None:
         """Run rows and return what was raised; without an error they are ended."""
         for row in rows:
             row.begin()
         try:
             completions = self._run(rows)
-        except Rejoin:
+        except BatchRestart:
             raise
         except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
             if len(rows) > 1:
@@ -200,17 +200,17 @@ class Batcher:
             if self._num_fitting >= _NUM_PATIENT:
                 self._most_rows, self._num_fitting = 2 * self._most_rows, 0
 
-    def _limit(self, rows: Sequence[Row]) -> int:
+    def _limit(self, rows: Sequence[PendingSequence]) -> int:
         """Return how many rows may run together with all of these."""
         limits = [row.request.max_batch_size for row in rows]
         return min([*limits, self._most_rows] if self._most_rows else limits)
 
-    def _next_batch(self) -> list[Row]:
+    def _next_batch(self) -> list[PendingSequence]:
         """Return the rows to run now; with none, the worker is over."""
         with self._changed:
             self._wait_for_expected()
             self._is_gathering = False
-            rows: list[Row] = []
+            rows: list[PendingSequence] = []
             while self._waiting:
                 row = self._waiting[0]
                 is_begun = row.future.running()  # it has been joined
@@ -246,7 +246,7 @@ class Batcher:
                 return
 
 
-def _is_over(row: Row) -> bool:
+def _is_over(row: PendingSequence) -> bool:
     """Return whether a row that was begun is cancelled, and end it then."""
     if row.is_cancelled and not row.future.done():
         row.future.set_exception(CancelledError())

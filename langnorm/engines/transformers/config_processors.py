@@ -51,7 +51,7 @@ _PROCESSORS: dict[str, tuple[float | None, Callable[[Any, _Row], LogitsProcessor
     ),
 }
 
-# What `RowSampler` and `RowWatcher` do as a request says, or do away with.
+# What `TokenSampler` and `SequenceTracker` do as a request says, or do away with.
 _OF_REQUESTS = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
                 "stop_strings")  # fmt: skip
 
@@ -88,7 +88,7 @@ def sampling_defaults(config: GenerationConfig) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if value is not None}
 
 
-class RowProcessor(LogitsProcessor):
+class ConfigProcessors(LogitsProcessor):
     """Applies the processors that look at the tokens before to each row without its padding.
 
     Args:

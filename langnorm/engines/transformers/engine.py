@@ -15,22 +15,22 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.base import ABILITIES, BaseEngine
-from langnorm.engines.deadline import Clock
+from langnorm.engines.deadline import Deadline
 from langnorm.engines.requests import Completion, Delta, Request, Response
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.config_processors import RowProcessor, batch_config, sampling_defaults
-from langnorm.engines.transformers.grammar_mask import RowConstraint
+from langnorm.engines.transformers.config_processors import ConfigProcessors, batch_config, sampling_defaults
+from langnorm.engines.transformers.grammar_mask import GrammarMask
 from langnorm.engines.transformers.identity import identity_of
 from langnorm.engines.transformers.intervening import Intervener
-from langnorm.engines.transformers.late_arrivals import Joining
+from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
-from langnorm.engines.transformers.out_of_memory import within_memory
+from langnorm.engines.transformers.out_of_memory import translate_memory_errors
 from langnorm.engines.transformers.rerun import check_can_rerun
-from langnorm.engines.transformers.sample_group import Siblings
-from langnorm.engines.transformers.sequence import Row
-from langnorm.engines.transformers.stopping import RowWatcher
-from langnorm.engines.transformers.token_sampler import RowSampler
+from langnorm.engines.transformers.sample_group import SampleGroup
+from langnorm.engines.transformers.sequence import PendingSequence
+from langnorm.engines.transformers.stopping import SequenceTracker
+from langnorm.engines.transformers.token_sampler import TokenSampler
 from langnorm.errors import PromptError
 from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
@@ -133,7 +133,7 @@ class TransformersEngine(BaseEngine):
         """
         rows = self._submit(requests)
         try:
-            clocks = [Clock(request.timeout) for request in requests]
+            clocks = [Deadline(request.timeout) for request in requests]
             completions = [
                 [clock.wait(row.future.result) for row in group] for clock, group in zip(clocks, rows, strict=True)
             ]
@@ -146,7 +146,7 @@ class TransformersEngine(BaseEngine):
         rows = self._submit(requests)
         try:
             completions = []
-            clocks = [Clock(request.timeout) for request in requests]
+            clocks = [Deadline(request.timeout) for request in requests]
             for clock, group in zip(clocks, rows, strict=True):
                 async with clock.limit():
                     completions.append([await asyncio.wrap_future(row.future) for row in group])
@@ -157,7 +157,7 @@ class TransformersEngine(BaseEngine):
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        row, clock = self._submit_stream(request, deltas.put), Clock(request.timeout)
+        row, clock = self._submit_stream(request, deltas.put), Deadline(request.timeout)
         try:
             while True:
                 delta = clock.wait(lambda timeout: deltas.get(timeout=timeout))
@@ -178,7 +178,7 @@ class TransformersEngine(BaseEngine):
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        row, clock = self._submit_stream(request, put), Clock(request.timeout)
+        row, clock = self._submit_stream(request, put), Deadline(request.timeout)
         try:
             while True:
                 async with clock.limit():
@@ -191,20 +191,25 @@ class TransformersEngine(BaseEngine):
         finally:
             row.cancel()
 
-    def _submit(self, requests: Sequence[Request]) -> list[list[Row]]:
+    def _submit(self, requests: Sequence[Request]) -> list[list[PendingSequence]]:
         for request in requests:
             self.check(request)
         rows = []
         for request in requests:
             seed = _seed(request)
-            siblings = Siblings(request.pruner) if request.pruner else None
-            rows.append([Row(request, sample, seed, siblings=siblings) for sample in range(request.sampling.n)])
+            sample_group = SampleGroup(request.pruner) if request.pruner else None
+            rows.append(
+                [
+                    PendingSequence(request, sample, seed, sample_group=sample_group)
+                    for sample in range(request.sampling.n)
+                ]
+            )
         self._batcher.submit([row for group in rows for row in group])
         return rows
 
-    def _submit_stream(self, request: Request, sink: Any) -> Row:
+    def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
         self.check(request)
-        row = Row(request, 0, _seed(request), sink)
+        row = PendingSequence(request, 0, _seed(request), sink)
 
         def report(future: Any) -> None:
             if not future.cancelled() and (error := future.exception()):
@@ -242,23 +247,23 @@ class TransformersEngine(BaseEngine):
         # A model without a limit stops by itself or at the caller's wish.
         return min(given, default=2**31 - 1)
 
-    def _run_checked(self, rows: Sequence[Row]) -> list[Completion]:
+    def _run_checked(self, rows: Sequence[PendingSequence]) -> list[Completion]:
         requests = [row.request for row in rows]
         longest = max(len(request.prompt_ids) for request in requests)
-        return within_memory(partial(self._run, rows), len(rows), longest, max(map(self._limit, requests)))
+        return translate_memory_errors(partial(self._run, rows), len(rows), longest, max(map(self._limit, requests)))
 
     @torch.inference_mode()
-    def _run(self, rows: Sequence[Row]) -> list[Completion]:
+    def _run(self, rows: Sequence[PendingSequence]) -> list[Completion]:
         """Generate one batch, on the batcher's thread."""
         requests = [row.request for row in rows]
         config = batch_config(self.generation_config, self._tokenizer)
         input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
         limits = [self._limit(request) for request in requests]
-        processor = RowProcessor(self.generation_config, input_ids, attention_mask, limits, config.eos_token_id)
+        processor = ConfigProcessors(self.generation_config, input_ids, attention_mask, limits, config.eos_token_id)
         seeds, lengths = [(row.seed, row.sample) for row in rows], [len(r.prompt_ids) for r in requests]
-        sampler = RowSampler([r.sampling for r in requests], seeds, lengths)
+        sampler = TokenSampler([r.sampling for r in requests], seeds, lengths)
         intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
-        constraint = RowConstraint([r.grammar for r in requests], limits, self._tokenizer, config.eos_token_id)
+        constraint = GrammarMask([r.grammar for r in requests], limits, self._tokenizer, config.eos_token_id)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests])
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
@@ -270,7 +275,7 @@ class TransformersEngine(BaseEngine):
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, number, columns].tolist()
 
-        watcher = RowWatcher(
+        watcher = SequenceTracker(
             rows,
             limits,
             self._tokenizer,
@@ -281,6 +286,7 @@ class TransformersEngine(BaseEngine):
             logprobs if logprobs.is_needed else None,
         )
         processors = (logprobs, processor, constraint, sampler)  # in this order: the first reads the model's own scores
+        restart = RestartForLateArrivals(self._batcher.should_restart, max(limits))
         config.max_new_tokens = max(limits)
         config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
         config.disable_compile = True  # hooks keep what they see, which compiled code may overwrite
@@ -291,7 +297,7 @@ class TransformersEngine(BaseEngine):
                 attention_mask=attention_mask,
                 logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
                 # Before the watcher, which sends what a stream's reader cannot be told again.
-                stopping_criteria=StoppingCriteriaList([Joining(self._batcher.is_joined, max(limits)), watcher]),
+                stopping_criteria=StoppingCriteriaList([restart, watcher]),
             )
         generated = output[:, input_ids.size(1) :].tolist()
         completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]
@@ -328,7 +334,7 @@ def _seed(request: Request) -> int:
     return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
 
 
-def _cancel(rows: Sequence[Sequence[Row]]) -> None:
+def _cancel(rows: Sequence[Sequence[PendingSequence]]) -> None:
     for group in rows:
         for row in group:
             row.cancel()

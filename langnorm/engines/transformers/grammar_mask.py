@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from langnorm.engines.vocabulary import vocabulary_of
+from langnorm.engines.vocabulary import get_vocabulary
 from langnorm.errors import ModelError
 from langnorm.text.marks import THINKING_TAGS
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CLOSING = (tuple(closing for _, closing in THINKING_TAGS), ('"',), ("}", "]"), (",",))
 
 
-class RowConstraint(LogitsProcessor):
+class GrammarMask(LogitsProcessor):
     """Masks what a row's grammar does not allow.
 
     An answer that comes near its last token is brought to its end: texts, lists and reasoning that a model goes on with
@@ -76,7 +76,7 @@ class RowConstraint(LogitsProcessor):
     def _prepare(self, num_scores: int) -> None:
         from llguidance import LLMatcher
 
-        vocabulary = vocabulary_of(self._tokenizer, num_scores, self._end_ids)
+        vocabulary = get_vocabulary(self._tokenizer, num_scores, self._end_ids)
         self._num_scores = num_scores
         self._ends = np.zeros(num_scores, dtype=bool)
         self._ends[self._end_ids] = True

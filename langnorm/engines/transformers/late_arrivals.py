@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import StoppingCriteria
 
-from langnorm.engines.transformers.batching import Rejoin
+from langnorm.engines.transformers.batching import BatchRestart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,16 +19,16 @@ _MOST_TOKENS = 256  # few answers are as long as they may be
 _SECONDS = 0.1  # that are never too long
 
 
-class Joining(StoppingCriteria):
-    """Raises `Rejoin` when others have come and little is lost, their prompts included; it ends no row.
+class RestartForLateArrivals(StoppingCriteria):
+    """Raises `BatchRestart` when others have come and little is lost, their prompts included; it ends no row.
 
     Args:
-        is_joined: Returns whether others have come that may join.
+        should_restart: Returns whether others have come that may join.
         num_tokens: Most tokens that the batch generates.
     """
 
-    def __init__(self, is_joined: Callable[[], bool], num_tokens: int) -> None:
-        self._is_joined = is_joined
+    def __init__(self, should_restart: Callable[[], bool], num_tokens: int) -> None:
+        self._is_joined = should_restart
         self._most_steps = min(num_tokens, _MOST_TOKENS) / _SHARE
         self._start = self._last_step = time.monotonic()
         self._num_steps = 0
@@ -42,7 +42,7 @@ class Joining(StoppingCriteria):
             # The first step is that of the prompts: it says nothing of the others.
             step, self._last_step = now - self._last_step if self._num_steps > 1 else 0.0, now
             if now - self._start <= max(_SECONDS, step * self._most_steps) and self._is_joined():
-                raise Rejoin
+                raise BatchRestart
         if self._none is None:
             self._none = torch.zeros(input_ids.size(0), dtype=torch.bool, device=input_ids.device)
         return self._none

@@ -15,7 +15,9 @@ Result = TypeVar("Result")
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
-def within_memory(run: Callable[[], Result], num_rows: int, num_prompt_tokens: int, num_new_tokens: int) -> Result:
+def translate_memory_errors(
+    run: Callable[[], Result], num_rows: int, num_prompt_tokens: int, num_new_tokens: int
+) -> Result:
     """Return what `run` returns, and leave nothing of a batch in memory that does not fit there.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from langnorm.engines.requests import Completion, Partial, Pruner
 
 
-class Siblings:
+class SampleGroup:
     """The samples of one request; they may be spread over several batches, one after the other.
 
     Args:

@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from langnorm.engines.requests import Completion, Delta, Request
-from langnorm.engines.transformers.sample_group import Siblings
+from langnorm.engines.transformers.sample_group import SampleGroup
 
 
 @dataclass(eq=False, slots=True)
-class Row:
+class PendingSequence:
     """One sequence to generate.
 
     Attributes:
@@ -19,7 +19,7 @@ class Row:
         sample: Which of the request's `n` samples it is.
         seed: What its random numbers come from, together with `sample`.
         sink: Called on the worker's thread with what a streamed row gained.
-        siblings: What the samples of a request know of each other, where some may be stopped early.
+        sample_group: What the samples of a request know of each other, where some may be stopped early.
         future: Its completion, or the error that ended it.
         is_cancelled: Set from any thread; the row then stops within one step.
         num_restarts: How often it was begun anew because others joined.
@@ -29,7 +29,7 @@ class Row:
     sample: int
     seed: int
     sink: Callable[[Delta], None] | None = None
-    siblings: Siblings | None = None
+    sample_group: SampleGroup | None = None
     future: Future[Completion] = field(default_factory=Future)
     is_cancelled: bool = False
     num_restarts: int = 0
@@ -72,6 +72,6 @@ class Row:
             msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
             self.future.set_exception(RuntimeError(msg))
         else:
-            if self.siblings:
-                self.siblings.end(self.sample, completion)
+            if self.sample_group:
+                self.sample_group.end(self.sample, completion)
             self.future.set_result(completion)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from langnorm.engines.transformers.intervening import Intervener
     from langnorm.engines.transformers.logprobs import LogprobRecorder
-    from langnorm.engines.transformers.sample_group import Siblings
-    from langnorm.engines.transformers.sequence import Row
+    from langnorm.engines.transformers.sample_group import SampleGroup
+    from langnorm.engines.transformers.sequence import PendingSequence
 
 
-class RowWatcher(StoppingCriteria):
+class SequenceTracker(StoppingCriteria):
     """Stops rows at their own limit, at a stop text or when cancelled; `generate` itself stops at end tokens.
 
     Args:
@@ -37,7 +37,7 @@ class RowWatcher(StoppingCriteria):
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[PendingSequence],
         limits: Sequence[int],
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Collection[int],
@@ -67,10 +67,10 @@ class RowWatcher(StoppingCriteria):
         self._is_done = [False] * len(rows)
         self._done: Tensor | None = None
         self._num_tokens = 0
-        self._families: dict[Siblings, list[int]] = {}  # numbers of the rows of each request that is pruned
+        self._families: dict[SampleGroup, list[int]] = {}  # numbers of the rows of each request that is pruned
         for number, row in enumerate(rows):
-            if row.siblings:
-                self._families.setdefault(row.siblings, []).append(number)
+            if row.sample_group:
+                self._families.setdefault(row.sample_group, []).append(number)
         self._pruned: dict[int, int] = {}  # tokens that a row had when it was stopped
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
@@ -84,9 +84,9 @@ class RowWatcher(StoppingCriteria):
         for number, row in enumerate(self._rows):
             if row.is_cancelled or self._num_tokens >= self._limits[number]:
                 self._is_done[number] = True
-        for siblings, numbers in self._families.items():
-            if siblings.is_due(self._num_tokens):
-                self._prune(siblings, numbers, input_ids[numbers, -self._num_tokens :].tolist())
+        for sample_group, numbers in self._families.items():
+            if sample_group.is_due(self._num_tokens):
+                self._prune(sample_group, numbers, input_ids[numbers, -self._num_tokens :].tolist())
         if self._followed:
             numbers = list(self._followed)
             for number, token_id in zip(numbers, input_ids[numbers, -1].tolist(), strict=True):
@@ -97,7 +97,7 @@ class RowWatcher(StoppingCriteria):
             self._note_ended(input_ids[:, -1], self._done)
         return self._done
 
-    def _prune(self, siblings: Siblings, numbers: Sequence[int], generated: Sequence[Sequence[int]]) -> None:
+    def _prune(self, sample_group: SampleGroup, numbers: Sequence[int], generated: Sequence[Sequence[int]]) -> None:
         """Stop those of a request's rows that its pruner is done with."""
         samples = {}
         for number, ids in zip(numbers, generated, strict=True):
@@ -112,7 +112,7 @@ class RowWatcher(StoppingCriteria):
                     logprobs=[token.logprob for token in logprobs],
                     is_running=end is None and not self._is_done[number],
                 )
-        stopped = set(siblings.stopped(samples))
+        stopped = set(sample_group.stopped(samples))
         for number in numbers:
             if self._rows[number].sample in stopped:
                 self._pruned[number] = self._num_tokens

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _DRAWN_AT_ONCE = 2**12
 
 
-class RowSampler(LogitsProcessor):
+class TokenSampler(LogitsProcessor):
     """Perturbs the scores of sampled rows so that the greedy choice of `generate` is a draw from their distribution.
 
     The largest of log-probabilities plus Gumbel noise is such a draw (the Gumbel-max trick). A row's noise comes from

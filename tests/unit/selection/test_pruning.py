@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.engines.requests import Completion, FinishReason, Partial, TokenLogprob
-from langnorm.engines.transformers.sample_group import Siblings
+from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.errors import OptionError
 from langnorm.selection.pruning import RULES, Pruning
 from tests.reference.pruning import reference_below, reference_halved
@@ -144,36 +144,36 @@ def completion(token_id: int, reason: FinishReason = "stop") -> Completion:
 
 def test_siblings_are_looked_at_now_and_then() -> None:
     """Every so many tokens, as the pruner says."""
-    siblings = Siblings(LastOf())
-    assert [num_tokens for num_tokens in range(1, 13) if siblings.is_due(num_tokens)] == [4, 8, 12]
+    sample_group = SampleGroup(LastOf())
+    assert [num_tokens for num_tokens in range(1, 13) if sample_group.is_due(num_tokens)] == [4, 8, 12]
 
 
 def test_samples_are_named_by_their_numbers() -> None:
     """The pruner counts those it sees; in a batch under way there may be any."""
     pruner = LastOf()
-    siblings = Siblings(pruner)
-    assert siblings.stopped({7: partial(70), 3: partial(30), 5: partial(50, is_running=False)}) == [3]
-    assert siblings.stopped({7: partial(70, is_running=False)}) == []
-    assert siblings.stopped({}) == []
+    sample_group = SampleGroup(pruner)
+    assert sample_group.stopped({7: partial(70), 3: partial(30), 5: partial(50, is_running=False)}) == [3]
+    assert sample_group.stopped({7: partial(70, is_running=False)}) == []
+    assert sample_group.stopped({}) == []
     assert [[one.token_ids for one in seen] for seen in pruner.seen] == [[[70], [30], [50]], [[70]], []]
 
 
 def test_samples_of_earlier_batches_are_compared_with() -> None:
     """As they ended; those that were stopped are not, nor is one twice that runs again."""
     pruner = LastOf()
-    siblings = Siblings(pruner)
-    siblings.end(0, completion(10))
-    siblings.end(1, completion(11, "length"))
-    siblings.end(2, completion(12, "pruned"))
-    assert siblings.stopped({3: partial(13), 1: partial(21)}) == [1]
+    sample_group = SampleGroup(pruner)
+    sample_group.end(0, completion(10))
+    sample_group.end(1, completion(11, "length"))
+    sample_group.end(2, completion(12, "pruned"))
+    assert sample_group.stopped({3: partial(13), 1: partial(21)}) == [1]
     first, *others = pruner.seen[0]
     assert first == Partial([10, 0], [[1.5]], [-1.0, -2.0], is_running=False)
     assert [one.token_ids for one in others] == [[13], [21]]
 
 
 def test_requests_do_not_know_of_each_other() -> None:
-    """Each has siblings of its own."""
+    """Each has a group of its own."""
     pruner = LastOf()
-    Siblings(pruner).end(0, completion(10))
-    Siblings(pruner).stopped({1: partial(11)})
+    SampleGroup(pruner).end(0, completion(10))
+    SampleGroup(pruner).stopped({1: partial(11)})
     assert [one.token_ids for one in pruner.seen[0]] == [[11]]

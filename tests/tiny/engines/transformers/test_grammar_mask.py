@@ -172,7 +172,7 @@ def test_scores_that_are_allowed_are_left_alone(engine_of) -> None:
     """Of the tokens that lead on, the likeliest is taken: the grammar adds nothing of its own."""
     from llguidance import LLMatcher
 
-    from langnorm.engines.vocabulary import vocabulary_of
+    from langnorm.engines.vocabulary import get_vocabulary
 
     engine = engine_of("qwen3")
     grammar = grammar_of(engine.tokenizer, schema=PERSON)
@@ -180,7 +180,7 @@ def test_scores_that_are_allowed_are_left_alone(engine_of) -> None:
     tokens = engine.generate([request])[0].completions[0].token_ids
     model = engine._model
     ends = [model.generation_config.eos_token_id]
-    vocabulary = vocabulary_of(engine.tokenizer, len(engine.tokenizer), ends)
+    vocabulary = get_vocabulary(engine.tokenizer, len(engine.tokenizer), ends)
     matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.lark))
     ids = list(PROMPT)
     for token in tokens[: 200 - grammar.least_tokens]:

@@ -14,9 +14,9 @@ import torch
 from langnorm.engines.requests import Completion, Delta
 from langnorm.engines.transformers import batching
 from langnorm.engines.transformers import late_arrivals as joining
-from langnorm.engines.transformers.batching import Batcher, Rejoin
+from langnorm.engines.transformers.batching import Batcher, BatchRestart
 from langnorm.engines.transformers.engine import TransformersEngine
-from langnorm.engines.transformers.sequence import Row
+from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError
 from langnorm.norms.layers import decoder_layers
 from tests.support.calls import (
@@ -200,7 +200,7 @@ def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
     """What was read cannot be unsaid: the reader is told instead of getting a mixture."""
     read: list[Delta] = []
 
-    def run(rows: list[Row]) -> list[Completion]:
+    def run(rows: list[PendingSequence]) -> list[Completion]:
         for row in rows:
             row.send(Delta(((0, "ab" if len(rows) > 1 else "ax"), (1, "c"))))
         if len(rows) > 1:
@@ -208,7 +208,7 @@ def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
         return [Completion([0], ["ax"], "stop") for _ in rows]
 
     batcher = Batcher(run, name="batcher that strays")
-    made = [Row(ask((1,)), 0, 0, read.append) for _ in range(2)]
+    made = [PendingSequence(ask((1,)), 0, 0, read.append) for _ in range(2)]
     batcher.submit(made)
 
     for row in made:
@@ -219,9 +219,9 @@ def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
 
 def test_cancelled_rows_of_a_failed_batch_are_not_run_again() -> None:
     """Who has gone away while a batch failed costs nothing more."""
-    sizes, made = [], [Row(ask((i,)), 0, 0) for i in range(4)]
+    sizes, made = [], [PendingSequence(ask((i,)), 0, 0) for i in range(4)]
 
-    def run(rows: list[Row]) -> list[Completion]:
+    def run(rows: list[PendingSequence]) -> list[Completion]:
         sizes.append(len(rows))
         if len(rows) > 2:
             made[0].cancel()
@@ -317,15 +317,15 @@ def test_a_row_is_begun_anew_for_others_only_so_often() -> None:
     """A steady trickle of others does not keep a row from its answer."""
     sizes: list[int] = []
 
-    def run(rows: list[Row]) -> list[Completion]:
+    def run(rows: list[PendingSequence]) -> list[Completion]:
         sizes.append(len(rows))
-        batcher.submit([Row(ask((1,)), 0, 0)] if len(sizes) < 20 else [])
-        if batcher.is_joined():
-            raise Rejoin
+        batcher.submit([PendingSequence(ask((1,)), 0, 0)] if len(sizes) < 20 else [])
+        if batcher.should_restart():
+            raise BatchRestart
         return [Completion([0], [""], "stop") for _ in rows]
 
     batcher = Batcher(run, name="batcher that is joined")
-    row = Row(ask((1,)), 0, 0)
+    row = PendingSequence(ask((1,)), 0, 0)
     batcher.submit([row])
     row.future.result(10)
     assert sizes[:4] == [1, 2, 3, 4]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.transformers.token_sampler import RowSampler, _warpers
+from langnorm.engines.transformers.token_sampler import TokenSampler, _warpers
 from tests.support.calls import PROMPTS
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def random_logits(num_rows: int = 1, vocabulary: int = VOCABULARY, seed: int = 0
     return 2.0 * torch.randn(num_rows, vocabulary, generator=torch.Generator().manual_seed(seed))
 
 
-def sampler_of(samplings: list[Sampling], prompt_length: int = 1) -> RowSampler:
+def sampler_of(samplings: list[Sampling], prompt_length: int = 1) -> TokenSampler:
     """Returns a sampler of rows with the seeds 0, 1, 2, ..."""
-    return RowSampler(samplings, [(row, 0) for row in range(len(samplings))], [prompt_length] * len(samplings))
+    return TokenSampler(samplings, [(row, 0) for row in range(len(samplings))], [prompt_length] * len(samplings))
 
 
-def draw(sampler: RowSampler, logits: torch.Tensor, num_steps: int = 1) -> torch.Tensor:
+def draw(sampler: TokenSampler, logits: torch.Tensor, num_steps: int = 1) -> torch.Tensor:
     """Returns the tokens (B, num_steps) that greedy decoding takes after the sampler."""
     ids = torch.zeros(logits.size(0), 1, dtype=torch.long)
     return torch.stack([sampler(ids, logits.clone()).argmax(dim=-1) for _ in range(num_steps)], dim=1)
@@ -106,7 +106,7 @@ def test_rows_and_steps_are_independent() -> None:
     """Neighbouring seeds, samples and steps have nothing in common."""
     fair = [Sampling(temperature=1.0)] * 200
     seeds = [(row // 2, row % 2) for row in range(200)]
-    coins = draw(RowSampler(fair, seeds, [1] * 200), torch.zeros(200, 2), num_steps=200).float()
+    coins = draw(TokenSampler(fair, seeds, [1] * 200), torch.zeros(200, 2), num_steps=200).float()
 
     assert abs(coins.mean() - 0.5) < 0.02
     pairs = [(coins[:, 1:], coins[:, :-1]), (coins[1::2], coins[::2]), (coins[2:], coins[:-2])]
@@ -148,12 +148,12 @@ def test_row_depends_on_itself_only(num_rows, rows, order) -> None:
     samplings = [Sampling(**rows[row]) for row in range(5)]
     logits = random_logits(5, seed=7)
     chosen = order[:num_rows]
-    sampler = RowSampler([samplings[i] for i in chosen], [(i, 1) for i in chosen], [1] * num_rows)
+    sampler = TokenSampler([samplings[i] for i in chosen], [(i, 1) for i in chosen], [1] * num_rows)
 
     together = draw(sampler, logits[chosen], num_steps=4)
 
     for place, i in enumerate(chosen):
-        alone = draw(RowSampler([samplings[i]], [(i, 1)], [1]), logits[i : i + 1], num_steps=4)
+        alone = draw(TokenSampler([samplings[i]], [(i, 1)], [1]), logits[i : i + 1], num_steps=4)
         assert torch.equal(together[place : place + 1], alone)
 
 
@@ -191,7 +191,7 @@ def test_plain_greedy_batch_needs_no_sampler() -> None:
 def test_repetition_penalty_ignores_padding() -> None:
     """Tokens of a row's prompt and answer are penalised, the padding before them is not."""
     ids = torch.tensor([[9, 9, 3, 4, 5], [1, 2, 3, 9, 9]])
-    sampler = RowSampler([Sampling(repetition_penalty=2.0)] * 2, [(0, 0), (1, 0)], [2, 4])
+    sampler = TokenSampler([Sampling(repetition_penalty=2.0)] * 2, [(0, 0), (1, 0)], [2, 4])
     logits = torch.ones(2, 12)
 
     scores = sampler(ids, logits)

@@ -17,7 +17,7 @@ import pytest
 from langnorm.engines.requests import Completion
 from langnorm.engines.transformers import batching
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.sequence import Row
+from langnorm.engines.transformers.sequence import PendingSequence
 from tests.support.calls import ask, wait_until
 
 NAME = "batcher under test"
@@ -41,24 +41,24 @@ class Runner:
             raise self.error
         return [Completion([number(row)], [""], "stop") for row in rows]
 
-    def submit(self, *numbers: int, max_batch_size: int = 16) -> list[Row]:
+    def submit(self, *numbers: int, max_batch_size: int = 16) -> list[PendingSequence]:
         """Queues rows with these numbers in one call."""
         made = rows(*numbers, max_batch_size=max_batch_size)
         self.batcher.submit(made)
         return made
 
 
-def rows(*numbers: int, max_batch_size: int = 16) -> list[Row]:
+def rows(*numbers: int, max_batch_size: int = 16) -> list[PendingSequence]:
     """Returns a row per number."""
-    return [Row(ask((n,), max_batch_size=max_batch_size), sample=0, seed=0) for n in numbers]
+    return [PendingSequence(ask((n,), max_batch_size=max_batch_size), sample=0, seed=0) for n in numbers]
 
 
-def number(row: Row) -> int:
+def number(row: PendingSequence) -> int:
     """Returns the number that a row was made with."""
     return row.request.prompt_ids[0]
 
 
-def result(row: Row) -> int:
+def result(row: PendingSequence) -> int:
     """Returns the number that a row was answered with, or raises its error."""
     return row.future.result(5).token_ids[0]
 
@@ -355,7 +355,7 @@ FORK = """
 import os, signal, threading
 from langnorm.engines.requests import Completion, Request
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.sequence import Row
+from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.engines.options import Sampling
 
 has_started, may_go_on = threading.Event(), threading.Event()
@@ -366,7 +366,7 @@ def run(rows):
     return [Completion([os.getpid()], [""], "stop") for _ in rows]
 
 def submit():
-    row = Row(Request((1,), Sampling()), sample=0, seed=0)
+    row = PendingSequence(Request((1,), Sampling()), sample=0, seed=0)
     batcher.submit([row])
     return row.future
 
