@@ -43,8 +43,8 @@ from langnorm.chat.settings import (
     told_apart,
     top_logprobs_of,
 )
-from langnorm.chat.structured_output import Method, structured_output
-from langnorm.chat.tools import convert_tools, tool_use
+from langnorm.chat.structured_output import Method, build_structured_output
+from langnorm.chat.tools import convert_tools, resolve_tool_use
 from langnorm.checks import build_options
 from langnorm.engines.base import Engine, Request
 from langnorm.engines.registry import BUNDLED_MODEL, ENGINES, check_engine_name, get_engine
@@ -52,7 +52,7 @@ from langnorm.errors import OptionError
 from langnorm.norms.baseline import AUTO, LOW_BELOW
 from langnorm.selection.options import Selection
 from langnorm.text.readers import reader_factory
-from langnorm.text.tool_calls import form_of
+from langnorm.text.tool_calls import detect_tool_form
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
@@ -283,7 +283,7 @@ class ChatLangNorm(BaseChatModel):
             special_tokens=settings["special_tokens"],
             tools=use.tools,
         )
-        form = form_of(str(tokenizer.chat_template))
+        form = detect_tool_form(str(tokenizer.chat_template))
         grammar = build_grammar(
             tokenizer,
             use=use,
@@ -393,7 +393,7 @@ class ChatLangNorm(BaseChatModel):
         converted = convert_tools(tools, strict=strict)
         given: dict[str, Any] = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
         given = {name: value for name, value in given.items() if value is not None} | kwargs
-        tool_use(converted, tool_choice, is_parallel=parallel_tool_calls)  # this is the check
+        resolve_tool_use(converted, tool_choice, is_parallel=parallel_tool_calls)  # this is the check
         return self.bind(tools=converted, **given)
 
     def with_structured_output(
@@ -420,7 +420,9 @@ class ChatLangNorm(BaseChatModel):
         Raises:
             OptionError: The method is unknown, or the schema is none.
         """
-        return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs)
+        return build_structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs
+        )
 
     def with_selection(self, selection: Selection | None = None, **options: Any) -> Self:
         """Return this chat model with a selection: it samples `n` answers and returns the best one.

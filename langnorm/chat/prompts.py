@@ -20,7 +20,7 @@ from langchain_core.messages import (
 from langnorm.chat.control_tokens import SpecialTokens, encode_chat, first_control_token
 from langnorm.errors import ModelError, PromptError
 from langnorm.text.marks import THINKING_TAGS
-from langnorm.text.tool_calls import form_of
+from langnorm.text.tool_calls import detect_tool_form
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,7 +75,7 @@ def render_prompt(
         )
         raise ModelError(msg)
     turns = [to_turn(message) for message in messages]
-    if id_length := form_of(str(tokenizer.chat_template)).id_length:
+    if id_length := detect_tool_form(str(tokenizer.chat_template)).id_length:
         turns = [_with_short_ids(turn, id_length) for turn in turns]
     if special_tokens == "raise":
         _check_literal(tokenizer, turns, tools)
@@ -130,16 +130,16 @@ def to_turn(message: BaseMessage) -> dict[str, Any]:
     """
     match message:
         case SystemMessage():
-            return {"role": "system", "content": text_of(message)}
+            return {"role": "system", "content": message_text(message)}
         case HumanMessage():
-            return {"role": "user", "content": text_of(message)}
+            return {"role": "user", "content": message_text(message)}
         case ToolMessage():
-            turn = {"role": "tool", "content": text_of(message), "tool_call_id": message.tool_call_id}
+            turn = {"role": "tool", "content": message_text(message), "tool_call_id": message.tool_call_id}
             return turn | ({"name": message.name} if message.name else {})
         case AIMessage():
             return _assistant_turn(message)
         case ChatMessage():
-            return {"role": message.role, "content": text_of(message)}
+            return {"role": message.role, "content": message_text(message)}
     msg = f"A `{type(message).__name__}` cannot be put to this model. Use system, human, AI and tool messages."
     raise PromptError(msg)
 
@@ -147,7 +147,7 @@ def to_turn(message: BaseMessage) -> dict[str, Any]:
 def _assistant_turn(message: AIMessage) -> dict[str, Any]:
     # What the model wrote in place of a call is not lost: it reads what it got wrong.
     misspelt = "".join(call["args"] or "" for call in message.invalid_tool_calls)
-    turn: dict[str, Any] = {"role": "assistant", "content": text_of(message) + misspelt}
+    turn: dict[str, Any] = {"role": "assistant", "content": message_text(message) + misspelt}
     if reasoning := _reasoning_of(message):
         turn["reasoning_content"] = reasoning
     if message.tool_calls:
@@ -185,7 +185,7 @@ def _with_short_ids(turn: dict[str, Any], length: int) -> dict[str, Any]:
     return turn
 
 
-def text_of(message: BaseMessage) -> str:
+def message_text(message: BaseMessage) -> str:
     """Return the text of a message, its text blocks joined.
 
     Raises:

@@ -17,7 +17,7 @@ from langnorm.engines.base import Completion, Delta, Engine, Request, Response
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import read_answer
 from langnorm.selection.ranking import Candidate, rank_candidates
-from langnorm.text.readers import Item, Reader, Reading, read
+from langnorm.text.readers import ParsedAnswer, Reader, ReaderEvent, parse_answer
 from langnorm.text.reasoning import Segment
 from langnorm.text.steps import Splitter, split_steps
 from langnorm.trace import KEY, build_trace
@@ -100,7 +100,7 @@ class PreparedCall:
     def chosen(self, response: Response) -> tuple[Completion, Choice]:
         """Return the completion that the selection prefers, and what its message says of the others."""
         assert self.selection
-        readings = [read(self.new_reader(), completion.pieces) for completion in response.completions]
+        readings = [parse_answer(self.new_reader(), completion.pieces) for completion in response.completions]
         candidates = list(map(self._candidate, response.completions, readings))
         ranking = rank_candidates(self.selection, candidates)
         reasoning = sum(
@@ -110,7 +110,7 @@ class PreparedCall:
         choice = Choice(ranking.to_dict(), sum(candidate.tokens for candidate in candidates), reasoning)
         return response.completions[ranking.best], choice
 
-    def _candidate(self, completion: Completion, reading: Reading) -> Candidate:
+    def _candidate(self, completion: Completion, reading: ParsedAnswer) -> Candidate:
         assert self.selection
         logprobs = [token.logprob for token in completion.logprobs] or None
         sample = Sample((), (), logprobs=logprobs, texts=completion.pieces)
@@ -129,7 +129,7 @@ class PreparedCall:
 
     def message(self, completion: Completion, choice: Choice | None = None) -> AIMessage:
         """Return the whole message of a completion."""
-        reading = read(self.new_reader(), completion.pieces)
+        reading = parse_answer(self.new_reader(), completion.pieces)
         fields = self.closing(completion, reading, choice)
         if reasoning := reading.text("reasoning"):
             fields["additional_kwargs"] = fields["additional_kwargs"] | {"reasoning_content": reasoning}
@@ -148,7 +148,7 @@ class PreparedCall:
             **fields,
         )
 
-    def closing(self, completion: Completion, reading: Reading, choice: Choice | None = None) -> dict[str, Any]:
+    def closing(self, completion: Completion, reading: ParsedAnswer, choice: Choice | None = None) -> dict[str, Any]:
         """Return what a message says once, when it is complete: usage, metadata and norms.
 
         A whole message and the last chunk of a streamed one have the same. The usage of one that was selected counts
@@ -238,7 +238,7 @@ class Chunks:
             if chunk := _chunk(item, self._call.first_call_index):
                 yield chunk
         if delta.completion:
-            reading = Reading(self._segments, self._reader.calls)
+            reading = ParsedAnswer(self._segments, self._reader.calls)
             closing = self._call.closing(delta.completion, reading, self._choice)
             message = AIMessageChunk(content="", chunk_position="last", **closing)
             info = {"finish_reason": closing["response_metadata"]["finish_reason"]}
@@ -275,7 +275,7 @@ def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGe
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
-def _chunk(item: Item, first_call_index: int) -> ChatGenerationChunk | None:
+def _chunk(item: ReaderEvent, first_call_index: int) -> ChatGenerationChunk | None:
     """Return text, reasoning or some of a call as a chunk of its own; the text of a call's marks has none."""
     if not isinstance(item, Segment):
         index = first_call_index + item.index

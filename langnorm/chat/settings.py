@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from langnorm.chat.control_tokens import SpecialTokens
 from langnorm.chat.results import Norms, Recording
-from langnorm.chat.tools import schema_of, tool_use
+from langnorm.chat.tools import resolve_schema, resolve_tool_use
 from langnorm.checks import build_options
 from langnorm.engines.base import Engine
 from langnorm.engines.options import Sampling
@@ -52,10 +52,10 @@ def call_settings(given: Mapping[str, Any], default: Callable[[str], Any]) -> di
     check_known(given, [*CALL_NAMES, *_TOOL_NAMES, *_ACCEPTED_NAMES], "This call")
     given = told_apart(given)
     settings = {name: given[name] if name in given else default(name) for name in CALL_NAMES}
-    settings["tool_use"] = tool_use(
+    settings["tool_use"] = resolve_tool_use(
         given.get("tools"), given.get("tool_choice"), is_parallel=given.get("parallel_tool_calls")
     )
-    settings["schema"] = schema_of(given.get("response_format"))
+    settings["schema"] = resolve_schema(given.get("response_format"))
     if settings["norms"] not in _NORMS:
         hint = closest(str(settings["norms"]), _NORMS)
         msg = f'`norms={settings["norms"]!r}` is not allowed. Use "off", "steps" or "tokens".{hint}'

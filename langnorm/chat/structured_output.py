@@ -20,7 +20,7 @@ Method = Literal["json_schema", "function_calling", "json_mode"]
 METHODS = get_args(Method)
 
 
-def structured_output(
+def build_structured_output(
     chat: BaseChatModel,
     schema: Any,
     *,

@@ -66,7 +66,7 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
     return found
 
 
-def tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> ToolUse:
+def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> ToolUse:
     """Return what `tools`, `tool_choice` and `parallel_tool_calls` of a call mean together.
 
     Raises:
@@ -109,7 +109,7 @@ def _choice(choice: Any) -> str:
     raise OptionError(msg)
 
 
-def schema_of(response_format: Any) -> dict[str, Any] | None:
+def resolve_schema(response_format: Any) -> dict[str, Any] | None:
     """Return the JSON schema that an answer has to follow, or None where it may be any text.
 
     Args:

@@ -6,12 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Literal
 
 from langnorm.errors import OptionError, closest
 from langnorm.text.reasoning import Part, Segment
 
-Kind = Literal["reasoning", "answer", "tool_call"]
 Splitter = Callable[[str], Sequence[tuple[int, int]]]
 """Returns the [start, end) offsets of the steps of a text that is not blank, ascending and without overlap."""
 
@@ -33,7 +31,7 @@ class StepSpan:
         text_end: One past the offset of its last character there.
     """
 
-    kind: Kind
+    kind: Part
     start: int
     end: int
     text_start: int

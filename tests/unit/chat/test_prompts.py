@@ -17,7 +17,7 @@ from langchain_core.messages import (
 from transformers import AutoTokenizer
 
 import langnorm.abacus
-from langnorm.chat.prompts import render_prompt, text_of, to_turn
+from langnorm.chat.prompts import message_text, render_prompt, to_turn
 from langnorm.errors import ModelError, PromptError
 
 CALL = {"name": "add", "args": {"a": 1}, "id": "call_1"}
@@ -64,13 +64,13 @@ def test_tool_calls_reach_the_template() -> None:
 def test_blocks_that_the_template_writes_itself_are_left_out() -> None:
     """Reasoning and tool calls of another provider's message are not repeated as text."""
     content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "tool_use"}]
-    assert text_of(AIMessage(content)) == "a"
+    assert message_text(AIMessage(content)) == "a"
 
 
 def test_an_image_is_refused_clearly() -> None:
     """A text model says so instead of dropping the image."""
     with pytest.raises(PromptError, match="block of type `image_url`.*reads text"):
-        text_of(HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}]))
+        message_text(HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}]))
 
 
 def test_an_unknown_kind_of_message_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from langnorm.chat.tools import convert_tools, schema_of, tool_use
+from langnorm.chat.tools import convert_tools, resolve_schema, resolve_tool_use
 from langnorm.errors import OptionError
 
 
@@ -46,14 +46,14 @@ def test_tools_in_all_forms() -> None:
 @pytest.mark.parametrize("choice", [None, "auto", {"type": "auto"}])
 def test_a_model_may_choose(choice: Any) -> None:
     """By default it calls or answers."""
-    use = tool_use([weather, clock], choice, is_parallel=None)
+    use = resolve_tool_use([weather, clock], choice, is_parallel=None)
     assert (len(use.tools), use.must_call, use.name, use.is_parallel) == (2, False, None, True)
 
 
 @pytest.mark.parametrize("choice", ["any", "required", True, {"type": "any"}])
 def test_a_model_must_call(choice: Any) -> None:
     """Any of the tools."""
-    use = tool_use([weather, clock], choice, is_parallel=False)
+    use = resolve_tool_use([weather, clock], choice, is_parallel=False)
     assert (use.must_call, use.name, use.is_parallel) == (True, None, False)
     assert [function["name"] for function in use.offered] == ["weather", "clock"]
 
@@ -63,7 +63,7 @@ def test_a_model_must_call(choice: Any) -> None:
 )
 def test_a_model_must_call_one(choice: Any) -> None:
     """The others are shown to it and cannot be called."""
-    use = tool_use([weather, clock], choice, is_parallel=None)
+    use = resolve_tool_use([weather, clock], choice, is_parallel=None)
     assert (use.must_call, use.name, use.is_parallel, len(use.tools)) == (True, "clock", False, 2)
     assert [function["name"] for function in use.offered] == ["clock"]
 
@@ -71,7 +71,7 @@ def test_a_model_must_call_one(choice: Any) -> None:
 @pytest.mark.parametrize("choice", ["none", False, {"type": "none"}])
 def test_a_model_must_not_call(choice: Any) -> None:
     """Then no tool is shown to it."""
-    assert tool_use([weather], choice, is_parallel=None).tools == ()
+    assert resolve_tool_use([weather], choice, is_parallel=None).tools == ()
 
 
 def test_a_tool_may_be_called_any() -> None:
@@ -80,7 +80,7 @@ def test_a_tool_may_be_called_any() -> None:
     def auto() -> None:
         """Drive."""
 
-    assert tool_use([auto], "auto", is_parallel=None).name == "auto"
+    assert resolve_tool_use([auto], "auto", is_parallel=None).name == "auto"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_tool_may_be_called_any() -> None:
 def test_what_cannot_be_meant_is_refused(tools: Any, choice: Any, message: str) -> None:
     """With what is allowed."""
     with pytest.raises(OptionError, match=message):
-        tool_use(tools, choice, is_parallel=None)
+        resolve_tool_use(tools, choice, is_parallel=None)
 
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
@@ -121,12 +121,12 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
 )
 def test_formats_of_an_answer(given: Any, schema: Any) -> None:
     """OpenAI's, and a schema as it is."""
-    assert schema_of(given) == schema
+    assert resolve_schema(given) == schema
 
 
 def test_a_class_is_a_format() -> None:
     """Its schema is what an answer follows."""
-    schema = schema_of(Person)
+    schema = resolve_schema(Person)
     assert schema is not None
     assert schema["properties"]["name"]["type"] == "string"
 
@@ -135,4 +135,4 @@ def test_a_class_is_a_format() -> None:
 def test_formats_that_there_are_not(given: Any) -> None:
     """Refused before anything is computed."""
     with pytest.raises(OptionError, match="`response_format=.*is not allowed"):
-        schema_of(given)
+        resolve_schema(given)

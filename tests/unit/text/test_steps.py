@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
-from langnorm.text.readers import TagReader, read
+from langnorm.text.readers import TagReader, parse_answer
 from langnorm.text.reasoning import Segment
 from langnorm.text.steps import SPLITTERS, get_splitter, split_sentences, split_steps
 from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL, ToolForm
@@ -15,7 +15,7 @@ from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL, ToolForm
 
 def split_reasoning(pieces: list[str], form: ToolForm | None = None) -> list[Segment]:
     """Return the segments of a whole answer."""
-    return read(TagReader(form=form), pieces).segments
+    return parse_answer(TagReader(form=form), pieces).segments
 
 
 def texts(text: str, splitter: str = "sentence") -> list[str]:

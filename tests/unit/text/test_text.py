@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langnorm.text.detokenizer import Detokenizer
 from langnorm.text.marks import THINKING_TAGS
-from langnorm.text.readers import TagReader, read
+from langnorm.text.readers import TagReader, parse_answer
 from langnorm.text.reasoning import ReasoningSplitter, Segment
 
 TRICKY = (
@@ -40,7 +40,7 @@ class PlainTokenizer:
         self.added_tokens_decoder = tokenizer.added_tokens_decoder
 
 
-def pieces_of(tokenizer, ids, stop=()) -> list[str]:
+def decode_pieces(tokenizer, ids, stop=()) -> list[str]:
     """Returns the pieces of a sequence that ends at its first stop text, as in an engine."""
     text = Detokenizer(tokenizer, stop)
     for token_id in ids:
@@ -59,7 +59,7 @@ def encode(tokenizer, text: str) -> list[int]:
 def assert_pieces_join_to_text(tokenizer, made, text: str) -> None:
     """Checks the pieces of a text's tokens, one per token, against what the tokenizer makes of all of them."""
     ids = encode(tokenizer, text)
-    pieces = pieces_of(made, ids)
+    pieces = decode_pieces(made, ids)
     assert len(pieces) == len(ids)
     # A text may spell out a control token, which is silent.
     assert "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True)
@@ -88,7 +88,7 @@ def test_pieces_of_any_tokens_join_to_their_text(make, tokenizer, ids) -> None:
     """A model may emit any tokens, also such whose bytes are no text; their text is what `decode` returns."""
     ids = [i for i in ids if not is_control(tokenizer, i)]
 
-    assert "".join(pieces_of(make(tokenizer), ids)) == tokenizer.decode(ids)
+    assert "".join(decode_pieces(make(tokenizer), ids)) == tokenizer.decode(ids)
 
 
 def is_control(tokenizer, token_id: int) -> bool:
@@ -100,7 +100,7 @@ def is_control(tokenizer, token_id: int) -> bool:
 @given(ids=token_ids)
 def test_plain_decoder_gives_same_pieces(tokenizer, ids) -> None:
     """Without a Rust backend every token has the same piece."""
-    assert pieces_of(PlainTokenizer(tokenizer), ids) == pieces_of(tokenizer, ids)
+    assert decode_pieces(PlainTokenizer(tokenizer), ids) == decode_pieces(tokenizer, ids)
 
 
 def test_control_tokens_have_no_text(tokenizer) -> None:
@@ -108,8 +108,8 @@ def test_control_tokens_have_no_text(tokenizer) -> None:
     control = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     marks = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
 
-    assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(control)) == [""] * 3
-    assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(marks)) == marks
+    assert decode_pieces(tokenizer, tokenizer.convert_tokens_to_ids(control)) == [""] * 3
+    assert decode_pieces(tokenizer, tokenizer.convert_tokens_to_ids(marks)) == marks
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_special_marks_of_other_families_keep_their_text(mark, tokenizer) -> Non
     ids = tokenizer.convert_tokens_to_ids([mark, "<|pause|>"])
 
     assert set(ids) <= set(tokenizer.all_special_ids)
-    assert pieces_of(tokenizer, ids) == [mark, ""]
+    assert decode_pieces(tokenizer, ids) == [mark, ""]
 
 
 def test_character_belongs_to_token_that_completes_it(tokenizer) -> None:
@@ -166,7 +166,7 @@ def test_end_token_does_not_swallow_bytes_left_over(tokenizer) -> None:
     """An answer that ends in the middle of a character keeps the rest of its text."""
     ids = [*encode(tokenizer, "owl 🦉")[:-1], tokenizer.eos_token_id]
 
-    assert "".join(pieces_of(tokenizer, ids)) == "owl \ufffd"
+    assert "".join(decode_pieces(tokenizer, ids)) == "owl \ufffd"
 
 
 # Few letters, so that stop texts occur, repeat and overlap.
@@ -196,7 +196,7 @@ def test_stop_text_cuts_at_its_first_occurrence(tokenizer, text, stop, as_bytes)
 def test_any_of_several_stop_texts_ends(tokenizer, text, some) -> None:
     """The text has no stop text left, and is the whole text when none occurs."""
     ids = encode(tokenizer, text)
-    left = "".join(pieces_of(tokenizer, ids, some))
+    left = "".join(decode_pieces(tokenizer, ids, some))
 
     assert not any(stop in left for stop in some)
     assert tokenizer.decode(ids).startswith(left)
@@ -290,7 +290,7 @@ def join(segments: list[Segment], part: str) -> str:
 
 def split_reasoning(pieces: list[str], *, is_thinking: bool = False) -> list[Segment]:
     """Returns the segments of a whole answer without tools."""
-    return read(TagReader(is_thinking=is_thinking), pieces).segments
+    return parse_answer(TagReader(is_thinking=is_thinking), pieces).segments
 
 
 def cut(text: str, cuts: list[int]) -> list[str]:
