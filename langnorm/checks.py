@@ -56,7 +56,7 @@ def check_flag(name: str, value: Any, *, owner: str = "") -> None:
 def check_choice(name: str, value: Any, words: Iterable[str], *, owner: str = "") -> None:
     """Raise `OptionError`, with the closest word, unless a value is one of some words."""
     words = tuple(words)
-    if value not in words:
+    if not isinstance(value, str) or value not in words:
         quoted = [f'"{word}"' for word in words]
         allowed = " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
         refuse(name, value, allowed, owner, closest(str(value), words))
