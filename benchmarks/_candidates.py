@@ -17,7 +17,7 @@ from langnorm.engines.requests import Completion, TokenLogprob
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import last_number
-from langnorm.text.detokenizer import pieces_of
+from langnorm.text.detokenizer import decode_pieces
 
 NUM_FOR_TOKENS = 50  # problems of the development split from which the usual norm of each token is taken
 
@@ -60,7 +60,7 @@ class Reader:
         samples, texts, traces = [], [], []
         for sampled in drawn:
             ids = sampled.ids.tolist()
-            pieces = pieces_of(self.engine.tokenizer, ids)
+            pieces = decode_pieces(self.engine.tokenizer, ids)
             logprobs = sampled.logprobs.tolist()
             completion = Completion(
                 token_ids=ids,

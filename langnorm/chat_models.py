@@ -41,7 +41,7 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
-from langnorm.chat.structured_output import Method, structured_output
+from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
 from langnorm.engines.base import Engine
@@ -434,7 +434,9 @@ class ChatLangNorm(BaseChatModel):
         Raises:
             OptionError: The method is unknown, or the schema is not one.
         """
-        return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs)
+        return build_structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs
+        )
 
     def with_selection(self, selection: Selection | None = None, **options: Any) -> Self:
         """Return this chat model with a selection: it samples `n` answers and returns the best one.

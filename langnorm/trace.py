@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.text.steps import Kind, StepSpan
+from langnorm.text.reasoning import Part
+from langnorm.text.steps import StepSpan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ class NormStep:
 
     start: int
     end: int
-    kind: Kind
+    kind: Part
     text_span: tuple[int, int]
     mean: tuple[float, ...] | None
     intensity: float | None = None

@@ -12,7 +12,7 @@ from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, rank_candidates
-from langnorm.text.readers import Reading, read
+from langnorm.text.readers import ParsedAnswer, parse_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Choice:
     """
 
     completion: Completion
-    answer: Reading
+    answer: ParsedAnswer
     ranking: dict[str, Any]
     tokens: int
     reasoning_tokens: int
@@ -36,7 +36,7 @@ class Choice:
 
 def choose_completion(call: PreparedCall, selection: Selection, response: Response) -> Choice:
     """Return the completion that the selection prefers."""
-    answers = [read(call.new_reader(), completion.pieces) for completion in response.completions]
+    answers = [parse_answer(call.new_reader(), completion.pieces) for completion in response.completions]
     candidates = [
         _build_candidate(call, selection, completion, answer)
         for completion, answer in zip(response.completions, answers, strict=True)
@@ -54,7 +54,9 @@ def choose_completion(call: PreparedCall, selection: Selection, response: Respon
     )
 
 
-def _build_candidate(call: PreparedCall, selection: Selection, completion: Completion, answer: Reading) -> Candidate:
+def _build_candidate(
+    call: PreparedCall, selection: Selection, completion: Completion, answer: ParsedAnswer
+) -> Candidate:
     logprobs = [token.logprob for token in completion.logprobs] or None
     sample = Sample((), (), logprobs=logprobs, texts=completion.pieces)
     if call.recording and call.recording.in_scores:

@@ -13,7 +13,7 @@ from langnorm.chat.choosing import Choice, choose_completion
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.results import closing_fields
 from langnorm.engines.requests import Delta, Response
-from langnorm.text.readers import Item, Reading
+from langnorm.text.readers import ParsedAnswer, ReaderEvent
 from langnorm.text.reasoning import Segment
 
 
@@ -37,7 +37,7 @@ class Chunks:
             if chunk := _chunk(item, self._call.first_call_index):
                 yield chunk
         if delta.completion:
-            answer = Reading(self._segments, self._reader.calls)
+            answer = ParsedAnswer(self._segments, self._reader.calls)
             fields = closing_fields(self._call, delta.completion, answer, self._choice)
             message = AIMessageChunk(content="", chunk_position="last", **fields)
             info = {"finish_reason": fields["response_metadata"]["finish_reason"]}
@@ -76,7 +76,7 @@ def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGe
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
-def _chunk(item: Item, first_call_index: int) -> ChatGenerationChunk | None:
+def _chunk(item: ReaderEvent, first_call_index: int) -> ChatGenerationChunk | None:
     """Return text, reasoning or some of a call as a chunk of its own; the text of a call's marks has none."""
     if not isinstance(item, Segment):
         index = first_call_index + item.index

@@ -59,15 +59,16 @@ def build_grammar(
         return None
     vocabulary = get_vocabulary(tokenizer)
     rules = _Rules(tokenizer, vocabulary)
-    bodies, lengths = [], []
+    bodies = []
     if use.offered:
         bodies.append(rules.calls(use, form))
-        lengths.append(max(2 * len(f["name"]) + least_length(f.get("parameters", {})) for f in use.offered))
     if schema is not None and not use.must_call:
         bodies.append(rules.json(schema))
-        lengths.append(least_length(schema))
     lark = rules.text(f"{rules.thinking(is_thinking=is_thinking, may_think=may_think)}({' | '.join(bodies)})")
-    _check(lark, vocabulary)
+    _check(lark, vocabulary)  # only then can lengths be read off the schemas
+    lengths = [2 * len(function["name"]) + least_length(function.get("parameters") or {}) for function in use.offered]
+    if schema is not None and not use.must_call:
+        lengths.append(least_length(schema))
     return Grammar(lark, max(lengths) + _MARGIN)
 
 
@@ -124,7 +125,12 @@ class _Rules:
         """Return the name of a rule for texts of a schema."""
         name = f"json_{len(self._rules)}"
         closed = closed_schema(schema) | {"x-guidance": _LAYOUT}
-        self._rules[name] = f"%json {json.dumps(closed, ensure_ascii=False)}"
+        try:
+            text = json.dumps(closed, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            msg = f"This schema cannot be written as JSON: {error}. Use what JSON has: strings, numbers, lists, dicts."
+            raise OptionError(msg) from error
+        self._rules[name] = f"%json {text}"
         return name
 
     def _mark(self, mark: str) -> str:
@@ -183,9 +189,14 @@ def _least(schema: Any, root: Mapping[str, Any], depth: int) -> int:
     values = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])]
     total += max((len(json.dumps(value, ensure_ascii=False).encode()) for value in values), default=0)
     for name, item in schema.get("properties", {}).items():
-        total += len(name.encode()) + 6 + _least(item, root, depth + 1)
-    total += schema.get("minItems", 0) * (2 + _least(schema.get("items", {}), root, depth + 1))
-    return int(total) + int(schema.get("minLength", 0)) + 2
+        total += len(str(name).encode()) + 6 + _least(item, root, depth + 1)
+    total += _count(schema, "minItems") * (2 + _least(schema.get("items", {}), root, depth + 1))
+    return int(total) + _count(schema, "minLength") + 2
+
+
+def _count(schema: Mapping[str, Any], key: str) -> int:
+    value = schema.get(key, 0)
+    return value if isinstance(value, int) else 0  # where llguidance has no use for a key it does not check it
 
 
 def _check(lark: str, vocabulary: LLTokenizer) -> None:

@@ -20,7 +20,7 @@ from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
 from langnorm.text.steps import Splitter
-from langnorm.text.tool_calls import form_of
+from langnorm.text.tool_calls import detect_tool_form
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -95,7 +95,7 @@ def prepare_call(
         special_tokens=settings.special_tokens,
         tools=use.tools,
     )
-    form = form_of(str(tokenizer.chat_template))
+    form = detect_tool_form(str(tokenizer.chat_template))
     grammar = build_grammar(
         tokenizer,
         use=use,

@@ -18,9 +18,10 @@ from langchain_core.messages import (
 )
 
 from langnorm.chat.control_tokens import SpecialTokens, encode_chat, first_control_token
+from langnorm.checks import refuse
 from langnorm.errors import ModelError, PromptError
 from langnorm.text.marks import THINKING_TAGS
-from langnorm.text.tool_calls import form_of
+from langnorm.text.tool_calls import detect_tool_form
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,11 +58,14 @@ def render_prompt(
     Raises:
         PromptError: There are no messages, or one has content that is not text, or the template refuses them. Or one
             spells out a control token, and `special_tokens` is `"raise"`.
+        OptionError: The `chat_template` that was given is not the text of a template.
         ModelError: The model has no chat template, or one without a place for tools.
     """
     if not messages:
         msg = "There are no messages. Give at least one, such as a HumanMessage."
         raise PromptError(msg)
+    if not isinstance(tokenizer.chat_template, str | dict | None):
+        refuse("chat_template", tokenizer.chat_template, "a Jinja template as a string, or a dict of them by name")
     if not tokenizer.chat_template:
         msg = (
             "This model's tokenizer has no chat template, so messages cannot be rendered for it. Use an "
@@ -75,7 +79,7 @@ def render_prompt(
         )
         raise ModelError(msg)
     turns = [to_turn(message) for message in messages]
-    if id_length := form_of(str(tokenizer.chat_template)).id_length:
+    if id_length := detect_tool_form(str(tokenizer.chat_template)).id_length:
         turns = [_with_short_ids(turn, id_length) for turn in turns]
     if special_tokens == "raise":
         _check_literal(tokenizer, turns, tools)
@@ -93,11 +97,23 @@ def render_prompt(
         except Exception as error:  # templates raise what they like
             msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
             raise PromptError(msg) from error
+        _check_encodable(str(text))
         return str(text)
 
     text, ids = encode_chat(tokenizer, render, (turns, list(tools)), is_literal=special_tokens == "literal")
     is_thinking = text.rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
     return Prompt(tuple(ids), is_thinking)
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = (
+            f"The messages have `{text[error.start]!r}`, half of a surrogate pair, which is not a character. Remove "
+            'it, for example with `text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")`.'
+        )
+        raise PromptError(msg) from error
 
 
 def _check_literal(
@@ -130,16 +146,16 @@ def to_turn(message: BaseMessage) -> dict[str, Any]:
     """
     match message:
         case SystemMessage():
-            return {"role": "system", "content": text_of(message)}
+            return {"role": "system", "content": message_text(message)}
         case HumanMessage():
-            return {"role": "user", "content": text_of(message)}
+            return {"role": "user", "content": message_text(message)}
         case ToolMessage():
-            turn = {"role": "tool", "content": text_of(message), "tool_call_id": message.tool_call_id}
+            turn = {"role": "tool", "content": message_text(message), "tool_call_id": message.tool_call_id}
             return turn | ({"name": message.name} if message.name else {})
         case AIMessage():
             return _assistant_turn(message)
         case ChatMessage():
-            return {"role": message.role, "content": text_of(message)}
+            return {"role": message.role, "content": message_text(message)}
     msg = f"A `{type(message).__name__}` cannot be put to this model. Use system, human, AI and tool messages."
     raise PromptError(msg)
 
@@ -147,7 +163,7 @@ def to_turn(message: BaseMessage) -> dict[str, Any]:
 def _assistant_turn(message: AIMessage) -> dict[str, Any]:
     # What the model wrote in place of a call is not lost: it reads what it got wrong.
     misspelt = "".join(call["args"] or "" for call in message.invalid_tool_calls)
-    turn: dict[str, Any] = {"role": "assistant", "content": text_of(message) + misspelt}
+    turn: dict[str, Any] = {"role": "assistant", "content": message_text(message) + misspelt}
     if reasoning := _reasoning_of(message):
         turn["reasoning_content"] = reasoning
     if message.tool_calls:
@@ -185,11 +201,11 @@ def _with_short_ids(turn: dict[str, Any], length: int) -> dict[str, Any]:
     return turn
 
 
-def text_of(message: BaseMessage) -> str:
+def message_text(message: BaseMessage) -> str:
     """Return the text of a message, its text blocks joined.
 
     Raises:
-        PromptError: A block is something else, such as an image.
+        PromptError: A block is something else, such as an image, or its text is not a string.
     """
     if isinstance(message.content, str):
         return message.content
@@ -197,10 +213,13 @@ def text_of(message: BaseMessage) -> str:
     for block in message.content:
         if isinstance(block, str):
             texts.append(block)
-        elif block.get("type") == "text":
+        elif block.get("type") == "text" and isinstance(block.get("text"), str):
             texts.append(block["text"])
+        elif block.get("type") == "text":
+            msg = f"A `{type(message).__name__}` has the text block `{block!r}`. Give a string as its `text`."
+            raise PromptError(msg)
         elif isinstance(message, ToolMessage) and block.get("type") == "json":
-            texts.append(json.dumps(block.get("json"), ensure_ascii=False))
+            texts.append(_dump_result(block.get("json")))
         elif not (isinstance(message, AIMessage) and block.get("type") in _SILENT_BLOCKS):
             msg = (
                 f"A `{type(message).__name__}` has a block of type `{block.get('type')}`. This model reads text "
@@ -208,3 +227,11 @@ def text_of(message: BaseMessage) -> str:
             )
             raise PromptError(msg)
     return "".join(texts)
+
+
+def _dump_result(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        msg = f"A `ToolMessage` has a JSON block that cannot be written as JSON: {error}. Give it as text."
+        raise PromptError(msg) from error

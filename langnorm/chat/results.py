@@ -14,7 +14,7 @@ from langnorm.chat.choosing import Choice, choose_completion
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.traces import build_message_trace, num_reasoning_tokens
 from langnorm.engines.requests import Completion, Response
-from langnorm.text.readers import Reading, read
+from langnorm.text.readers import ParsedAnswer, parse_answer
 from langnorm.trace import KEY
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def build_result(call: PreparedCall, response: Response) -> ChatResult:
         choice = choose_completion(call, call.selection, response)
         messages = [build_message(call, choice.completion, choice.answer, choice)]
     else:
-        messages = [build_message(call, c, read(call.new_reader(), c.pieces)) for c in response.completions]
+        messages = [build_message(call, c, parse_answer(call.new_reader(), c.pieces)) for c in response.completions]
     return ChatResult(generations=[_build_generation(message) for message in messages])
 
 
 def build_message(
-    call: PreparedCall, completion: Completion, answer: Reading, choice: Choice | None = None
+    call: PreparedCall, completion: Completion, answer: ParsedAnswer, choice: Choice | None = None
 ) -> AIMessage:
     """Return the whole message of a completion."""
     fields = closing_fields(call, completion, answer, choice)
@@ -55,7 +55,7 @@ def build_message(
 
 
 def closing_fields(
-    call: PreparedCall, completion: Completion, answer: Reading, choice: Choice | None = None
+    call: PreparedCall, completion: Completion, answer: ParsedAnswer, choice: Choice | None = None
 ) -> dict[str, Any]:
     """Return what a message says once, when it is complete: usage, metadata and norms.
 
@@ -87,7 +87,9 @@ def closing_fields(
     return {"response_metadata": metadata, "additional_kwargs": extra, "usage_metadata": usage}
 
 
-def _norm_fields(call: PreparedCall, completion: Completion, answer: Reading) -> tuple[dict[str, Any], dict[str, Any]]:
+def _norm_fields(
+    call: PreparedCall, completion: Completion, answer: ParsedAnswer
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `response_metadata` and `additional_kwargs` say of norms and of what was done by them."""
     recording, of_ours, extra = call.recording, {}, {}
     if recording and recording.in_messages:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from langnorm.chat.control_tokens import SpecialTokens
-from langnorm.chat.tools import ToolUse, schema_of, tool_use
+from langnorm.chat.tools import ToolUse, resolve_schema, resolve_tool_use
 from langnorm.checks import build_options, check_choice, check_flag, check_integer, check_number, refuse
 from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError, closest
@@ -179,10 +179,10 @@ def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) 
         selection=values["selection"],
         timeout=values["timeout"],
         max_batch_size=values["max_batch_size"],
-        tool_use=tool_use(
+        tool_use=resolve_tool_use(
             options.get("tools"), options.get("tool_choice"), is_parallel=options.get("parallel_tool_calls")
         ),
-        schema=schema_of(options.get("response_format")),
+        schema=resolve_schema(options.get("response_format")),
     )
 
 
@@ -208,8 +208,8 @@ def check_call_options(options: Mapping[str, Any], where: str = "This call") -> 
         OptionError: An option is unknown, or its value is not allowed.
     """
     options = check_options(options, where)
-    tool_use(options.get("tools"), options.get("tool_choice"), is_parallel=options.get("parallel_tool_calls"))
-    schema_of(options.get("response_format"))
+    resolve_tool_use(options.get("tools"), options.get("tool_choice"), is_parallel=options.get("parallel_tool_calls"))
+    resolve_schema(options.get("response_format"))
 
 
 def with_norm_profile(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,16 +11,18 @@ from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.base import OutputParserLike
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from langnorm.errors import OptionError, closest
+from langnorm.chat.tools import convert_tools
+from langnorm.checks import check_choice
+from langnorm.errors import OptionError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 METHODS = get_args(Method)
 
 
-def structured_output(
+def build_structured_output(
     chat: BaseChatModel,
     schema: Any,
     *,
@@ -42,28 +44,20 @@ def structured_output(
         settings: Settings of the call.
 
     Raises:
-        OptionError: The method is unknown, or the schema is none.
+        OptionError: The method is unknown, or `schema` cannot be read as a schema.
     """
-    if method not in METHODS:
-        allowed = ", ".join(f'"{name}"' for name in METHODS)
-        msg = f"`method={method!r}` is not allowed. Use {allowed}.{closest(str(method), METHODS)}"
-        raise OptionError(msg)
+    check_choice("method", method, METHODS)
     if schema is None and method != "json_mode":
         msg = f'`schema=None` is not allowed with `method="{method}"`. Give a pydantic class or a JSON schema.'
         raise OptionError(msg)
     if isinstance(schema, Mapping) and not {"title", "name", "function"} & set(schema):
         schema = {"title": "Answer", **schema}  # LangChain insists on one
-    try:
-        json_schema = {"type": "object"} if schema is None else convert_to_json_schema(schema)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        msg = f"`{schema!r}` is no schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
-        raise OptionError(msg) from error
+    json_schema = {"type": "object"} if schema is None else _convert_schema(schema)
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": json_schema}
     parser: OutputParserLike[Any]
     if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        name = convert_tools([schema])[0]["function"]["name"]
         model = chat.bind_tools(
             [schema], tool_choice=name, strict=strict, ls_structured_output_format=traced, **settings
         )
@@ -81,6 +75,22 @@ def structured_output(
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _convert_schema(schema: Any) -> dict[str, Any]:
+    try:
+        json_schema = convert_to_json_schema(schema)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(_bad_schema(schema, reason)) from error
+    title = json_schema.get("title", "answer")
+    if not isinstance(title, str):
+        raise OptionError(_bad_schema(schema, f"its title is `{title!r}`"))
+    return json_schema
+
+
+def _bad_schema(schema: Any, reason: str) -> str:
+    return f"`{schema!r}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
 
 
 def _response_format(method: Method, schema: dict[str, Any]) -> dict[str, Any]:

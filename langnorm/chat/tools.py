@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
+from langnorm.checks import refuse
 from langnorm.errors import OptionError, closest
 
-_CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any", True: "any", False: "none", None: "auto"}
+_CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any"}
 _SCHEMA_KEYS = {"properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
 _JSON_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
@@ -45,39 +46,57 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
         tools: Tools of LangChain, functions, pydantic classes, TypedDicts, or dicts in OpenAI's or Anthropic's form.
         strict: Whether arguments must follow the schema to the letter; None leaves it open.
 
+    Returns:
+        Dicts with `"type": "function"` and a `"function"` that has a `"name"` and, where the tool takes arguments,
+        their JSON schema as `"parameters"`.
+
     Raises:
-        OptionError: One of them is nothing that can be a tool.
+        OptionError: `tools` is not a list, or an item of it cannot be a tool.
     """
-    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+    if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Sequence):
         msg = f"`tools={tools!r}` is not allowed. Give a list of tools."
         raise OptionError(msg)
-    found = []
-    for tool in tools:
-        try:
-            converted = convert_to_openai_tool(tool, strict=strict)
-            converted["function"]["name"]
-        except (ValueError, TypeError, KeyError) as error:
-            msg = (
-                f"`{tool!r}` cannot be a tool ({error}). Use a function with type hints and a docstring, a tool of "
-                "LangChain, a pydantic class, or a dict in OpenAI's form."
-            )
-            raise OptionError(msg) from error
-        found.append(converted)
-    return found
+    return [_convert_tool(tool, strict=strict) for tool in tools]
 
 
-def tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> ToolUse:
+def _convert_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
+    try:
+        converted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
+        name, parameters = converted["function"]["name"], converted["function"].get("parameters")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OptionError(_bad_tool(tool, " ".join(str(error).split()))) from error
+    if not isinstance(name, str) or not name:
+        raise OptionError(_bad_tool(tool, f"its name is `{name!r}`"))
+    if not isinstance(parameters, Mapping | None):
+        raise OptionError(_bad_tool(tool, f"its parameters are `{parameters!r}` and not a JSON schema"))
+    return converted
+
+
+def _bad_tool(tool: Any, reason: str) -> str:
+    return (
+        f"`{tool!r}` cannot be a tool ({reason}). Use a function with type hints and a docstring, a tool of "
+        "LangChain, a pydantic class, or a dict in OpenAI's form."
+    )
+
+
+def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> ToolUse:
     """Return what `tools`, `tool_choice` and `parallel_tool_calls` of a call mean together.
 
+    Args:
+        tools: As for `convert_tools`, or None.
+        choice: The name of the tool that must be called; `"any"`, `"required"` or True where one of them must be;
+            `"none"` or False where none may be; `"auto"` or None where the model decides. Or OpenAI's or Anthropic's
+            dict for one of these. A tool that is called `"auto"` or the like goes first.
+        is_parallel: Whether an answer may have several calls; None means that it may.
+
     Raises:
-        OptionError: A tool is none, or the choice names none of them.
+        OptionError: An item cannot be a tool, the choice names no tool of these, or a value has another type.
     """
-    converted = tuple(convert_tools(tools or ()))
+    converted = tuple(convert_tools(() if tools is None else tools))
     names = [tool["function"]["name"] for tool in converted]
-    if is_parallel not in (None, True, False):
-        msg = f"`parallel_tool_calls={is_parallel!r}` is not allowed. Use True or False."
-        raise OptionError(msg)
-    wanted = _choice(choice)
+    if not isinstance(is_parallel, bool | None):
+        refuse("parallel_tool_calls", is_parallel, "True, False or None")
+    wanted = _read_choice(choice)
     if wanted == "none":
         return ToolUse()
     if wanted in ("any", "auto") and wanted not in names:
@@ -86,30 +105,34 @@ def tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> ToolUse:
             raise OptionError(msg)
         return ToolUse(converted, wanted == "any", None, is_parallel is not False)
     if wanted not in names:
-        allowed = ", ".join(f"`{name}`" for name in names) or "none"
-        hint = closest(wanted, names)
+        offered = f"they are {', '.join(f'`{name}`' for name in names)}" if names else "it has no tools"
         msg = (
-            f"`tool_choice={choice!r}` names no tool of this call; they are {allowed}. Use a name, "
-            f'"auto", "any" or "none".{hint}'
+            f"`tool_choice={choice!r}` names no tool of this call; {offered}. Use a name, "
+            f'"auto", "any" or "none".{closest(wanted, names)}'
         )
         raise OptionError(msg)
     return ToolUse(converted, must_call=True, name=wanted, is_parallel=False)
 
 
-def _choice(choice: Any) -> str:
+def _read_choice(choice: Any) -> str:
     """Return the name of a tool, or `"auto"`, `"any"` or `"none"`."""
-    # OpenAI's {"type": "function", "function": {"name": ..}}, Anthropic's {"type": "tool", "name": ..}
+    wanted = choice
     if isinstance(choice, Mapping):
+        # OpenAI's {"type": "function", "function": {"name": ..}}, Anthropic's {"type": "tool", "name": ..}
         function = choice.get("function")
         name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-        return str(name) if name else _CHOICES.get(choice.get("type"), str(dict(choice)))
-    if choice is None or isinstance(choice, str | bool):
-        return _CHOICES.get(choice, str(choice))
-    msg = f'`tool_choice={choice!r}` is not allowed. Use the name of a tool, "auto", "any" or "none".'
-    raise OptionError(msg)
+        kind = choice.get("type")
+        wanted = name or (kind if isinstance(kind, str) and kind in _CHOICES else ...)
+    if wanted is None:
+        return "auto"
+    if isinstance(wanted, bool):
+        return "any" if wanted else "none"
+    if not isinstance(wanted, str) or not wanted:
+        refuse("tool_choice", choice, 'the name of a tool, "auto", "any" or "none"')
+    return _CHOICES.get(wanted, wanted)
 
 
-def schema_of(response_format: Any) -> dict[str, Any] | None:
+def resolve_schema(response_format: Any) -> dict[str, Any] | None:
     """Return the JSON schema that an answer has to follow, or None where it may be any text.
 
     Args:
@@ -125,8 +148,10 @@ def schema_of(response_format: Any) -> dict[str, Any] | None:
         try:
             return dict(convert_to_json_schema(response_format))
         except (ValueError, TypeError) as error:
-            raise OptionError(_bad_format(response_format)) from error
-    match response_format.get("type"):
+            _refuse_format(response_format, error)
+    if not isinstance(kind := response_format.get("type"), str | list | None):
+        _refuse_format(response_format)
+    match kind:
         case "text":
             return None
         case "json_object":
@@ -136,15 +161,21 @@ def schema_of(response_format: Any) -> dict[str, Any] | None:
             schema = inner.get("schema") if isinstance(inner, Mapping) else None
         case None:
             schema = response_format if _SCHEMA_KEYS & set(response_format) else None
-        case kind:
-            schema = response_format if isinstance(kind, list) or kind in _JSON_TYPES else None
+        case _:
+            schema = response_format if _is_json_type(kind) else None
     if not isinstance(schema, Mapping):
-        raise OptionError(_bad_format(response_format))
+        _refuse_format(response_format)
     return dict(schema)
 
 
-def _bad_format(response_format: Any) -> str:
-    return (
+def _is_json_type(kind: Any) -> bool:
+    kinds = kind if isinstance(kind, list) else [kind]
+    return bool(kinds) and all(isinstance(kind, str) and kind in _JSON_TYPES for kind in kinds)
+
+
+def _refuse_format(response_format: Any, error: Exception | None = None) -> NoReturn:
+    msg = (
         f'`response_format={response_format!r}` is not allowed. Use {{"type": "json_schema", "json_schema": '
         '{"name": .., "schema": ..}}, {"type": "json_object"}, a JSON schema, or None.'
     )
+    raise OptionError(msg) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from langnorm.scores.registry import score_all
 from langnorm.scores.samples import Sample
-from langnorm.text.detokenizer import pieces_of
+from langnorm.text.detokenizer import decode_pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ class ScorePruner:
     def _sample(self, partial: Partial) -> Sample:
         """Return what scores see of a sample so far; all of it is one step."""
         logprobs = list(partial.logprobs) or None
-        texts = pieces_of(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
+        texts = decode_pieces(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
         if self.baseline is None:
             return Sample((), (), logprobs=logprobs, texts=texts)
         from langnorm.norms.reading import read_norms

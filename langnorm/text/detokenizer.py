@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from langnorm.text.marks import is_markup, overlap
+from langnorm.text.marks import is_markup, partial_mark_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ class Detokenizer:
         return taken
 
     def _num_undecided(self) -> int:
-        return max((overlap(self._tail, stop) for stop in self._stop), default=0)
+        return max((partial_mark_length(self._tail, stop) for stop in self._stop), default=0)
 
     def _cut_at_stop(self, piece: str) -> None:
         window = self._tail + piece
@@ -101,7 +101,7 @@ class Detokenizer:
                 break
 
 
-def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+def decode_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """Return the text that becomes decodable with each of some tokens, as long as they are."""
     text = Detokenizer(tokenizer)
     for token_id in ids:

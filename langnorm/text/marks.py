@@ -18,12 +18,12 @@ def is_markup(token: str) -> bool:
     return is_tag or any(part in token.lower() for part in _TOOL_MARKUP)
 
 
-def overlap(text: str, mark: str) -> int:
+def partial_mark_length(text: str, mark: str) -> int:
     """Return the length of the longest proper beginning of `mark` that `text` ends with."""
     return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
 
 
-class Held:
+class PieceBuffer:
     """Text that cannot be told yet, with the token of each piece."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Held:
         return self.take(len(self.text))
 
 
-def rstrip(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
+def rstrip_pieces(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
     """Return pieces without the white space at their end."""
     while pieces and not pieces[-1][1].rstrip():
         pieces.pop()

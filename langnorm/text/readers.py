@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from langnorm.text.marks import Held, overlap, rstrip
+from langnorm.text.marks import PieceBuffer, partial_mark_length, rstrip_pieces
 from langnorm.text.reasoning import Part, ReasoningSplitter, Segment
 from langnorm.text.tool_calls import CallChunk, CallScanner, ToolCall, ToolForm, begins_call, may_begin_call
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from transformers.utils.chat_parsing import ResponseParser
 
-Item = Segment | CallChunk
+ReaderEvent = Segment | CallChunk
 
 
 class Reader(Protocol):
@@ -29,15 +29,15 @@ class Reader(Protocol):
     def calls(self) -> list[ToolCall]:
         """The calls that are finished."""
 
-    def feed(self, token: int, piece: str) -> Iterator[Item]:
+    def feed(self, token: int, piece: str) -> Iterator[ReaderEvent]:
         """Yield what can be told now that `piece` has come with generated token number `token`."""
 
-    def finish(self) -> Iterator[Item]:
+    def finish(self) -> Iterator[ReaderEvent]:
         """Yield what was held back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedAnswer:
     """A whole answer: its visible text and its calls."""
 
     segments: list[Segment]
@@ -48,11 +48,11 @@ class Reading:
         return "".join(segment.text for segment in self.segments if segment.part == part)
 
 
-def read(reader: Reader, pieces: Sequence[str]) -> Reading:
+def parse_answer(reader: Reader, pieces: Sequence[str]) -> ParsedAnswer:
     """Return what a new reader makes of a finished sequence."""
     items = [item for token, piece in enumerate(pieces) for item in reader.feed(token, piece)]
     items += reader.finish()
-    return Reading([item for item in items if isinstance(item, Segment)], reader.calls)
+    return ParsedAnswer([item for item in items if isinstance(item, Segment)], reader.calls)
 
 
 def reader_factory(
@@ -94,17 +94,17 @@ class TagReader:
         """The calls that are finished."""
         return self._answer.calls if self._answer else []
 
-    def feed(self, token: int, piece: str) -> Iterator[Item]:
+    def feed(self, token: int, piece: str) -> Iterator[ReaderEvent]:
         """Yield what can be told now that `piece` has come with generated token number `token`."""
         yield from self._read(self._reasoning.feed(token, piece))
 
-    def finish(self) -> Iterator[Item]:
+    def finish(self) -> Iterator[ReaderEvent]:
         """Yield what was held back."""
         yield from self._read(self._reasoning.finish())
         if self._answer:
             yield from self._answer.finish()
 
-    def _read(self, segments: Iterator[Segment]) -> Iterator[Item]:
+    def _read(self, segments: Iterator[Segment]) -> Iterator[ReaderEvent]:
         for segment in segments:
             if self._answer and segment.part == "answer":
                 yield from self._answer.feed(segment.token, segment.text)
@@ -119,14 +119,14 @@ class _AnswerReader:
         self.calls: list[ToolCall] = []
         self._form = form
         self._closing = form.closes or form.opens
-        self._held = Held()
+        self._held = PieceBuffer()
         self._scanner: CallScanner | None = None
         self._span = 0
         self._is_bare = form.is_bare  # whether a call without a mark may still begin
         self._is_after_call = False
         self._has_text = False
 
-    def feed(self, token: int, text: str) -> Iterator[Item]:
+    def feed(self, token: int, text: str) -> Iterator[ReaderEvent]:
         self._held.add(token, text)
         while True:
             held = self._held.text
@@ -139,21 +139,21 @@ class _AnswerReader:
                 at = held.find(self._form.opens)
                 if at < 0:
                     # The end may be the beginning of a mark, and white space before one.
-                    rest = held[: len(held) - overlap(held, self._form.opens)].rstrip()
+                    rest = held[: len(held) - partial_mark_length(held, self._form.opens)].rstrip()
                     yield from self._show(self._held.take(len(rest)))
                     return
-                yield from self._show(rstrip(self._held.take(at)))
+                yield from self._show(rstrip_pieces(self._held.take(at)))
                 yield from self._call(self._held.take(len(self._form.opens)))
                 self._open(self._form.opens)
             else:
                 at = held.find(self._closing)
                 if at < 0:
-                    yield from self._scan(self._held.take(len(held) - overlap(held, self._closing)))
+                    yield from self._scan(self._held.take(len(held) - partial_mark_length(held, self._closing)))
                     return
                 yield from self._scan(self._held.take(at))
                 yield from self._close(self._form.closes)
 
-    def finish(self) -> Iterator[Item]:
+    def finish(self) -> Iterator[ReaderEvent]:
         held = self._held.text
         if self._scanner is None and self._is_bare and may_begin_call(held):
             probe = CallScanner(0, id_length=self._form.id_length)
@@ -171,13 +171,13 @@ class _AnswerReader:
         self._scanner = CallScanner(len(self.calls), mark, self._form.id_length)
         self._is_bare = False
 
-    def _scan(self, pieces: list[tuple[int, str]]) -> Iterator[Item]:
+    def _scan(self, pieces: list[tuple[int, str]]) -> Iterator[ReaderEvent]:
         assert self._scanner
         for token, text in pieces:
             yield from self._call([(token, text)])
             yield from self._scanner.feed(text)
 
-    def _close(self, mark: str) -> Iterator[Item]:
+    def _close(self, mark: str) -> Iterator[ReaderEvent]:
         assert self._scanner
         yield from self._call(self._held.take(len(mark)))
         yield from self._scanner.finish(mark)
@@ -218,7 +218,7 @@ class TemplateReader:
         self._is_broken = False
         self._blank: list[Segment] = []  # white space, which is shown once text follows it
 
-    def feed(self, token: int, piece: str) -> Iterator[Item]:
+    def feed(self, token: int, piece: str) -> Iterator[ReaderEvent]:
         """Yield what can be told now that `piece` has come with generated token number `token`."""
         if not piece:
             return
@@ -236,7 +236,7 @@ class TemplateReader:
                 return
             yield from self._items(events)
 
-    def finish(self) -> Iterator[Item]:
+    def finish(self) -> Iterator[ReaderEvent]:
         """Yield what was held back."""
         if self._is_broken:
             return
@@ -247,7 +247,7 @@ class TemplateReader:
             return
         yield from self._items(events)
 
-    def _items(self, events: Sequence[dict[str, Any]]) -> Iterator[Item]:
+    def _items(self, events: Sequence[dict[str, Any]]) -> Iterator[ReaderEvent]:
         for event in events:
             is_call = event["field"] == "tool_calls"
             if event["type"] == "region_open":
@@ -283,7 +283,7 @@ class TemplateReader:
         self.calls += scanner.calls
         yield from chunks
 
-    def _unreadable(self, piece: str) -> Iterator[Item]:
+    def _unreadable(self, piece: str) -> Iterator[ReaderEvent]:
         self._is_broken = True
         scanner = CallScanner(len(self.calls), self._raw + piece)
         yield from scanner.finish()

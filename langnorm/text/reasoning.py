@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from langnorm.text.marks import THINKING_TAGS, Held, overlap, rstrip
+from langnorm.text.marks import THINKING_TAGS, PieceBuffer, partial_mark_length, rstrip_pieces
 
 Part = Literal["reasoning", "answer", "tool_call"]
 
@@ -41,7 +41,7 @@ class ReasoningSplitter:
     def __init__(self, *, is_thinking: bool = False) -> None:
         self._part: Part = "reasoning" if is_thinking else "answer"
         self._is_part_empty = True
-        self._held = Held()  # white space, or the beginning of a mark
+        self._held = PieceBuffer()  # white space, or the beginning of a mark
         self._has_thought = is_thinking
 
     def feed(self, token: int, piece: str) -> Iterator[Segment]:
@@ -53,7 +53,7 @@ class ReasoningSplitter:
             start, tag = at_tag
             before = self._held.take(start)
             self._held.take(len(tag))
-            yield from self._show(rstrip(before))
+            yield from self._show(rstrip_pieces(before))
             self._part = "answer" if self._part == "reasoning" else "reasoning"
             self._has_thought = True
             self._is_part_empty = True
@@ -62,7 +62,7 @@ class ReasoningSplitter:
     def finish(self) -> Iterator[Segment]:
         """Yield what was held back and turned out to be text; white space at the very end stays in an answer."""
         rest = self._held.take_all()
-        yield from self._show(rstrip(rest) if self._part == "reasoning" else rest)
+        yield from self._show(rstrip_pieces(rest) if self._part == "reasoning" else rest)
 
     def _show(self, taken: list[tuple[int, str]]) -> Iterator[Segment]:
         for token, piece in taken:
@@ -90,7 +90,7 @@ class ReasoningSplitter:
         if self._part == "answer" and (self._has_thought or not self._is_part_empty):
             return 0
         side = 1 if self._part == "reasoning" else 0
-        begun = max(overlap(text, pair[side]) for pair in THINKING_TAGS)
+        begun = max(partial_mark_length(text, pair[side]) for pair in THINKING_TAGS)
         rest = text[: len(text) - begun]
         blank = len(rest) - len(rest.rstrip())
         if self._part == "answer" and rest.strip():

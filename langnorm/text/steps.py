@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Literal
+from operator import index
 
+from langnorm.checks import refuse
 from langnorm.errors import OptionError, closest
 from langnorm.text.reasoning import Part, Segment
 
-Kind = Literal["reasoning", "answer", "tool_call"]
 Splitter = Callable[[str], Sequence[tuple[int, int]]]
 """Returns the [start, end) offsets of the steps of a text that is not blank, ascending and without overlap."""
 
@@ -33,7 +33,7 @@ class StepSpan:
         text_end: One past the offset of its last character there.
     """
 
-    kind: Kind
+    kind: Part
     start: int
     end: int
     text_start: int
@@ -42,17 +42,17 @@ class StepSpan:
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Return the offsets of the lines of `text` and of the sentences in them, without white space around them."""
-    return _between(_SENTENCE_ENDS, text)
+    return _spans_between(_SENTENCE_ENDS, text)
 
 
 def split_lines(text: str) -> list[tuple[int, int]]:
     """Return the offsets of the lines of `text` that are not blank, without white space around them."""
-    return _between(_LINE_ENDS, text)
+    return _spans_between(_LINE_ENDS, text)
 
 
 def split_paragraphs(text: str) -> list[tuple[int, int]]:
     """Return the offsets of what stands between blank lines, without white space around it."""
-    return _between(_PARAGRAPH_ENDS, text)
+    return _spans_between(_PARAGRAPH_ENDS, text)
 
 
 SPLITTERS: dict[str, Splitter] = {
@@ -64,18 +64,19 @@ SPLITTERS: dict[str, Splitter] = {
 
 
 def get_splitter(splitter: str | Splitter) -> Splitter:
-    """Return the splitter of this name, or the function itself.
+    """Return the splitter of a name, or the function that was given.
+
+    Args:
+        splitter: `"sentence"`, `"line"`, `"paragraph"`, or a function of a text; see `Splitter`.
 
     Raises:
-        OptionError: There is none of this name.
+        OptionError: It is something else.
     """
     if callable(splitter):
         return splitter
-    if splitter not in SPLITTERS:
+    if not isinstance(splitter, str) or splitter not in SPLITTERS:
         allowed = ", ".join(f'"{name}"' for name in SPLITTERS)
-        hint = closest(str(splitter), SPLITTERS)
-        msg = f"`step_splitter={splitter!r}` is not allowed. Use {allowed} or a function of a text.{hint}"
-        raise OptionError(msg)
+        refuse("step_splitter", splitter, f"{allowed} or a function of a text", hint=closest(str(splitter), SPLITTERS))
     return SPLITTERS[splitter]
 
 
@@ -95,29 +96,30 @@ def split_steps(segments: Sequence[Segment], splitter: Splitter = split_sentence
     by_part: dict[Part, list[Segment]] = {"reasoning": [], "answer": [], "tool_call": []}
     for segment in segments:
         by_part[segment.part].append(segment)
-    reasoning = _steps_of("reasoning", by_part["reasoning"], splitter)
-    answer = _steps_of("answer", by_part["answer"], splitter)
-    calls = _steps_of("tool_call", by_part["tool_call"], lambda _: _spans(by_part["tool_call"]))
-    return _joined(reasoning) + _joined(_without_overlap(sorted(answer + calls, key=lambda step: step.start)))
+    reasoning = _split_part("reasoning", by_part["reasoning"], splitter)
+    answer = _split_part("answer", by_part["answer"], splitter)
+    calls = _split_part("tool_call", by_part["tool_call"], lambda _: _call_spans(by_part["tool_call"]))
+    after_reasoning = sorted(answer + calls, key=lambda step: step.start)
+    return _fill_gaps(reasoning) + _fill_gaps(_without_shared_tokens(after_reasoning))
 
 
-def _steps_of(part: Part, segments: Sequence[Segment], splitter: Splitter) -> list[StepSpan]:
+def _split_part(part: Part, segments: Sequence[Segment], splitter: Splitter) -> list[StepSpan]:
     """Return the steps of one part."""
     text = "".join(segment.text for segment in segments)
     token_of = [segment.token for segment in segments for _ in segment.text]  # by character
-    found: list[StepSpan] = []
-    for start, end in _split(text, splitter):
-        first = max(token_of[start], found[-1].end if found else 0)
+    steps: list[StepSpan] = []
+    for start, end in _apply(splitter, text):
+        first = max(token_of[start], steps[-1].end if steps else 0)
         last = token_of[end - 1]
         if last < first:
-            found[-1] = replace(found[-1], text_end=end)
+            steps[-1] = replace(steps[-1], text_end=end)
         else:
-            found.append(StepSpan(part, first, last + 1, start, end))
-    return found
+            steps.append(StepSpan(part, first, last + 1, start, end))
+    return steps
 
 
-def _spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
-    """Return the offsets of the marked spans in the text of all calls, without white space around them."""
+def _call_spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
+    """Return the offsets of each marked span in the text of all calls, without white space around it."""
     spans: list[tuple[int, int]] = []
     start = 0
     for _, group in groupby(segments, key=lambda segment: segment.span):
@@ -128,44 +130,57 @@ def _spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
     return spans
 
 
-def _without_overlap(steps: list[StepSpan]) -> list[StepSpan]:
-    """Return steps of several parts with a token that two of them share given to the first."""
-    found: list[StepSpan] = []
+def _without_shared_tokens(steps: list[StepSpan]) -> list[StepSpan]:
+    """Return steps of the answer and of tool calls, where a token that two of them share belongs to the first only."""
+    disjoint: list[StepSpan] = []
     for step in steps:
-        first = max(step.start, found[-1].end if found else 0)
+        first = max(step.start, disjoint[-1].end if disjoint else 0)
         if first < step.end:
-            found.append(step if first == step.start else replace(step, start=first))
-    return found
+            disjoint.append(step if first == step.start else replace(step, start=first))
+    return disjoint
 
 
-def _split(text: str, splitter: Splitter) -> Sequence[tuple[int, int]]:
+def _apply(splitter: Splitter, text: str) -> list[tuple[int, int]]:
+    """Return what a splitter makes of a text, checked: it may be the user's own.
+
+    Raises:
+        OptionError: These are not ascending offsets inside the text.
+    """
     if not text.strip():
         return []
-    spans = [(int(start), int(end)) for start, end in splitter(text)]
+    result = splitter(text)
+    try:
+        spans = [(index(start), index(end)) for start, end in result]
+    except (TypeError, ValueError) as error:
+        raise OptionError(_wrong_spans(result, text)) from error
     offsets = [offset for span in spans for offset in span]
     is_ascending = all(a <= b for a, b in pairwise(offsets)) and all(start < end for start, end in spans)
     if not is_ascending or (offsets and not 0 <= offsets[0] <= offsets[-1] <= len(text)):
-        msg = (
-            f"The step splitter returned {spans} for a text of {len(text)} characters. "
-            "Return ascending [start, end) offsets inside the text, without overlap."
-        )
-        raise OptionError(msg)
+        raise OptionError(_wrong_spans(spans, text))
     return spans
 
 
-def _between(ends: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+def _wrong_spans(spans: object, text: str) -> str:
+    return (
+        f"The step splitter returned `{spans!r}` for a text of {len(text)} characters. "
+        "Return ascending [start, end) offsets inside the text, without overlap."
+    )
+
+
+def _spans_between(ends: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """Return the offsets of what stands between the matches of a pattern, without white space around it."""
     cuts = [0, *(offset for match in ends.finditer(text) for offset in match.span()), len(text)]
-    trimmed = []
+    spans = []
     for start, end in zip(cuts[::2], cuts[1::2], strict=True):
         piece = text[start:end]
         start += len(piece) - len(piece.lstrip())
         if piece.strip():
-            trimmed.append((start, start + len(piece.strip())))
-    return trimmed
+            spans.append((start, start + len(piece.strip())))
+    return spans
 
 
-def _joined(steps: list[StepSpan]) -> list[StepSpan]:
-    """Return steps that follow each other with the tokens between two of them (a line break) given to the first."""
+def _fill_gaps(steps: list[StepSpan]) -> list[StepSpan]:
+    """Return steps that follow each other, where tokens between two of them (a line break) belong to the first."""
     if not steps:
         return []
     ends = [after.start for _, after in pairwise(steps)] + [steps[-1].end]

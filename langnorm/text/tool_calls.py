@@ -42,7 +42,7 @@ MISTRAL = ToolForm("mistral", "[TOOL_CALLS]", is_list=True, id_length=9)
 MISTRAL_NAMED = ToolForm("mistral_named", "[TOOL_CALLS]", id_length=9)
 
 
-def form_of(chat_template: str) -> ToolForm:
+def detect_tool_form(chat_template: str) -> ToolForm:
     """Return the form in which a model with this chat template is taught to call tools."""
     if HERMES.opens in chat_template:
         return HERMES

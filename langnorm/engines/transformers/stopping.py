@@ -9,7 +9,7 @@ import torch
 from transformers import StoppingCriteria
 
 from langnorm.engines.requests import Completion, Delta, FinishReason, Partial
-from langnorm.text.detokenizer import Detokenizer, pieces_of
+from langnorm.text.detokenizer import Detokenizer, decode_pieces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,4 +163,4 @@ class SequenceTracker(StoppingCriteria):
         reason: FinishReason = "stop"
         if end is None:
             reason = "pruned" if number in self._pruned else "length"
-        return self._completion(number, ids, pieces_of(self._tokenizer, ids), reason)
+        return self._completion(number, ids, decode_pieces(self._tokenizer, ids), reason)

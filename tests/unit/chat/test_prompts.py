@@ -17,8 +17,9 @@ from langchain_core.messages import (
 from transformers import AutoTokenizer
 
 import langnorm.abacus
-from langnorm.chat.prompts import render_prompt, text_of, to_turn
-from langnorm.errors import ModelError, PromptError
+from langnorm.chat.prompts import message_text, render_prompt, to_turn
+from langnorm.errors import ModelError, OptionError, PromptError
+from tests.support.odd_values import ODD_VALUES
 
 CALL = {"name": "add", "args": {"a": 1}, "id": "call_1"}
 
@@ -64,13 +65,42 @@ def test_tool_calls_reach_the_template() -> None:
 def test_blocks_that_the_template_writes_itself_are_left_out() -> None:
     """Reasoning and tool calls of another provider's message are not repeated as text."""
     content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "tool_use"}]
-    assert text_of(AIMessage(content)) == "a"
+    assert message_text(AIMessage(content)) == "a"
 
 
 def test_an_image_is_refused_clearly() -> None:
     """A text model says so instead of dropping the image."""
     with pytest.raises(PromptError, match="block of type `image_url`.*reads text"):
-        text_of(HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}]))
+        message_text(HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}]))
+
+
+@pytest.mark.parametrize("text", [None, 3, b"x", ["x"]])
+def test_a_text_block_without_text_is_refused(text: Any) -> None:
+    """The block is shown, and what it needs."""
+    with pytest.raises(PromptError, match="has the text block .*Give a string"):
+        message_text(HumanMessage([{"type": "text", "text": text}]))
+
+
+def test_a_result_that_is_not_json_is_refused() -> None:
+    """A tool's JSON block may have what JSON has."""
+    assert message_text(ToolMessage([{"type": "json", "json": {"é": 1}}], tool_call_id="1")) == '{"é": 1}'
+    with pytest.raises(PromptError, match="JSON block that cannot be written as JSON"):
+        message_text(ToolMessage([{"type": "json", "json": {1, 2}}], tool_call_id="1"))
+
+
+def test_half_a_surrogate_pair_is_refused(tokenizer: Any) -> None:
+    """Text that no tokenizer can encode is an error that says how to mend it."""
+    with pytest.raises(PromptError, match=r"'\\ud800'.*half of a surrogate pair.*Remove it"):
+        render_prompt(tokenizer, [HumanMessage("a\ud800")], enable_thinking=True)
+
+
+@pytest.mark.parametrize("template", [value for value in ODD_VALUES if not isinstance(value, dict | str)], ids=repr)
+def test_a_template_of_another_type_is_refused(template: Any) -> None:
+    """The error says that a template is a text."""
+    odd = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+    odd.chat_template = template
+    with pytest.raises(OptionError, match="chat_template=.*Jinja"):
+        render_prompt(odd, [HumanMessage("x")], enable_thinking=True)
 
 
 def test_an_unknown_kind_of_message_is_refused() -> None:

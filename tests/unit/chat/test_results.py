@@ -17,7 +17,7 @@ from langnorm.chat.results import build_message
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Delta, FinishReason, Request
 from langnorm.norms.baseline import Baseline
-from langnorm.text.readers import TagReader, read
+from langnorm.text.readers import TagReader, parse_answer
 from langnorm.text.steps import split_sentences
 from langnorm.text.tool_calls import HERMES, ToolForm
 
@@ -40,7 +40,7 @@ def completion_of(pieces: list[str], reason: FinishReason = "stop") -> Completio
 def completed(pieces: list[str], **call: Any) -> AIMessage:
     """Return the message of a completion with these pieces of text."""
     prepared = call_of(**call)
-    return build_message(prepared, completion_of(pieces), read(prepared.new_reader(), pieces))
+    return build_message(prepared, completion_of(pieces), parse_answer(prepared.new_reader(), pieces))
 
 
 def streamed(pieces: list[str], reason: FinishReason = "stop", **call: Any) -> AIMessageChunk:

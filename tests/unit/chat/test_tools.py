@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from langnorm.chat.tools import convert_tools, schema_of, tool_use
+from langnorm.chat.tools import convert_tools, resolve_schema, resolve_tool_use
 from langnorm.errors import OptionError
+from tests.support.odd_values import ODD_VALUES
 
 
 class Person(BaseModel):
@@ -46,14 +48,14 @@ def test_tools_in_all_forms() -> None:
 @pytest.mark.parametrize("choice", [None, "auto", {"type": "auto"}])
 def test_a_model_may_choose(choice: Any) -> None:
     """By default it calls or answers."""
-    use = tool_use([weather, clock], choice, is_parallel=None)
+    use = resolve_tool_use([weather, clock], choice, is_parallel=None)
     assert (len(use.tools), use.must_call, use.name, use.is_parallel) == (2, False, None, True)
 
 
 @pytest.mark.parametrize("choice", ["any", "required", True, {"type": "any"}])
 def test_a_model_must_call(choice: Any) -> None:
     """Any of the tools."""
-    use = tool_use([weather, clock], choice, is_parallel=False)
+    use = resolve_tool_use([weather, clock], choice, is_parallel=False)
     assert (use.must_call, use.name, use.is_parallel) == (True, None, False)
     assert [function["name"] for function in use.offered] == ["weather", "clock"]
 
@@ -63,7 +65,7 @@ def test_a_model_must_call(choice: Any) -> None:
 )
 def test_a_model_must_call_one(choice: Any) -> None:
     """The others are shown to it and cannot be called."""
-    use = tool_use([weather, clock], choice, is_parallel=None)
+    use = resolve_tool_use([weather, clock], choice, is_parallel=None)
     assert (use.must_call, use.name, use.is_parallel, len(use.tools)) == (True, "clock", False, 2)
     assert [function["name"] for function in use.offered] == ["clock"]
 
@@ -71,7 +73,7 @@ def test_a_model_must_call_one(choice: Any) -> None:
 @pytest.mark.parametrize("choice", ["none", False, {"type": "none"}])
 def test_a_model_must_not_call(choice: Any) -> None:
     """Then no tool is shown to it."""
-    assert tool_use([weather], choice, is_parallel=None).tools == ()
+    assert resolve_tool_use([weather], choice, is_parallel=None).tools == ()
 
 
 def test_a_tool_may_be_called_any() -> None:
@@ -80,7 +82,7 @@ def test_a_tool_may_be_called_any() -> None:
     def auto() -> None:
         """Drive."""
 
-    assert tool_use([auto], "auto", is_parallel=None).name == "auto"
+    assert resolve_tool_use([auto], "auto", is_parallel=None).name == "auto"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_a_tool_may_be_called_any() -> None:
         ([weather], 3, "`tool_choice=3` is not allowed"),
         ([weather], {"type": "function", "function": {"name": "g"}}, "names no tool"),
         ([], "any", "there are no tools"),
-        ([], "f", "they are none"),
+        ([], "f", "it has no tools"),
         ("weather", None, "Give a list of tools"),
         ([3], None, "cannot be a tool"),
         ([{"a": 1}], None, "cannot be a tool"),
@@ -99,7 +101,69 @@ def test_a_tool_may_be_called_any() -> None:
 def test_what_cannot_be_meant_is_refused(tools: Any, choice: Any, message: str) -> None:
     """With what is allowed."""
     with pytest.raises(OptionError, match=message):
-        tool_use(tools, choice, is_parallel=None)
+        resolve_tool_use(tools, choice, is_parallel=None)
+
+
+def without(*allowed: Any) -> list[Any]:
+    """Returns the odd values that are not these."""
+    return [value for value in ODD_VALUES if not any(value is item for item in allowed)]
+
+
+@pytest.mark.parametrize("tools", [v for v in ODD_VALUES if not isinstance(v, list | tuple) or v], ids=repr)
+def test_tools_of_another_type_are_refused(tools: Any) -> None:
+    """Neither an empty dict nor a set passes for a list of tools, and a list has to have tools in it."""
+    with pytest.raises(OptionError, match="Give a list of tools|cannot be a tool"):
+        resolve_tool_use(tools, None, is_parallel=None)
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        *ODD_VALUES,
+        None,
+        {"type": ["x"]},
+        {"type": "function"},
+        {"type": "function", "function": None},
+        {"name": ["x"]},
+        {"title": 3},
+        {"type": "function", "function": {"name": 3}},
+        {"type": "function", "function": {"name": ""}},
+        {"type": "function", "function": {"name": "f", "parameters": 3}},
+    ],
+    ids=repr,
+)
+def test_an_item_that_cannot_be_a_tool_is_refused(tool: Any) -> None:
+    """The error says what can be one, also where LangChain's conversion fails in another way."""
+    with pytest.raises(OptionError, match="cannot be a tool.*Use a function"):
+        convert_tools([tool])
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *without(True, False),
+        {"type": ["x"]},
+        {"type": {}},
+        {"type": None},
+        {"type": np.array([1, 2])},
+        {"name": ["weather"]},
+        {"type": "function"},
+        {"type": "function", "function": {"name": 3}},
+    ],
+    ids=repr,
+)
+def test_a_choice_of_another_type_is_refused(choice: Any) -> None:
+    """The error says what a choice may be, with tools and without."""
+    for tools in ([weather], None):
+        with pytest.raises(OptionError, match='tool_choice=.*Use the name of a tool, "auto", "any" or "none"'):
+            resolve_tool_use(tools, choice, is_parallel=None)
+
+
+@pytest.mark.parametrize("value", [*without(True, False), "yes"], ids=repr)
+def test_parallel_calls_are_true_or_false(value: Any) -> None:
+    """Neither 0 nor a number of numpy passes for a flag."""
+    with pytest.raises(OptionError, match="parallel_tool_calls=.*Use True, False or None"):
+        resolve_tool_use([weather], None, is_parallel=value)
 
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
@@ -121,18 +185,27 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
 )
 def test_formats_of_an_answer(given: Any, schema: Any) -> None:
     """OpenAI's, and a schema as it is."""
-    assert schema_of(given) == schema
+    assert resolve_schema(given) == schema
 
 
 def test_a_class_is_a_format() -> None:
     """Its schema is what an answer follows."""
-    schema = schema_of(Person)
+    schema = resolve_schema(Person)
     assert schema is not None
     assert schema["properties"]["name"]["type"] == "string"
 
 
-@pytest.mark.parametrize("given", [{"type": "xml"}, {"type": "json_schema"}, {}, 3, "json"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *ODD_VALUES,
+        *({"type": "xml"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": 3}, "json"),
+        *({"type": []}, {"type": [3]}, {"type": ["x"]}, {"type": b"object"}, {"type": np.array([1, 2])}),
+        {"type": "json_object", "schema": None},
+    ],
+    ids=repr,
+)
 def test_formats_that_there_are_not(given: Any) -> None:
     """Refused before anything is computed."""
     with pytest.raises(OptionError, match="`response_format=.*is not allowed"):
-        schema_of(given)
+        resolve_schema(given)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
-from langnorm.text.readers import TagReader, read
+from langnorm.text.readers import TagReader, parse_answer
 from langnorm.text.reasoning import Segment
 from langnorm.text.steps import SPLITTERS, get_splitter, split_sentences, split_steps
 from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL, ToolForm
+from tests.support.odd_values import ODD_VALUES
 
 
 def split_reasoning(pieces: list[str], form: ToolForm | None = None) -> list[Segment]:
     """Return the segments of a whole answer."""
-    return read(TagReader(form=form), pieces).segments
+    return parse_answer(TagReader(form=form), pieces).segments
 
 
 def texts(text: str, splitter: str = "sentence") -> list[str]:
@@ -117,6 +120,31 @@ def test_a_splitter_that_is_wrong_is_refused(spans: list[tuple[int, int]]) -> No
         split_steps(split_reasoning(list("abcd")), lambda _: spans)
 
 
+@pytest.mark.parametrize("result", [None, 3, "ab", [3], [(0, 1, 2)], [(0.0, 1.5)], [("0", "1")], [None]])
+def test_a_splitter_that_returns_no_offsets_is_refused(result: Any) -> None:
+    """Whatever it returned in place of pairs of integers is shown in the error."""
+    with pytest.raises(OptionError, match=r"step splitter returned .* text of 4 characters"):
+        split_steps(split_reasoning(list("abcd")), lambda _: result)
+
+
+def test_an_error_inside_a_splitter_is_the_users_own() -> None:
+    """What a function of the user raises arrives as it was raised."""
+
+    def fail(text: str) -> list[tuple[int, int]]:
+        msg = "mine"
+        raise TypeError(msg)
+
+    with pytest.raises(TypeError, match="mine"):
+        split_steps(split_reasoning(["a"]), fail)
+
+
+@pytest.mark.parametrize("splitter", ODD_VALUES, ids=repr)
+def test_a_splitter_of_another_type_is_refused(splitter: Any) -> None:
+    """The error names the splitters that there are, also for values that no dict could look up."""
+    with pytest.raises(OptionError, match='step_splitter=.*"sentence", "line", "paragraph" or a function'):
+        get_splitter(splitter)
+
+
 def test_an_unknown_splitter_is_refused() -> None:
     """With the closest name."""
     with pytest.raises(OptionError, match="`step_splitter='lines'` is not allowed.*Did you mean `line`"):
@@ -132,3 +160,17 @@ def test_a_token_with_two_steps_belongs_to_the_first() -> None:
     """A step whose only token is taken joins the step before."""
     (span,) = split_steps(split_reasoning(["a. b."]))
     assert (span.start, span.end, span.text_start, span.text_end) == (0, 1, 0, 5)
+
+
+def test_a_token_of_the_answer_and_of_a_call_belongs_to_the_first() -> None:
+    """A token that ends the answer and begins a call, or the other way round, is counted once."""
+    answer_first = split_steps(split_reasoning(["a ", "b<tool_call>", "{}", "</tool_call>"], HERMES))
+    assert [(s.kind, s.start, s.end) for s in answer_first] == [("answer", 0, 2), ("tool_call", 2, 4)]
+    call_first = split_steps(split_reasoning(["<tool_call>", "{}</tool_call>b", "c"], HERMES))
+    assert [(s.kind, s.start, s.end) for s in call_first] == [("tool_call", 0, 2), ("answer", 2, 3)]
+
+
+def test_a_step_with_all_its_tokens_in_another_part_is_left_out() -> None:
+    """Of an answer and a call in one and the same token only the first is a step."""
+    (step,) = split_steps(split_reasoning(["b<tool_call>{}</tool_call>"], HERMES))
+    assert (step.kind, step.start, step.end) == ("answer", 0, 1)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.text.readers import Reading, TagReader, TemplateReader, read
+from langnorm.text.readers import ParsedAnswer, TagReader, TemplateReader, parse_answer
 from langnorm.text.reasoning import Segment
-from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, CallChunk, ToolForm, form_of
+from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, CallChunk, ToolForm, detect_tool_form
 
 FORMS = {"hermes": HERMES, "llama": LLAMA, "mistral": MISTRAL, "mistral_named": MISTRAL_NAMED}
 arguments = st.dictionaries(
@@ -39,14 +39,14 @@ def written(form: ToolForm, calls: list[tuple[str, dict[str, Any]]]) -> str:
     return "".join(f"[TOOL_CALLS]{name}[ARGS]{json.dumps(args, ensure_ascii=False)}" for name, args in calls)
 
 
-def valid(reading: Reading) -> list[tuple[str | None, Any]]:
+def valid(reading: ParsedAnswer) -> list[tuple[str | None, Any]]:
     """Returns names and arguments of the calls that have no error."""
     return [(call.name, call.arguments) for call in reading.calls if call.error is None]
 
 
-def read_text(form: ToolForm, text: str, size: int = 10**6) -> Reading:
+def read_text(form: ToolForm, text: str, size: int = 10**6) -> ParsedAnswer:
     """Returns what a reader makes of a text in pieces of a size."""
-    return read(TagReader(form=form), [text[i : i + size] for i in range(0, len(text), size)])
+    return parse_answer(TagReader(form=form), [text[i : i + size] for i in range(0, len(text), size)])
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -152,7 +152,7 @@ def test_ids_are_as_the_family_wants_them() -> None:
 )
 def test_the_form_is_told_by_the_template(template: str, form: ToolForm) -> None:
     """A model writes calls as its template shows them."""
-    assert form_of(template) is form
+    assert detect_tool_form(template) is form
 
 
 QWEN_TEMPLATE = {
@@ -172,14 +172,14 @@ QWEN_TEMPLATE = {
 }
 
 
-def template_reading(tokenizer: Any, text: str, size: int) -> tuple[list[Any], Reading]:
+def template_reading(tokenizer: Any, text: str, size: int) -> tuple[list[Any], ParsedAnswer]:
     """Returns all items and the reading of a reader by response template."""
     parser = tokenizer.get_response_parser(QWEN_TEMPLATE, prefix="<|im_start|>assistant\n", tools=[])
     reader = TemplateReader(parser)
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     items = [item for token, piece in enumerate(pieces) for item in reader.feed(token, piece)]
     items += reader.finish()
-    return items, Reading([item for item in items if isinstance(item, Segment)], reader.calls)
+    return items, ParsedAnswer([item for item in items if isinstance(item, Segment)], reader.calls)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

@@ -118,11 +118,11 @@ def test_any_schema_is_filled(engine_of, schema: dict[str, Any], seed: int) -> N
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_call_that_must_be_made_is_made(engine_of, form: ToolForm, seed: int) -> None:
     """In the family's own form, with arguments that follow the tool's schema."""
-    from langnorm.text.readers import TagReader, read
+    from langnorm.text.readers import TagReader, parse_answer
 
     use = ToolUse(tuple(convert_tools([convert, now])), must_call=True)
     text = text_of(engine_of("qwen3"), use=use, form=form, seed=seed, max_tokens=200)
-    reading = read(TagReader(form=form), [text])
+    reading = parse_answer(TagReader(form=form), [text])
     assert reading.calls
     for call in reading.calls:
         assert call.error is None

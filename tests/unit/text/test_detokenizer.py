@@ -1,19 +1,14 @@
-"""Tokens become text piece by piece, stop texts cut it, and reasoning is told from the answer."""
+"""Tokens become text piece by piece, and stop texts cut it."""
 
 from __future__ import annotations
 
 import copy
-import re
-from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langnorm.text.detokenizer import Detokenizer
-from langnorm.text.marks import THINKING_TAGS
-from langnorm.text.readers import TagReader, read
-from langnorm.text.reasoning import ReasoningSplitter, Segment
 
 TRICKY = (
     "",
@@ -40,7 +35,7 @@ class PlainTokenizer:
         self.added_tokens_decoder = tokenizer.added_tokens_decoder
 
 
-def pieces_of(tokenizer, ids, stop=()) -> list[str]:
+def pieces_until_stop(tokenizer, ids, stop=()) -> list[str]:
     """Returns the pieces of a sequence that ends at its first stop text, as in an engine."""
     text = Detokenizer(tokenizer, stop)
     for token_id in ids:
@@ -59,7 +54,7 @@ def encode(tokenizer, text: str) -> list[int]:
 def assert_pieces_join_to_text(tokenizer, made, text: str) -> None:
     """Checks the pieces of a text's tokens, one per token, against what the tokenizer makes of all of them."""
     ids = encode(tokenizer, text)
-    pieces = pieces_of(made, ids)
+    pieces = pieces_until_stop(made, ids)
     assert len(pieces) == len(ids)
     # A text may spell out a control token, which is silent.
     assert "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True)
@@ -88,7 +83,7 @@ def test_pieces_of_any_tokens_join_to_their_text(make, tokenizer, ids) -> None:
     """A model may emit any tokens, also such whose bytes are no text; their text is what `decode` returns."""
     ids = [i for i in ids if not is_control(tokenizer, i)]
 
-    assert "".join(pieces_of(make(tokenizer), ids)) == tokenizer.decode(ids)
+    assert "".join(pieces_until_stop(make(tokenizer), ids)) == tokenizer.decode(ids)
 
 
 def is_control(tokenizer, token_id: int) -> bool:
@@ -100,7 +95,7 @@ def is_control(tokenizer, token_id: int) -> bool:
 @given(ids=token_ids)
 def test_plain_decoder_gives_same_pieces(tokenizer, ids) -> None:
     """Without a Rust backend every token has the same piece."""
-    assert pieces_of(PlainTokenizer(tokenizer), ids) == pieces_of(tokenizer, ids)
+    assert pieces_until_stop(PlainTokenizer(tokenizer), ids) == pieces_until_stop(tokenizer, ids)
 
 
 def test_control_tokens_have_no_text(tokenizer) -> None:
@@ -108,8 +103,8 @@ def test_control_tokens_have_no_text(tokenizer) -> None:
     control = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     marks = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
 
-    assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(control)) == [""] * 3
-    assert pieces_of(tokenizer, tokenizer.convert_tokens_to_ids(marks)) == marks
+    assert pieces_until_stop(tokenizer, tokenizer.convert_tokens_to_ids(control)) == [""] * 3
+    assert pieces_until_stop(tokenizer, tokenizer.convert_tokens_to_ids(marks)) == marks
 
 
 @pytest.mark.parametrize(
@@ -135,7 +130,7 @@ def test_special_marks_of_other_families_keep_their_text(mark, tokenizer) -> Non
     ids = tokenizer.convert_tokens_to_ids([mark, "<|pause|>"])
 
     assert set(ids) <= set(tokenizer.all_special_ids)
-    assert pieces_of(tokenizer, ids) == [mark, ""]
+    assert pieces_until_stop(tokenizer, ids) == [mark, ""]
 
 
 def test_character_belongs_to_token_that_completes_it(tokenizer) -> None:
@@ -166,7 +161,7 @@ def test_end_token_does_not_swallow_bytes_left_over(tokenizer) -> None:
     """An answer that ends in the middle of a character keeps the rest of its text."""
     ids = [*encode(tokenizer, "owl 🦉")[:-1], tokenizer.eos_token_id]
 
-    assert "".join(pieces_of(tokenizer, ids)) == "owl \ufffd"
+    assert "".join(pieces_until_stop(tokenizer, ids)) == "owl \ufffd"
 
 
 # Few letters, so that stop texts occur, repeat and overlap.
@@ -196,7 +191,7 @@ def test_stop_text_cuts_at_its_first_occurrence(tokenizer, text, stop, as_bytes)
 def test_any_of_several_stop_texts_ends(tokenizer, text, some) -> None:
     """The text has no stop text left, and is the whole text when none occurs."""
     ids = encode(tokenizer, text)
-    left = "".join(pieces_of(tokenizer, ids, some))
+    left = "".join(pieces_until_stop(tokenizer, ids, some))
 
     assert not any(stop in left for stop in some)
     assert tokenizer.decode(ids).startswith(left)
@@ -244,138 +239,3 @@ def test_beginning_of_stop_text_is_held_back_until_decided(tokenizer) -> None:
 
     assert taken == ["a", "", "", "ENx", "", "", ""]
     assert text.take(is_last=True) == []
-
-
-# Reasoning
-
-fragments = st.sampled_from(
-    [
-        "<think>",
-        "</think>",
-        "[THINK]",
-        "[/THINK]",
-        "<seed:think>",
-        "<",
-        "</",
-        "think>",
-        "[",
-        "[/TH",
-        "a",
-        "b c",
-        " ",
-        "\n",
-        "é",
-    ]
-)
-marked_texts = st.lists(fragments, max_size=12).map("".join)
-
-
-def plain_split(text: str, *, is_thinking: bool) -> tuple[str, str]:
-    """Returns reasoning and answer of a whole text: the definition, without streaming."""
-    if not is_thinking:
-        openings = "|".join(re.escape(opening) for opening, _ in THINKING_TAGS)
-        opened = re.match(rf"\s*(?:{openings})", text)
-        if opened is None:
-            return "", text
-        text = text[opened.end() :]
-    closings = "|".join(re.escape(closing) for _, closing in THINKING_TAGS)
-    reasoning, *answer = re.split(closings, text, maxsplit=1)
-    return reasoning.strip(), "".join(answer).lstrip()
-
-
-def join(segments: list[Segment], part: str) -> str:
-    """Returns the text of one part."""
-    return "".join(segment.text for segment in segments if segment.part == part)
-
-
-def split_reasoning(pieces: list[str], *, is_thinking: bool = False) -> list[Segment]:
-    """Returns the segments of a whole answer without tools."""
-    return read(TagReader(is_thinking=is_thinking), pieces).segments
-
-
-def cut(text: str, cuts: list[int]) -> list[str]:
-    """Returns the text in pieces, some of them empty."""
-    places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
-    return ["", *(text[a:b] for a, b in pairwise(places))]
-
-
-@given(text=marked_texts, is_thinking=st.booleans(), cuts=st.lists(st.integers(0, 60), max_size=20))
-@example(text=" \n<think>\n a \n</think>\n\n b \n", is_thinking=False, cuts=[3, 14])
-@example(text="a </think> b <think> c </think>", is_thinking=True, cuts=[4])
-def test_any_chunking_gives_the_same_parts(text, is_thinking, cuts) -> None:
-    """However the text is cut into pieces, reasoning and answer are those of the whole text."""
-    expected = plain_split(text, is_thinking=is_thinking)
-    for pieces in (cut(text, cuts), [text], list(text)):
-        segments = split_reasoning(pieces, is_thinking=is_thinking)
-
-        assert (join(segments, "reasoning"), join(segments, "answer")) == expected
-        assert all(segment.text and segment.text in pieces[segment.token] for segment in segments)
-        tokens = [segment.token for segment in segments]
-        assert tokens == sorted(tokens)
-
-
-@given(text=marked_texts, is_thinking=st.booleans(), cuts=st.lists(st.integers(0, 60), max_size=20))
-def test_what_was_streamed_is_what_is_returned(text, is_thinking, cuts) -> None:
-    """Segments come in order while the text arrives, and `finish` adds what was held back."""
-    pieces = cut(text, cuts)
-    splitter = ReasoningSplitter(is_thinking=is_thinking)
-    streamed = [segment for token, piece in enumerate(pieces) for segment in splitter.feed(token, piece)]
-    streamed += splitter.finish()
-
-    assert streamed == split_reasoning(pieces, is_thinking=is_thinking)
-    assert list(splitter.finish()) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "is_thinking", "reasoning", "answer"),
-    [
-        ("<think>\nwhy\n</think>\n\nbecause", False, "why", "because"),
-        ("why\n</think>\n\nbecause", True, "why", "because"),
-        ("<think>\nI never finish", False, "I never finish", ""),
-        ("I never finish \n", True, "I never finish", ""),
-        ("<think>\n\n</think>\n\nat once", False, "", "at once"),
-        ("no thought at all\n", False, "", "no thought at all\n"),
-        ("  indented", False, "", "  indented"),
-        ("", False, "", ""),
-        ("", True, "", ""),
-        ("[THINK]a[/THINK]b", False, "a", "b"),
-        ("<seed:think>a</seed:think>b", False, "a", "b"),
-        ("it is <think>not</think>", False, "", "it is <think>not</think>"),
-        ("<think>a</think>b <think>c</think>", False, "a", "b <think>c</think>"),
-        ("<think>a < b, a </b>", False, "a < b, a </b>", ""),
-        ("<think>a</thi", False, "a</thi", ""),
-        ("<thin", False, "", "<thin"),
-    ],
-)
-def test_parts_of_an_answer(text, is_thinking, reasoning, answer) -> None:
-    """Reasoning comes first and once; marks elsewhere, and unfinished ones, are text."""
-    for pieces in ([text], list(text)):
-        segments = split_reasoning(pieces, is_thinking=is_thinking)
-
-        assert (join(segments, "reasoning"), join(segments, "answer")) == (reasoning, answer)
-
-
-def test_text_is_shown_as_soon_as_it_is_decided() -> None:
-    """Only white space and beginnings of marks wait for what follows."""
-    splitter = ReasoningSplitter()
-    shown = [
-        [(segment.part, segment.text) for segment in splitter.feed(token, piece)]
-        for token, piece in enumerate(
-            ["<think>", "\n", "So", " it", " ", "</", "b", "</thi", "nk>", "\n\n", "Yes", " <"]
-        )
-    ]
-
-    assert shown == [
-        [],
-        [],
-        [("reasoning", "So")],
-        [("reasoning", " it")],
-        [],
-        [],
-        [("reasoning", " "), ("reasoning", "</"), ("reasoning", "b")],
-        [],
-        [],
-        [],
-        [("answer", "Yes")],
-        [("answer", " <")],
-    ]
