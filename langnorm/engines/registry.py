@@ -1,65 +1,70 @@
-"""Weights are loaded once per process, at the first request, however many chat models use them."""
+"""Engines by name; a model is loaded once per process, at the first request, however many chat models use it.
+
+An engine of another package announces itself as an entry point of the group `langnorm.engines`: its name is what the
+option `engine` takes, and it points to a function `load(model, model_kwargs) -> Engine`.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import langnorm.abacus
 from langnorm.engines.base import Engine
-from langnorm.errors import ModelError, OptionError, closest
-from langnorm.norms.profile import FILE_NAME, NormProfile
+from langnorm.errors import OptionError, closest
 
 BUNDLED_MODEL = "abacus"
+"""The name of the model that ships with langnorm."""
 
-ENGINES = ("transformers",)
+ENTRY_POINTS = "langnorm.engines"
+"""The group of entry points of engines of other packages."""
 
-# Arguments of `from_pretrained` that say where a model comes from, and so hold for its tokenizer too.
-_SHARED_ARGUMENTS = ("cache_dir", "code_revision", "force_download", "local_files_only", "revision",
-                     "subfolder", "token", "trust_remote_code")  # fmt: skip
+Loader = Callable[[str, dict[str, Any]], Engine]
+"""Loads a model: takes its name or folder and the option `model_kwargs`."""
 
-_ALLOWED = (
-    "Give a folder with the weights, a name on the Hugging Face hub that this machine can reach, or "
-    f'`model="{BUNDLED_MODEL}"` for the model that ships with langnorm.'
-)
+_LOADERS: Mapping[str, tuple[str, str]] = {"transformers": ("langnorm.engines.transformers.loading", "load")}
+"""The module and the function of the engines that ship with langnorm."""
 
 _loaded: dict[str, Engine] = {}
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 _locks_guard = threading.Lock()
 
 
-def get_engine(engine: str, model: str, model_kwargs: dict[str, Any]) -> Engine:
+def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engine:
     """Return the engine that runs `model`, loading the weights if this process has not yet done so.
 
     Args:
-        engine: `"transformers"`.
+        engine: Name of the engine, such as `"transformers"`.
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
-        model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are,
-            `chat_template` replaces the tokenizer's.
+        model_kwargs: For the engine's loader. That of transformers hands them to `from_pretrained`, except
+            `layers_path`, which says where the decoder layers are, and `chat_template`, which replaces the tokenizer's.
 
     Raises:
         OptionError: There is no such engine.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
     """
     check_engine_name(engine)
-    key = repr((engine, str(model), sorted(model_kwargs.items(), key=lambda item: item[0])))
+    key = repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
     with _locks_guard:
         lock = _locks[key]
     with lock:
-        found = _loaded.get(key)  # only once: `unload` does not wait for the lock
-        if found is None:
-            found = _loaded[key] = _load(str(model), dict(model_kwargs))
-        return found
+        loaded = _loaded.get(key)  # only once: `unload` does not wait for the lock
+        if loaded is None:
+            loaded = _loaded[key] = _get_loader(engine)(model, dict(model_kwargs))
+        return loaded
 
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    if engine not in ENGINES:
-        allowed = ", ".join(f'`"{name}"`' for name in ENGINES)
-        msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, ENGINES)}"
-        raise OptionError(msg)
+    if engine in _LOADERS or engine in _other_engines():
+        return
+    names = [*_LOADERS, *_other_engines()]
+    allowed = ", ".join(f'`"{name}"`' for name in names)
+    msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
+    raise OptionError(msg)
 
 
 def unload() -> None:
@@ -68,54 +73,15 @@ def unload() -> None:
         _loaded.clear()
 
 
-def _load(model: str, model_kwargs: dict[str, Any]) -> Engine:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from langnorm.engines.transformers.engine import TransformersEngine
-
-    source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
-    _check_source(source)
-    layers_path = model_kwargs.pop("layers_path", None)
-    chat_template = model_kwargs.pop("chat_template", None)
-    shared = {name: model_kwargs[name] for name in _SHARED_ARGUMENTS if name in model_kwargs}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-        weights = AutoModelForCausalLM.from_pretrained(source, **model_kwargs)
-    except Exception as error:
-        where = "is not a folder here, so it was looked for on the hub" if not Path(source).exists() else "exists"
-        msg = (
-            f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
-            f"`{model}` {where}. {_ALLOWED}"
-        )
-        raise ModelError(msg) from error
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    return TransformersEngine(weights, tokenizer, layers_path, _profile_beside(source))
+def _get_loader(engine: str) -> Loader:
+    if engine in _LOADERS:
+        module, name = _LOADERS[engine]
+        loader: Loader = getattr(import_module(module), name)
+        return loader
+    other: Loader = _other_engines()[engine].load()
+    return other
 
 
-def _check_source(source: str) -> None:
-    """Refuse at once what is neither a folder nor a name of the hub, which may take a minute to find out."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    if Path(source).exists():
-        return
-    if "/" not in source and (hint := closest(source, [BUNDLED_MODEL])):
-        msg = f"There is no model `{source}`. {_ALLOWED}{hint}"
-        raise ModelError(msg)
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        home = " Write your home folder out in place of `~`." if source.startswith("~") else ""
-        msg = f"There is no folder `{source}`, and no model on the hub has such a name. {_ALLOWED}{home}"
-        raise ModelError(msg) from None
-
-
-def _profile_beside(source: str) -> NormProfile | None:
-    """Return the profile in the folder of the weights, if there is one."""
-    path = Path(source) / FILE_NAME
-    return NormProfile.load(path) if path.is_file() else None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
+def _other_engines() -> dict[str, EntryPoint]:
+    """Return the engines of other packages by name; those of langnorm cannot be replaced."""
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _LOADERS}

@@ -1,7 +1,14 @@
-"""Middleware for langchain's agents; needs the extra `agents`."""
+"""Middleware for agents of langchain; needs the extra `agents`."""
 
 from __future__ import annotations
 
-from langnorm.middleware.retry import NormRetryMiddleware
+from typing import TYPE_CHECKING
+
+from langnorm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langnorm.middleware.retry import NormRetryMiddleware
 
 __all__ = ["NormRetryMiddleware"]
+
+__getattr__ = lazy_names(__name__, {"NormRetryMiddleware": "langnorm.middleware.retry"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,48 +15,82 @@ import langnorm
 ROOT = Path(langnorm.__file__).parent
 HEAVY = {"torch", "transformers", "tokenizers", "accelerate", "langchain_core", "langchain", "langgraph"}
 LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
-PURE = (
-    "options",
-    "text",
-    "steps",
-    "trace",
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "lazy"),
+    ("checks", "files"),
+    ("text", "norms", "evaluation"),
+    ("interventions", "trace"),
+    ("scores", "engines.options"),
+    ("engines.requests",),
+    ("selection.answers", "selection.pruning", "engines.base"),
+    ("selection.options", "engines", "abacus"),
+    ("selection.ranking", "selection.score_pruner", "engines.transformers", "wrapped_models"),
+    ("chat",),
+    ("chat_models",),
+    ("selection", "retry", "viz"),
+    ("testing",),
+    ("middleware",),
+    ("",),
+    ("cli",),
+    ("__main__",),
+)
+"""Folders and modules from the ground up. A module imports from its own entry and from lower floors only; what is named
+more exactly counts, so `engines.base` is on its own floor and the rest of `engines` on another. `""` is the package."""
+
+WITHOUT_LANGCHAIN = ("engines", "norms", "interventions", "abacus", "text", "scores")
+"""What knows nothing of LangChain."""
+
+PURE_FOLDERS = ("text", "scores", "evaluation", "interventions.options", "interventions.plan", "norms.thresholds")
+"""What imports neither torch, transformers nor LangChain when it is imported, nor anything of langnorm that does."""
+
+ALSO_PURE = (
     "errors",
     "checks",
     "files",
-    "attempts",
-    "notes",
-    "calibration",
-    "scores",
-    "formulas",
-    "samples",
-    "answers",
-    "ranking",
-    "pruning",
-    "scoring",
-    "interventions.options",
-    "interventions.plan",
-    "interventions.draws",
-    "norms.layers",
+    "lazy",
+    "trace",
     "norms.baseline",
+    "norms.calibration",
     "norms.curve",
+    "norms.identity",
+    "norms.layers",
     "norms.p_square",
     "norms.profile",
-    "norms.thresholds",
     "engines.base",
-    "engines.batching",
-    "engines.clock",
-    "engines.row",
-    "engines.siblings",
+    "engines.checkpoint",
+    "engines.deadline",
+    "engines.options",
+    "engines.registry",
+    "engines.requests",
+    "engines.transformers.batching",
+    "engines.transformers.sample_group",
+    "engines.transformers.sequence",
+    "selection.answers",
+    "selection.options",
+    "selection.pruning",
+    "selection.ranking",
+    "selection.score_pruner",
+    "retry.attempts",
+    "middleware.note",
 )
 
 
 def module_name(path: Path) -> str:
-    """Returns the dotted name of a module's file."""
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    """Returns the dotted name of a module's file, without `langnorm.` in front; that of the package itself is empty."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def is_below(name: str, *packages: str) -> bool:
+    """Returns whether a module is one of these packages or inside one."""
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+PURE = [name for name in MODULES if is_below(name, *PURE_FOLDERS, *ALSO_PURE)]
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -66,52 +101,65 @@ def is_type_checking(node: ast.AST) -> bool:
     return getattr(test, "id", getattr(test, "attr", None)) == "TYPE_CHECKING"
 
 
-def imports(path: Path, *, is_lazy: bool) -> set[str]:
-    """Returns the dotted names that a module imports at run time.
+@cache
+def imported_names(path: Path, *, at_import: bool) -> set[str]:
+    """Returns the dotted names that a module imports.
 
     Args:
         path: File of the module.
-        is_lazy: Whether imports inside functions count too.
+        at_import: Whether only what is imported with the module itself counts; else imports inside functions and those
+            for type checkers count as well.
     """
-    found: set[str] = set()
-    package = module_name(path).split(".")
+    names: set[str] = set()
+    package = ["langnorm", *filter(None, module_name(path).split("."))]
     if path.name != "__init__.py":
         package = package[:-1]
 
     def visit(node: ast.AST) -> None:
-        if is_type_checking(node):
-            for other in node.orelse:
+        if at_import and is_type_checking(node):
+            for other in node.orelse:  # type: ignore[attr-defined]
                 visit(other)
             return
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not is_lazy:
+        if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             return
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             name = ".".join([*base, *([node.module] if node.module else [])])
-            found.add(name)
-            # `from langnorm import chat_models` imports a module too.
-            found.update(f"{name}.{alias.name}" for alias in node.names if f"{name}.{alias.name}" in MODULES)
+            # `from langnorm import chat_models` imports a module, which need not have the package before it.
+            modules = {f"{name}.{alias.name}" for alias in node.names if is_module(f"{name}.{alias.name}")}
+            names.update(modules)
+            if len(modules) < len(node.names):
+                names.add(name)
         for child in ast.iter_child_nodes(node):
             visit(child)
 
     visit(ast.parse(path.read_text(encoding="utf-8")))
-    return found
+    return names
 
 
-def packages(names: set[str]) -> set[str]:
-    """Returns the top-level packages of dotted names."""
-    return {name.split(".")[0] for name in names}
+def is_module(name: str) -> bool:
+    """Returns whether a dotted name is that of one of our modules."""
+    return name == "langnorm" or (name.startswith("langnorm.") and name.removeprefix("langnorm.") in MODULES)
 
 
-def below(name: str, *packages: str) -> bool:
-    """Returns whether a module is one of these packages of langnorm or inside one."""
-    return any(f"{name}.".startswith(f"langnorm.{package}.") for package in packages)
+def our_modules(names: set[str]) -> set[str]:
+    """Returns the modules of langnorm among dotted names, without `langnorm.` in front."""
+    return {name.removeprefix("langnorm").removeprefix(".") for name in names if is_module(name)}
+
+
+def entry(name: str) -> tuple[int, str]:
+    """Returns the floor of a module, and the entry of `FLOORS` that names it most exactly."""
+    entries = [(len(part), floor, part) for floor, parts in enumerate(FLOORS) for part in parts if is_below(name, part)]
+    if not entries:
+        return len(FLOORS), name
+    _, floor, part = max(entries)
+    return floor, part
 
 
 def test_the_graph_is_read_right(tmp_path, monkeypatch) -> None:
-    """Imports are found wherever they stand, except where only type checkers look."""
+    """Imports are found wherever they stand; those of functions and of type checkers where all count."""
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path / "langnorm")
     path = tmp_path / "langnorm" / "engines" / "some.py"
     path.parent.mkdir(parents=True)
@@ -122,74 +170,70 @@ def test_the_graph_is_read_right(tmp_path, monkeypatch) -> None:
         "class A:\n    import os\n    def f(self):\n        from langnorm import chat_models\n"
     )
 
-    always = {
-        "typing",
-        "torch.nn",
-        "langnorm.engines",
-        "langnorm.engines.base",
-        "langnorm.norms.layers",
-        "json",
-        "rich",
-        "os",
-    }
-    assert imports(path, is_lazy=False) == always
-    assert imports(path, is_lazy=True) == always | {"langnorm", "langnorm.chat_models"}
+    at_import = {"typing", "torch.nn", "langnorm.engines.base", "langnorm.norms.layers", "json", "rich", "os"}
+    assert imported_names(path, at_import=True) == at_import
+    assert imported_names(path, at_import=False) == at_import | {"langchain_core", "langnorm.chat_models"}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_modules_import_nothing_heavy(name) -> None:
-    """Options, texts, steps, traces, errors, selections and queues work without torch and LangChain."""
-    assert not packages(imports(MODULES[f"langnorm.{name}"], is_lazy=False)) & HEAVY
-
-
-def test_pure_modules_import_pure_modules_only() -> None:
-    """No heavy module is reached through another one of langnorm."""
-    pure = {f"langnorm.{name}" for name in PURE}
-    parents = {"langnorm", "langnorm.norms", "langnorm.engines", "langnorm.interventions"}
-    for name in pure | parents:
-        reached = {other for other in imports(MODULES[name], is_lazy=False) if other.startswith("langnorm.")}
-        assert reached <= pure | parents
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in MODULES if below(name, "engines", "norms", "interventions", "abacus")]
-)
-def test_engines_and_norms_never_import_langchain(name) -> None:
-    """What runs a model knows nothing of LangChain, not even inside a function."""
-    assert not packages(imports(MODULES[name], is_lazy=True)) & LANGCHAIN
+def test_entries_are_the_most_exact() -> None:
+    """A module that is named itself stands on its own floor, and one that nobody names on the top."""
+    assert entry("engines.base")[1] == "engines.base"
+    assert entry("engines.registry")[1] == "engines"
+    assert entry("engines.base")[0] < entry("engines.registry")[0] < entry("engines.transformers.engine")[0]
+    assert entry("selection.selector") > entry("chat_models")
+    assert entry("nobody.knows") > entry("cli") > entry("") > entry("middleware.retry")
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_arrows_point_one_way(name) -> None:
-    """Wrappers use chat_models, these use messages and engines, engines use norms, norms use options; never back."""
-    reached = imports(MODULES[name], is_lazy=True)
-    if not below(name, "selection", "retry", "middleware", "cli") and name != "langnorm":
-        assert "langnorm.chat_models" not in reached
-    if not below(name, "chat_models", "settings", "results", "cli"):
-        assert "langnorm.chat.prompts" not in reached
-    if below(name, "norms"):
-        assert not any(below(other, "interventions") for other in reached)
-    if below(name, "norms", "interventions", *(pure for pure in PURE if "." not in pure)):
-        assert not any(below(other, "engines", "messages", "abacus") for other in reached)
+def test_arrows_point_down(name) -> None:
+    """No floor knows a higher one or another entry of its own, in functions and for type checkers neither."""
+    floor, part = entry(name)
+    reached = our_modules(imported_names(MODULES[name], at_import=False)) - {name}
+    # Packages only say what they re-export: that a name is theirs too is no arrow.
+    is_package = MODULES[name].name == "__init__.py"
+    wrong = {
+        other
+        for other in reached
+        if entry(other)[1] != part and entry(other)[0] >= floor and not (is_package and is_below(other, name))
+    }
+    assert not wrong
 
 
-def test_library_does_not_import_its_command_line() -> None:
-    """Nothing but `python -m langnorm` depends on the command line."""
-    users = {name for name, path in MODULES.items() if "langnorm.cli" in imports(path, is_lazy=True)}
-
-    assert users <= {"langnorm.__main__"}
-
-
-def test_modules_do_not_import_each_other_in_circles() -> None:
-    """The graph of the imports at module level has no circle."""
+def test_modules_form_no_circle() -> None:
+    """Of any kind: counting imports in functions and for type checkers, packages' re-exports aside."""
     graph = {
-        name: {other for other in imports(path, is_lazy=False) if other in MODULES and other != name}
+        name: our_modules(imported_names(path, at_import=False)) - {name}
         for name, path in MODULES.items()
+        if path.name != "__init__.py"
     }
     while graph:
         leaves = {name for name, reached in graph.items() if not reached & graph.keys()}
         assert leaves, f"in a circle: {sorted(graph)}"
         graph = {name: reached for name, reached in graph.items() if name not in leaves}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_import_nothing_heavy(name) -> None:
+    """And nothing of langnorm that does, when they are imported."""
+    names = imported_names(MODULES[name], at_import=True)
+    assert not {other.split(".")[0] for other in names} & HEAVY
+    packages = {other for other in MODULES if MODULES[other].name == "__init__.py"}
+    assert our_modules(names) <= {*PURE, *packages}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if is_below(name, "engines", "norms", "interventions", "abacus")]
+)
+def test_engines_and_norms_never_import_langchain(name) -> None:
+    """What runs a model knows nothing of LangChain, not even inside a function."""
+    names = imported_names(MODULES[name], at_import=False)
+    assert not {other.split(".")[0] for other in names} & LANGCHAIN
+
+
+def test_modules_are_short() -> None:
+    """No file of code has more than 350 lines."""
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert not {name: length for name, length in lengths.items() if length > 350}
 
 
 def run_python(code: str) -> None:
@@ -211,6 +255,5 @@ def test_constructor_loads_no_weights() -> None:
         "from langnorm import ChatLangNorm, NormTrace\n"
         "ChatLangNorm(temperature=0)\n"
         "ChatLangNorm(model='/there/is/no/such/folder').bind(stop=['x'])\n"
-        "assert 'langnorm.engines.transformers.engine' not in sys.modules\n"
-        "assert 'langnorm.engines.transformers.token_sampler' not in sys.modules\n"
+        "assert not [name for name in sys.modules if name.startswith('langnorm.engines.transformers')]\n"
     )

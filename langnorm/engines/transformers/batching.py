@@ -66,6 +66,7 @@ class Batcher:
         self._announced: list[_Announcement] = []
         self._num_preparing = 0
         self._changed = threading.Condition()
+        self._model_is_free = threading.Lock()
         self._worker: threading.Thread | None = None
         self._is_gathering = False  # rows that came with others may be followed by more
         self._is_mending = False  # what failed is run again in parts
@@ -113,6 +114,12 @@ class Batcher:
             with self._changed:
                 self._num_preparing = max(0, self._num_preparing - 1)  # a forked process knows of none
                 self._changed.notify_all()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep batches from running inside the `with` block, which begins when the one under way has ended."""
+        with self._model_is_free:
+            yield
 
     def close(self) -> None:
         """Cancel all rows and wait for the worker's end, at most some seconds."""
@@ -174,7 +181,8 @@ class Batcher:
         for row in rows:
             row.begin()
         try:
-            completions = self._run(rows)
+            with self._model_is_free:
+                completions = self._run(rows)
         except BatchRestart:
             raise
         except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)

@@ -16,13 +16,15 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.base import ABILITIES, BaseEngine
 from langnorm.engines.deadline import Deadline
-from langnorm.engines.requests import Completion, Delta, Request, Response
+from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Response
 from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.config_processors import ConfigProcessors, batch_config, sampling_defaults
 from langnorm.engines.transformers.grammar_mask import GrammarMask
-from langnorm.engines.transformers.identity import identity_of
+from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
+from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
@@ -31,7 +33,7 @@ from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.engines.transformers.stopping import SequenceTracker
 from langnorm.engines.transformers.token_sampler import TokenSampler
-from langnorm.errors import PromptError
+from langnorm.errors import OptionError, PromptError
 from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
 
@@ -52,6 +54,8 @@ class TransformersEngine(BaseEngine):
         layers_path: Where its decoder layers are, such as `"model.layers"`, if they are not found by themselves.
         profile: What came with the weights. One that is not of this model as loaded, in another dtype for example, is
             left aside.
+        weights_hash: What `hash_checkpoint` says of the files that the weights were read from; by default it is
+            computed of the parameters in memory.
 
     Raises:
         ModelError: The decoder layers cannot be found.
@@ -65,8 +69,10 @@ class TransformersEngine(BaseEngine):
         tokenizer: PreTrainedTokenizerBase,
         layers_path: str | None = None,
         profile: NormProfile | None = None,
+        weights_hash: str | None = None,
     ) -> None:
         self._model = model.eval()
+        self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = decoder_layers(model, layers_path)
         self._own_config: GenerationConfig | None = None
@@ -103,7 +109,7 @@ class TransformersEngine(BaseEngine):
     @cached_property
     def identity(self) -> ModelIdentity:
         """What a profile of this model is tied to."""
-        return identity_of(self._model, self._tokenizer, self.num_layers)
+        return identify_model(self._model, self._tokenizer, self.num_layers, self._weights_hash)
 
     @property
     def profile(self) -> NormProfile | None:
@@ -191,6 +197,27 @@ class TransformersEngine(BaseEngine):
         finally:
             row.cancel()
 
+    def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt, computed in padded batches.
+
+        Args:
+            prompt_ids: Token ids of the prompts.
+            continuation_ids: Token ids of what follows each of them.
+
+        Raises:
+            OptionError: There is not one continuation per prompt.
+            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
+                context.
+        """
+        if len(prompt_ids) != len(continuation_ids):
+            msg = f"There are {len(prompt_ids)} prompts and {len(continuation_ids)} continuations. Give one for each."
+            raise OptionError(msg)
+        for prompt, continuation in zip(prompt_ids, continuation_ids, strict=True):
+            self._check_tokens([*prompt, *continuation])
+            self.check(Request((*prompt, *continuation[:-1]) if prompt else (), Sampling()))
+        with self._batcher.paused():
+            return score_continuations(self._model, prompt_ids, continuation_ids)
+
     def _submit(self, requests: Sequence[Request]) -> list[list[PendingSequence]]:
         for request in requests:
             self.check(request)
@@ -228,16 +255,19 @@ class TransformersEngine(BaseEngine):
             ModelError: A layer that is to be run again has a state that this would change.
         """
         super().check(request)
+        self._check_tokens(request.prompt_ids)
+        if recursion := request.plans.recursion:
+            check_can_rerun(self._model, recursion.layers, recursion.options.block)
+
+    def _check_tokens(self, ids: Sequence[int]) -> None:
         num_tokens = self._model.get_input_embeddings().weight.size(0)
-        unknown = next((i for i in request.prompt_ids if not 0 <= i < num_tokens), None)
+        unknown = next((i for i in ids if not 0 <= i < num_tokens), None)
         if unknown is not None:
             msg = (
                 f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
                 "tokenizer that came with the model."
             )
             raise PromptError(msg)
-        if recursion := request.plans.recursion:
-            check_can_rerun(self._model, recursion.layers, recursion.options.block)
 
     def _limit(self, request: Request) -> int:
         limits = [request.sampling.max_tokens]

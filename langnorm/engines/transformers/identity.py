@@ -1,45 +1,45 @@
-"""What model it is: the same answer for the same weights under any name."""
+"""What model a loaded one is: the same answer for the same weights under any name."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import torch
 
+from langnorm.engines.checkpoint import hash_bytes, hash_weights, sample_values
 from langnorm.norms.identity import ModelIdentity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_NUM_SAMPLED = 64  # values of each weight: a fine-tune moves them all, and a large model is read in a moment
 
+def identify_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, num_layers: int, weights: str | None
+) -> ModelIdentity:
+    """Return the identity of a loaded model.
 
-def identity_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, num_layers: int) -> ModelIdentity:
-    """Return the identity of a loaded model."""
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        num_layers: Number of its decoder layers.
+        weights: Hash of the checkpoint that it was loaded from; by default one of the parameters in memory.
+    """
     return ModelIdentity(
         model=type(model).__name__,
-        weights=_weights_hash(model),
+        weights=weights or _hash_parameters(model),
         dtype=str(model.dtype).removeprefix("torch."),
         num_layers=num_layers,
-        chat_template=_hash(str(tokenizer.chat_template).encode()),
+        chat_template=hash_bytes(str(tokenizer.chat_template).encode()),
     )
 
 
 @torch.inference_mode()
-def _weights_hash(model: PreTrainedModel) -> str:
-    parts = []
-    for name, weight in sorted(model.named_parameters()):
-        parts.append(f"{name}{tuple(weight.shape)}".encode())
+def _hash_parameters(model: PreTrainedModel) -> str:
+    """Return what `hash_checkpoint` returns for a model that was saved as it is, in float32 or a narrower type."""
+    weights = []
+    for name, weight in model.named_parameters():  # tied ones once, as in a checkpoint
+        values = b""
         if weight.device.type != "meta" and weight.numel():  # a weight that accelerate keeps on disk is not read
-            flat = weight.reshape(-1)
-            sampled = flat[:: max(1, len(flat) // _NUM_SAMPLED)][:_NUM_SAMPLED]
-            parts.append(sampled.float().cpu().numpy().tobytes())
-    return _hash(*parts)
-
-
-def _hash(*parts: bytes) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+            values = sample_values(weight.reshape(-1)).float().cpu().numpy().tobytes()
+        weights.append((name, tuple(weight.shape), values))
+    return hash_weights(weights)

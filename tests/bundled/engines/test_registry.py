@@ -6,13 +6,16 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import pytest
 import transformers
 
 from langnorm.engines import registry
 from langnorm.engines.registry import get_engine
-from langnorm.errors import ModelError
+from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.errors import ModelError, OptionError
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def loads(monkeypatch) -> list[str]:
         time.sleep(0.05)
         return object()
 
-    monkeypatch.setattr(registry, "_load", load)
+    monkeypatch.setattr(registry, "_get_loader", lambda _: load)
     monkeypatch.setattr(registry, "_loaded", {})
     return loads
 
@@ -48,7 +51,7 @@ def test_concurrent_calls_load_a_model_once(loads) -> None:
 def test_models_do_not_wait_for_each_other(monkeypatch) -> None:
     """Different models, and one model with different arguments, are loaded at the same time."""
     meeting = threading.Barrier(3)
-    monkeypatch.setattr(registry, "_load", lambda *_: meeting.wait(20))
+    monkeypatch.setattr(registry, "_get_loader", lambda _: lambda *_: meeting.wait(20))
     monkeypatch.setattr(registry, "_loaded", {})
     given = [("one", {}), ("two", {}), ("two", {"dtype": "bfloat16"})]
 
@@ -61,7 +64,7 @@ def test_models_do_not_wait_for_each_other(monkeypatch) -> None:
 def test_model_that_could_not_be_loaded_is_tried_again(loads, monkeypatch) -> None:
     """A failure is not remembered."""
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_load", lambda *_: 1 / 0)
+        patch.setattr(registry, "_get_loader", lambda _: lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             get_engine("transformers", "model", {})
 
@@ -113,3 +116,33 @@ def test_name_of_the_hub_is_looked_for(model, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=f"`{model}` could not be loaded.*looked for on the hub"):
         get_engine("transformers", model, {})
+
+
+def test_an_engine_of_another_package_is_found_by_its_entry_point(monkeypatch) -> None:
+    """By name, in the group `langnorm.engines`, and loaded only when it is asked for."""
+    entry = EntryPoint("scripted", "tests.bundled.engines.test_registry:load_scripted", registry.ENTRY_POINTS)
+    taken = EntryPoint("transformers", "no.such:module", registry.ENTRY_POINTS)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry, taken] if group == entry.group else [])
+    monkeypatch.setattr(registry, "_loaded", {})
+    assert get_engine("scripted", "any", {"a": 1}) == ("any", {"a": 1})
+    assert get_engine("transformers", "abacus", {}).num_layers == 12
+    with pytest.raises(OptionError, match=r'no engine `scriptd`. Use `"transformers"`, `"scripted"`.*`scripted`\?'):
+        get_engine("scriptd", "any", {})
+
+
+def load_scripted(model: str, model_kwargs: dict) -> object:
+    """Stands in for the loader of another package."""
+    return model, model_kwargs
+
+
+def test_the_identity_of_weights_is_that_of_their_files(abacus_engine, tmp_path) -> None:
+    """In memory or loaded, in another type, split over files: the same weights; a changed one is another."""
+    model, tokenizer = abacus_engine._model, abacus_engine.tokenizer
+    model.save_pretrained(tmp_path / "split", max_shard_size="2MB")
+    tokenizer.save_pretrained(tmp_path / "split")
+    assert len(list((tmp_path / "split").glob("*.safetensors"))) > 1
+    loaded = get_engine("transformers", str(tmp_path / "split"), {})
+    assert loaded.identity == abacus_engine.identity
+    assert TransformersEngine(model, tokenizer).identity == abacus_engine.identity
+    narrow = get_engine("transformers", str(tmp_path / "split"), {"dtype": "bfloat16"})
+    assert narrow.identity == replace(abacus_engine.identity, dtype="bfloat16")

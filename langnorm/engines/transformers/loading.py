@@ -1,0 +1,104 @@
+"""Loads a model of transformers, with its tokenizer and the profile beside its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import langnorm.abacus
+from langnorm.engines.checkpoint import hash_checkpoint
+from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.errors import ModelError, closest
+from langnorm.norms.profile import FILE_NAME, NormProfile
+
+# Arguments of `from_pretrained` that say where a model comes from, and so hold for its tokenizer too.
+_SHARED_ARGUMENTS = ("cache_dir", "code_revision", "force_download", "local_files_only", "revision",
+                     "subfolder", "token", "trust_remote_code")  # fmt: skip
+
+_WHERE_FROM = ("cache_dir", "revision", "subfolder")
+"""Those of them that say where the files of a model lie on this machine."""
+
+_ALLOWED = (
+    "Give a folder with the weights, a name on the Hugging Face hub that this machine can reach, or "
+    f'`model="{BUNDLED_MODEL}"` for the model that ships with langnorm.'
+)
+
+
+def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
+    """Return the engine that runs a model.
+
+    Args:
+        model: `"abacus"`, a folder, or a name on the Hugging Face hub.
+        model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are, `chat_template` replaces
+            the tokenizer's.
+
+    Raises:
+        ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
+    _check_source(source)
+    arguments = dict(model_kwargs)
+    layers_path, chat_template = arguments.pop("layers_path", None), arguments.pop("chat_template", None)
+    shared = {name: arguments[name] for name in _SHARED_ARGUMENTS if name in arguments}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        weights = AutoModelForCausalLM.from_pretrained(source, **arguments)
+    except Exception as error:
+        where = "is not a folder here, so it was looked for on the hub" if not Path(source).exists() else "exists"
+        msg = (
+            f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
+            f"`{model}` {where}. {_ALLOWED}"
+        )
+        raise ModelError(msg) from error
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    folder = _checkpoint_folder(source, {name: shared[name] for name in _WHERE_FROM if name in shared})
+    return TransformersEngine(
+        weights,
+        tokenizer,
+        layers_path,
+        profile=_load_profile(folder),
+        weights_hash=hash_checkpoint(folder) if folder else None,
+    )
+
+
+def _checkpoint_folder(source: str, where: dict[str, Any]) -> Path | None:
+    """Return the folder on this machine that a model's files were read from, or None if it cannot be told."""
+    if Path(source).is_dir():
+        return Path(source, str(where.get("subfolder", "")))
+    from transformers.utils.hub import cached_file
+
+    config = cached_file(source, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False,
+                         _raise_exceptions_for_connection_errors=False, **where)  # fmt: skip
+    return Path(str(config)).parent if config else None
+
+
+def _check_source(source: str) -> None:
+    """Refuse at once what is neither a folder nor a name of the hub, which may take a minute to find out."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    if Path(source).exists():
+        return
+    if "/" not in source and (hint := closest(source, [BUNDLED_MODEL])):
+        msg = f"There is no model `{source}`. {_ALLOWED}{hint}"
+        raise ModelError(msg)
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        home = " Write your home folder out in place of `~`." if source.startswith("~") else ""
+        msg = f"There is no folder `{source}`, and no model on the hub has such a name. {_ALLOWED}{home}"
+        raise ModelError(msg) from None
+
+
+def _load_profile(folder: Path | None) -> NormProfile | None:
+    """Return the profile in the folder of the weights, if there is one."""
+    path = folder / FILE_NAME if folder else None
+    return NormProfile.load(path) if path and path.is_file() else None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")

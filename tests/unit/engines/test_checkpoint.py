@@ -1,0 +1,58 @@
+"""The hash of a checkpoint says which weights it has, and nothing of how they are stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+
+from langnorm.engines.checkpoint import hash_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def weights(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Returns two weights that bfloat16 can hold, with changes."""
+    generator = torch.Generator().manual_seed(0)
+    made = {name: torch.randn(30, 7, generator=generator).bfloat16().float() for name in ("a.weight", "b.weight")}
+    return made | changes
+
+
+def hash_of(folder: Path, *files: dict[str, torch.Tensor]) -> str | None:
+    """Returns the hash of a folder with these files."""
+    folder.mkdir()
+    for number, tensors in enumerate(files):
+        save_file(tensors, folder / f"model-{number}.safetensors", metadata={"format": "pt"})
+    return hash_checkpoint(folder)
+
+
+def test_files_and_types_do_not_matter(tmp_path) -> None:
+    """One file or two, float32 or bfloat16: the values are the same."""
+    whole = hash_of(tmp_path / "whole", weights())
+    split = hash_of(tmp_path / "split", *({name: value} for name, value in reversed(weights().items())))
+    narrow = hash_of(tmp_path / "narrow", {name: value.bfloat16() for name, value in weights().items()})
+    assert whole == split == narrow
+    assert whole is not None
+    assert len(whole) == 16
+
+
+def test_names_shapes_and_values_matter(tmp_path) -> None:
+    """Other weights have another hash."""
+    plain = weights()
+    changed = plain["a.weight"].clone()
+    changed[0, 0] += 1
+    hashes = {
+        hash_of(tmp_path / "plain", plain),
+        hash_of(tmp_path / "changed", weights(**{"a.weight": changed})),
+        hash_of(tmp_path / "reshaped", weights(**{"a.weight": plain["a.weight"].T.contiguous()})),
+        hash_of(tmp_path / "renamed", {name.upper(): value for name, value in plain.items()}),
+        hash_of(tmp_path / "packed", weights(**{"a.weight": torch.ones(30, 7, dtype=torch.int8)})),
+    }
+    assert len(hashes) == 5
+
+
+def test_a_folder_without_weights_has_none(tmp_path) -> None:
+    """Nothing is guessed."""
+    assert hash_checkpoint(tmp_path) is None
