@@ -348,7 +348,7 @@ def test_wrong_options_are_refused(options, message) -> None:
 
 def test_without_langchain_there_is_a_hint() -> None:
     """It names the extra."""
-    code = "import sys; sys.modules['langchain'] = None; import langnorm.middleware"
+    code = "import sys; sys.modules['langchain'] = None; from langnorm.middleware import NormRetryMiddleware"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert 'MissingDependencyError: Middleware needs langchain. Install it: `pip install "langnorm[agents]"`' in (
         done.stderr
