@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from langnorm.engines.requests import Completion, Delta
-from langnorm.engines.transformers import batching
-from langnorm.engines.transformers import late_arrivals as joining
+from langnorm.engines.transformers import batching, late_arrivals
 from langnorm.engines.transformers.batching import Batcher, BatchRestart
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.sequence import PendingSequence
@@ -238,8 +237,8 @@ def test_cancelled_rows_of_a_failed_batch_are_not_run_again() -> None:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a batch be joined at any time, however slow the machine is."""
-    monkeypatch.setattr(joining, "_SECONDS", 1000.0)
-    monkeypatch.setattr(joining, "_SHARE", 1)
+    monkeypatch.setattr(late_arrivals, "_HARMLESS_SECONDS", 1000.0)
+    monkeypatch.setattr(late_arrivals, "_LARGEST_LOSS", 1)
     monkeypatch.setattr(batching, "_LINGER_SECONDS", 0.2)
 
 
@@ -348,7 +347,7 @@ def test_a_late_batch_is_not_begun_anew(engine, model) -> None:
 
 def test_joined_rows_that_are_cancelled_meanwhile_are_dropped(engine, model, monkeypatch) -> None:
     """A row that is cancelled in a batch that begins anew is not run again."""
-    monkeypatch.setattr(joining, "_SECONDS", 1000.0)
+    monkeypatch.setattr(late_arrivals, "_HARMLESS_SECONDS", 1000.0)
     with counted_passes(model) as passes, ThreadPoolExecutor(2) as pool, held(model, lambda n: n == 2) as (at, go_on):
         stream_row = engine._submit([ask(PROMPTS[0], max_tokens=64)])[0][0]
         assert at.wait(30)

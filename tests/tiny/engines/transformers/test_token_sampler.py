@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.transformers.token_sampler import TokenSampler, _warpers
+from langnorm.engines.transformers.token_sampler import TokenSampler, build_warpers
 from tests.support.calls import PROMPTS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def draw(sampler: TokenSampler, logits: torch.Tensor, num_steps: int = 1) -> tor
 def warpers_of(options: dict[str, float]) -> LogitsProcessorList:
     """Returns what warps the scores of a row with these options."""
     sampling = Sampling(**options)
-    return _warpers(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+    return build_warpers(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
 
 
 def assert_drawn_from(probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
