@@ -88,6 +88,11 @@ class Batcher:
         self._most_in_memory: int | None = None  # sequences that fit together; None as long as all did
         self._num_fitting_batches = 0  # batches of that size since then
 
+    @property
+    def num_waiting(self) -> int:
+        """Number of sequences that wait for a batch."""
+        return len(self._waiting)
+
     def submit(self, sequences: Sequence[PendingSequence]) -> None:
         """Queue sequences; they are run in this order."""
         with self._changed:

@@ -26,6 +26,7 @@ from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
+from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
@@ -36,7 +37,6 @@ from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from langnorm.norms.identity import ModelIdentity
@@ -66,7 +66,7 @@ class TransformersEngine(BaseEngine):
         layers_path: str | None = None,
         profile: NormProfile | None = None,
     ) -> None:
-        self._model = model.eval()
+        self._model: PreTrainedModel = model.eval()
         self._tokenizer = tokenizer
         self._layers = decoder_layers(model, layers_path)
         self._own_config: GenerationConfig | None = None
@@ -74,6 +74,16 @@ class TransformersEngine(BaseEngine):
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
         self._batcher = Batcher(self._run_checked, name=f"langnorm {type(model).__name__}")
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is run."""
+        return self._model
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of sequences that wait for a batch, those of the running one not counted."""
+        return self._batcher.num_waiting
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -256,7 +266,7 @@ class TransformersEngine(BaseEngine):
         """Generate one batch, on the batcher's thread."""
         requests = [sequence.request for sequence in sequences]
         config = build_batch_config(self.generation_config, self._tokenizer)
-        input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
+        input_ids, attention_mask = pad_left([r.prompt_ids for r in requests], config.pad_token_id, self._model.device)
         limits = [self._limit(request) for request in requests]
         own_config, end_ids = self.generation_config, config.eos_token_id
         config_processors = ConfigProcessors(own_config, input_ids, attention_mask, limits, end_ids)
@@ -322,13 +332,6 @@ class TransformersEngine(BaseEngine):
         finally:
             self._model.generation_config = self._own_config
             self._own_config = None
-
-    def _padded(self, prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-        """Return the prompts (B, longest), padded on the left, and their attention mask."""
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[pad_id] * (longest - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        return ids.to(self._model.device), mask.to(self._model.device)
 
 
 def _seed(request: Request) -> int:

@@ -178,7 +178,7 @@ def test_scores_that_are_allowed_are_left_alone(engine_of) -> None:
     grammar = grammar_of(engine.tokenizer, schema=PERSON)
     request = Request(PROMPT, Sampling(max_tokens=200), grammar=grammar)
     tokens = engine.generate([request])[0].completions[0].token_ids
-    model = engine._model
+    model = engine.model
     ends = [model.generation_config.eos_token_id]
     vocabulary = get_vocabulary(engine.tokenizer, len(engine.tokenizer), ends)
     matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.lark))

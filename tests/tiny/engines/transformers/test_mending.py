@@ -272,7 +272,7 @@ def test_rows_join_a_batch_that_has_hardly_begun(engine, model) -> None:
         first = pool.submit(answer, engine, requests[0])
         assert at.wait(30)
         others = [pool.submit(answer, engine, request) for request in requests[1:]]
-        wait_until(lambda: len(engine._batcher._waiting) == 4)
+        wait_until(lambda: engine.num_waiting == 4)
         go_on.set()
         completions = [call.result(30) for call in (first, *others)]
 
@@ -290,7 +290,7 @@ def test_nobody_joins_against_a_limit(limits: tuple[int, int], engine, model) ->
         first = pool.submit(answer, engine, requests[0])
         assert at.wait(30)
         second = pool.submit(answer, engine, requests[1])
-        wait_until(lambda: bool(engine._batcher._waiting))
+        wait_until(lambda: engine.num_waiting > 0)
         go_on.set()
         assert first.result(30).token_ids == second.result(30).token_ids
     assert passes.batch_sizes == [1] * 16
@@ -304,7 +304,7 @@ def test_a_stream_that_was_read_is_not_begun_anew(engine, model) -> None:
         deltas = [next(stream)]
         assert at.wait(30)
         second = pool.submit(answer, engine, ask(PROMPTS[1], max_tokens=8))
-        wait_until(lambda: bool(engine._batcher._waiting))
+        wait_until(lambda: engine.num_waiting > 0)
         go_on.set()
         deltas += stream
         second.result(30)
@@ -338,22 +338,25 @@ def test_a_late_batch_is_not_begun_anew(engine, model) -> None:
         first = pool.submit(answer, engine, ask(PROMPTS[0], max_tokens=64))
         assert at.wait(30)
         second = pool.submit(answer, engine, ask(PROMPTS[1], max_tokens=4))
-        wait_until(lambda: bool(engine._batcher._waiting))
+        wait_until(lambda: engine.num_waiting > 0)
         go_on.set()
         assert len(first.result(30).token_ids) == 64
         second.result(30)
     assert passes.batch_sizes == [1] * 68
 
 
-def test_joined_rows_that_are_cancelled_meanwhile_are_dropped(engine, model, monkeypatch) -> None:
-    """A row that is cancelled in a batch that begins anew is not run again."""
+async def test_joined_rows_that_are_cancelled_meanwhile_are_dropped(engine, model, monkeypatch) -> None:
+    """A sequence that is cancelled in a batch that begins anew is not run again."""
     monkeypatch.setattr(late_arrivals, "_HARMLESS_SECONDS", 1000.0)
     with counted_passes(model) as passes, ThreadPoolExecutor(2) as pool, held(model, lambda n: n == 2) as (at, go_on):
-        stream_row = engine._submit([ask(PROMPTS[0], max_tokens=64)])[0][0]
-        assert at.wait(30)
+        first = asyncio.create_task(engine.agenerate([ask(PROMPTS[0], max_tokens=64)]))
+        assert await asyncio.to_thread(at.wait, 30)
         second = pool.submit(answer, engine, ask(PROMPTS[1], max_tokens=6))
-        wait_until(lambda: bool(engine._batcher._waiting))
-        stream_row.cancel()
+        await asyncio.to_thread(wait_until, lambda: engine.num_waiting > 0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
         go_on.set()
-        assert len(second.result(30).token_ids) == 6
+        completion = await asyncio.to_thread(second.result, 30)
+        assert len(completion.token_ids) == 6
     assert passes.batch_sizes == [1] * 8
