@@ -66,7 +66,7 @@ class TransformersEngine(BaseEngine):
         layers_path: str | None = None,
         profile: NormProfile | None = None,
     ) -> None:
-        self._model: PreTrainedModel = model.eval()
+        self._model = model.eval()
         self._tokenizer = tokenizer
         self._layers = decoder_layers(model, layers_path)
         self._own_config: GenerationConfig | None = None
@@ -78,7 +78,8 @@ class TransformersEngine(BaseEngine):
     @property
     def model(self) -> PreTrainedModel:
         """The model that is run."""
-        return self._model
+        model: PreTrainedModel = self._model
+        return model
 
     @property
     def num_waiting(self) -> int:
