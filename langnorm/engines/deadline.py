@@ -11,12 +11,12 @@ from typing import Any
 
 
 class Deadline:
-    """Counts the seconds of a request from now on.
+    """The moment at which the timeout of a request ends, counted from when this is made.
 
     A `TimeoutError` that the model raises by itself passes through unchanged.
 
     Args:
-        timeout: Most seconds, or None for no limit.
+        timeout: Seconds from now, or None for no limit.
     """
 
     def __init__(self, timeout: float | None) -> None:
@@ -28,17 +28,25 @@ class Deadline:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def wait(self, get: Callable[[float | None], Any]) -> Any:
-        """Return what `get`, given the seconds left, returns."""
+        """Return what `get` returns, given the seconds that are left (None for no limit).
+
+        Raises:
+            TimeoutError: `get` raised it, or `queue.Empty`, when no time was left.
+        """
         try:
             return get(self._seconds_left)
         except (TimeoutError, queue.Empty):
             if self._seconds_left != 0:
                 raise
-            raise self._error() from None
+            raise self._build_error() from None
 
     @asynccontextmanager
     async def limit(self) -> AsyncIterator[None]:
-        """Allow what is awaited in the `with` block the seconds left."""
+        """Allow what is awaited in the `with` block no more than the seconds that are left.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
         timeout = asyncio.timeout(self._seconds_left)
         try:
             async with timeout:
@@ -46,9 +54,9 @@ class Deadline:
         except TimeoutError:
             if not timeout.expired():
                 raise
-            raise self._error() from None
+            raise self._build_error() from None
 
-    def _error(self) -> TimeoutError:
+    def _build_error(self) -> TimeoutError:
         return TimeoutError(
             f"The answer took longer than `timeout={self._timeout}` seconds. Raise `timeout` or lower `max_tokens`."
         )

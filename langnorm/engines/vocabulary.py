@@ -1,4 +1,4 @@
-"""Vocabularies as grammars use them: every token with the bytes that it stands for, ready to be masked."""
+"""Builds the vocabularies that grammars work on: every token with the bytes that it stands for."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
     from transformers import PreTrainedTokenizerBase
 
-_made: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, LLTokenizer]] = weakref.WeakKeyDictionary()
+_vocabularies: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, LLTokenizer]] = weakref.WeakKeyDictionary()
 
 
 def get_vocabulary(
     tokenizer: PreTrainedTokenizerBase, num_tokens: int | None = None, end_ids: Sequence[int] = ()
 ) -> LLTokenizer:
-    """Return a tokenizer's vocabulary as grammars use it; it is made once.
+    """Return the vocabulary of a tokenizer as grammars use it; it is built once and kept as long as the tokenizer.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
         num_tokens: Number of scores that the model gives, if other than the tokenizer's number of tokens.
         end_ids: Tokens that end an answer, if other than the tokenizer's own.
 
@@ -37,15 +37,15 @@ def get_vocabulary(
             '`pip install "langnorm[structured]"`.'
         )
         raise MissingDependencyError(msg) from error
-    made = _made.setdefault(tokenizer, {})
+    vocabularies = _vocabularies.setdefault(tokenizer, {})
     key = (num_tokens, tuple(end_ids))
-    if key not in made:
+    if key not in vocabularies:
         try:
-            made[key] = from_tokenizer(tokenizer, n_vocab=num_tokens, eos_token=list(end_ids) or None)  # type: ignore[arg-type]
+            vocabularies[key] = from_tokenizer(tokenizer, n_vocab=num_tokens, eos_token=list(end_ids) or None)  # type: ignore[arg-type]
         except ValueError as error:
             msg = (
                 f"The answers of this model cannot be constrained: {error}. Use a model with a fast tokenizer, or "
                 '`tool_choice="auto"` and no response format.'
             )
             raise ModelError(msg) from error
-    return made[key]
+    return vocabularies[key]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from langchain_core.runnables import ConfigurableField
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.chat.settings import CALL_NAMES
 from langnorm.errors import LangNormError, ModelError, OptionError, PromptError
+from tests.support.calls import counted_passes, langnorm_threads, wait_until
 
 QUESTIONS: list[LanguageModelInput] = [
     "What is 47 + 385?",
@@ -77,20 +77,18 @@ async def test_batches_give_what_single_calls_give(chat: ChatLangNorm) -> None:
     assert [facts(message) for message in await chat.abatch(QUESTIONS)] == expected
 
 
-def test_a_batch_is_one_padded_batch(chat: ChatLangNorm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_one_padded_batch(chat: ChatLangNorm) -> None:
     """All inputs of `batch` share forward passes, up to `max_batch_size` of them."""
     engine: Any = chat.loaded_engine()
-    sizes: list[int] = []
-    run = engine._batcher._run
-    monkeypatch.setattr(engine._batcher, "_run", lambda rows: sizes.append(len(rows)) or run(rows))
-    chat.batch(["Hi!"] * 12)
-    assert sizes == [12]
-    sizes.clear()
-    chat.model_copy(update={"max_batch_size": 4}).batch(["Hi!"] * 8)
-    assert sizes == [4, 4]
-    sizes.clear()
-    chat.generate([[HumanMessage("Hi!")]], n=8, temperature=1.0)
-    assert sizes == [8]
+    with counted_passes(engine.model) as passes:
+        chat.batch(["Hi!"] * 12)
+    assert passes.prompt_batch_sizes == [12]
+    with counted_passes(engine.model) as passes:
+        chat.model_copy(update={"max_batch_size": 4}).batch(["Hi!"] * 8)
+    assert passes.prompt_batch_sizes == [4, 4]
+    with counted_passes(engine.model) as passes:
+        chat.generate([[HumanMessage("Hi!")]], n=8, temperature=1.0)
+    assert passes.prompt_batch_sizes == [8]
 
 
 async def test_a_batch_returns_exceptions_in_their_place(chat: ChatLangNorm) -> None:
@@ -265,17 +263,19 @@ def test_a_model_that_cannot_be_loaded_is_an_error_of_ours(tmp_path: Any, monkey
 
 async def test_a_timeout_ends_the_call(chat: ChatLangNorm) -> None:
     """It is raised soon after its time, for every kind of call, and the next call works."""
+    engine: Any = chat.loaded_engine()
     slow = chat.bind(timeout=0.02, max_tokens=1000, temperature=2.0)
-    started = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
-        slow.invoke("Hi!")
-    with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
-        list(slow.stream("Hi!"))
-    with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
-        await slow.ainvoke("Hi!")
-    with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
-        _ = [chunk async for chunk in slow.astream("Hi!")]
-    assert time.monotonic() - started < 5
+    with counted_passes(engine.model) as passes:
+        with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
+            slow.invoke("Hi!")
+        with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
+            list(slow.stream("Hi!"))
+        with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
+            await slow.ainvoke("Hi!")
+        with pytest.raises(TimeoutError, match=r"timeout=0\.02"):
+            _ = [chunk async for chunk in slow.astream("Hi!")]
+        wait_until(lambda: not langnorm_threads())
+    assert len(passes) < 1000  # all four together did less than one whole answer
     assert chat.invoke("Hi!").usage_metadata["output_tokens"] > 0  # type: ignore[index]
 
 

@@ -73,10 +73,11 @@ def num_hooks(model: PreTrainedModel) -> int:
 
 
 class Passes:
-    """What a hook of our own saw: the batch size of each forward pass."""
+    """What a hook of our own saw: the batch size of each forward pass, and of those that ran a prompt."""
 
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
+        self.prompt_batch_sizes: list[int] = []
 
     def __len__(self) -> int:
         return len(self.batch_sizes)
@@ -88,7 +89,10 @@ def counted_passes(model: PreTrainedModel) -> Iterator[Passes]:
     passes = Passes()
 
     def count(_module: object, inputs: tuple[torch.Tensor, ...], _output: object) -> None:
-        passes.batch_sizes.append(inputs[0].size(0))
+        batch_size, num_positions = inputs[0].shape[:2]
+        passes.batch_sizes.append(batch_size)
+        if num_positions > 1:
+            passes.prompt_batch_sizes.append(batch_size)
 
     handle = decoder_layers(model)[0].register_forward_hook(count)
     try:

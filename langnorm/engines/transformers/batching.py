@@ -1,12 +1,28 @@
 """Joins requests from any thread or task into batches and hands each one its own result.
 
-The unit is a row: one sequence to generate. Rows are run in the order they came, as many at a time as they allow. A
-worker thread runs them; it starts with the first row and ends when none is left, so an idle engine has no thread.
+The unit is a sequence: one of the answers that a request asks for. Sequences are run in the order in which they came,
+as many at a time as all of them allow. A worker thread runs them; it starts with the first sequence and ends when none
+is left, so an idle engine has no thread.
 
-Nobody waits for company that may never come: a batch begins at once, unless other requests are known to be on their
-way. Rows that come while it has hardly begun join it: it begins anew with all of them, which costs it those few steps.
-When a batch fails, its halves are run apart, and so on down to the row whose fault it is; when it does not fit into
-memory, later batches are smaller for a while.
+                     +-------- restarted --------+
+                     v                           |
+    submit ------> waiting ------------------> running ------> ended
+                     |                          |   ^            ^
+                     |                          v   |            |
+                     |                         mended            |
+                     |                                           |
+                     +------- cancelled before its turn ---------+
+
+waiting     In the queue. A batch begins at once, unless other requests are known to be on their way: nobody waits for
+            company that may never come.
+running     In the batch under way; there is one batch at a time.
+restarted   Others came while the batch had hardly begun: all of it goes back to the front of the queue and begins again
+            together with them, which costs the steps made so far. A sequence is restarted a few times at most.
+mended      The batch failed, and its halves are run one after the other, and so on down to single sequences: only those
+            whose fault it is end with the error. When the batch did not fit into memory, later ones are smaller for a
+            while. Nobody joins meanwhile.
+ended       Its future is done. A sequence that is cancelled while it waits, or between two runs, ends with
+            `CancelledError`; one that is cancelled while it runs stops within one step, with the tokens it has.
 """
 
 from __future__ import annotations
@@ -28,28 +44,28 @@ from langnorm.errors import MemoryLimitError
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
 _GATHERING_SECONDS = 0.5  # longest wait for all that join a batch
-_MOST_RESTARTS = 3  # of a row, for the sake of others
-_NUM_PATIENT = 8  # batches of a size that fits until a larger one is tried again
+_MAX_RESTARTS = 3  # of a sequence, for the sake of others
+_NUM_FITTING_BATCHES = 8  # that fill the size known to fit, until a larger one is tried again
 _CLOSING_SECONDS = 10.0  # longest wait for the step that is under way when Python exits
 
 
 class BatchRestart(Exception):  # noqa: N818 (nothing went wrong)
-    """Raised in a batch that shall begin anew together with rows that have come meanwhile."""
+    """Raised inside a batch to run it again from its start, together with sequences that have come meanwhile."""
 
 
 @dataclass(eq=False, slots=True)
 class _Announcement:
-    """How many requests somebody has announced that have not come yet."""
+    """The requests of one `expect` that have not come yet."""
 
     num_missing: int
 
 
 class Batcher:
-    """A queue of rows in front of one model.
+    """A queue of sequences in front of one model.
 
     Args:
-        run: Generates a batch of rows and returns their completions in order. Rows that were cancelled meanwhile may
-            have any completion. It may raise `BatchRestart` where `should_restart` says so, and `MemoryLimitError`.
+        run: Generates a batch and returns a completion per sequence, in order. Sequences that were cancelled meanwhile
+            may have any completion. It may raise `BatchRestart` where `should_restart` says so, and `MemoryLimitError`.
         name: Of the worker thread.
     """
 
@@ -60,7 +76,7 @@ class Batcher:
         _batchers.add(self)
 
     def reset(self) -> None:
-        """Forget all rows and the worker, without a word to either: in a forked process they are the parent's."""
+        """Forget all sequences and the worker, and end none: in a forked process they are the parent's."""
         self._waiting: deque[PendingSequence] = deque()
         self._running: list[PendingSequence] = []
         self._announced: list[_Announcement] = []
@@ -68,20 +84,25 @@ class Batcher:
         self._changed = threading.Condition()
         self._model_is_free = threading.Lock()
         self._worker: threading.Thread | None = None
-        self._is_gathering = False  # rows that came with others may be followed by more
-        self._is_mending = False  # what failed is run again in parts
-        self._most_rows: int | None = None  # that fit into memory, as far as is known
-        self._num_fitting = 0  # batches since then
+        self._is_gathering = False  # sequences that came with others may be followed by more
+        self._is_mending = False  # a batch that failed is run again in parts
+        self._most_in_memory: int | None = None  # sequences that fit together; None as long as all did
+        self._num_fitting_batches = 0  # batches of that size since then
 
-    def submit(self, rows: Sequence[PendingSequence]) -> None:
-        """Queue rows; they are run in this order."""
+    @property
+    def num_waiting(self) -> int:
+        """Number of sequences that wait for a batch."""
+        return len(self._waiting)
+
+    def submit(self, sequences: Sequence[PendingSequence]) -> None:
+        """Queue sequences; they are run in this order."""
         with self._changed:
             if self._worker is None or not self._worker.is_alive():
                 # A daemon, so that leaving Python does not wait for an answer that nobody reads.
                 worker = threading.Thread(target=self._work, name=self._name, daemon=True)
                 worker.start()
                 self._worker = worker
-            self._waiting.extend(rows)
+            self._waiting.extend(sequences)
             for announcement in self._announced:
                 if announcement.num_missing:
                     announcement.num_missing -= 1
@@ -105,7 +126,7 @@ class Batcher:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """Announce that `submit` is called soon after the `with` block: rows that are there already wait for it."""
+        """Announce that `submit` is called soon after the `with` block: sequences that wait already wait for it too."""
         with self._changed:
             self._num_preparing += 1
         try:
@@ -122,42 +143,44 @@ class Batcher:
             yield
 
     def close(self) -> None:
-        """Cancel all rows and wait for the worker's end, at most some seconds."""
+        """Cancel all sequences and wait for the end of the worker, at most ten seconds."""
         with self._changed:
-            for row in (*self._running, *self._waiting):
-                row.cancel()
+            for sequence in (*self._running, *self._waiting):
+                sequence.cancel()
             worker = self._worker
         if worker:
             worker.join(_CLOSING_SECONDS)
 
     def should_restart(self) -> bool:
-        """Return whether rows have come that the running batch has room for, and it may begin anew."""
+        """Return whether the running batch has room for what waits first and may be restarted; the worker asks."""
         if self._is_mending or not self._waiting:
             return False
-        running, first = self._running, self._waiting[0]  # nobody but the worker, which asks, takes it away
-        if first.is_cancelled or any(row.has_sent or row.num_restarts >= _MOST_RESTARTS for row in running):
+        running, first = self._running, self._waiting[0]  # only the worker takes it away
+        if first.is_cancelled or not all(
+            not sequence.has_sent and sequence.num_restarts < _MAX_RESTARTS for sequence in running
+        ):
             return False
-        return len(running) < self._limit([*running, first])
+        return len(running) < self._max_batch_size([*running, first])
 
     def _work(self) -> None:
-        while rows := self._next_batch():
+        while sequences := self._next_batch():
             try:
-                self._complete(rows)
+                self._complete(sequences)
             except BatchRestart:
                 with self._changed:
-                    begun = [row for row in rows if not row.future.done()]
-                    for row in begun:
-                        row.num_restarts += 1
-                    self._waiting.extendleft(reversed(begun))
+                    unfinished = [sequence for sequence in sequences if not sequence.future.done()]
+                    for sequence in unfinished:
+                        sequence.num_restarts += 1
+                    self._waiting.extendleft(reversed(unfinished))
                     self._is_gathering = True
 
-    def _complete(self, rows: list[PendingSequence]) -> None:
-        """End all rows, with completions or errors."""
+    def _complete(self, sequences: list[PendingSequence]) -> None:
+        """End all sequences of a batch, with completions or errors."""
         is_too_large = is_one_too_large = False
         most_fitting = 0
-        groups = deque([rows])
+        groups = deque([sequences])
         while groups:
-            group = [row for row in groups.popleft() if not _is_over(row)]
+            group = [sequence for sequence in groups.popleft() if not _end_if_cancelled(sequence)]
             if not group:
                 continue
             error = self._attempt(group)
@@ -170,71 +193,71 @@ class Batcher:
                 groups.extendleft([group[middle:], group[:middle]])
             else:
                 is_one_too_large |= isinstance(error, MemoryLimitError)
-                for row in group:
-                    row.future.set_exception(error)
+                for sequence in group:
+                    sequence.future.set_exception(error)
         self._is_mending = False
-        # A row that does not fit alone says nothing of others.
-        self._note_memory(most_fitting, is_too_large=is_too_large and not is_one_too_large)
+        # A sequence that does not fit alone says nothing of others.
+        self._adjust_batch_size(most_fitting, is_too_large=is_too_large and not is_one_too_large)
 
-    def _attempt(self, rows: list[PendingSequence]) -> BaseException | None:
-        """Run rows and return what was raised; without an error they are ended."""
-        for row in rows:
-            row.begin()
+    def _attempt(self, sequences: list[PendingSequence]) -> BaseException | None:
+        """Run sequences together and end them with their completions; return the error, if one was raised, instead."""
+        for sequence in sequences:
+            sequence.begin()
         try:
             with self._model_is_free:
-                completions = self._run(rows)
+                completions = self._run(sequences)
         except BatchRestart:
             raise
         except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
-            if len(rows) > 1:
+            if len(sequences) > 1:
                 # The frames hold on to the memory that the halves need.
                 error.__traceback__ = error.__context__ = None
             return error
-        if len(completions) != len(rows):
-            msg = f"The model answered {len(completions)} of {len(rows)} sequences."
-            for row in rows:
-                row.future.set_exception(RuntimeError(msg))
+        if len(completions) != len(sequences):
+            msg = f"The model answered {len(completions)} of {len(sequences)} sequences."
+            for sequence in sequences:
+                sequence.future.set_exception(RuntimeError(msg))
             return None
-        for row, completion in zip(rows, completions, strict=True):
-            row.finish(completion)
+        for sequence, completion in zip(sequences, completions, strict=True):
+            sequence.finish(completion)
         return None
 
-    def _note_memory(self, num_rows: int, *, is_too_large: bool) -> None:
+    def _adjust_batch_size(self, num_sequences: int, *, is_too_large: bool) -> None:
         """Keep to the size that fitted, and try larger ones again later: long prompts do not come for ever."""
         if is_too_large:
-            self._most_rows, self._num_fitting = max(1, num_rows), 0
-        elif self._most_rows and num_rows >= self._most_rows:
-            self._num_fitting += 1
-            if self._num_fitting >= _NUM_PATIENT:
-                self._most_rows, self._num_fitting = 2 * self._most_rows, 0
+            self._most_in_memory, self._num_fitting_batches = max(1, num_sequences), 0
+        elif self._most_in_memory and num_sequences >= self._most_in_memory:
+            self._num_fitting_batches += 1
+            if self._num_fitting_batches >= _NUM_FITTING_BATCHES:
+                self._most_in_memory, self._num_fitting_batches = 2 * self._most_in_memory, 0
 
-    def _limit(self, rows: Sequence[PendingSequence]) -> int:
-        """Return how many rows may run together with all of these."""
-        limits = [row.request.max_batch_size for row in rows]
-        return min([*limits, self._most_rows] if self._most_rows else limits)
+    def _max_batch_size(self, sequences: Sequence[PendingSequence]) -> int:
+        """Return how many sequences a batch may have that holds all of these."""
+        limits = [sequence.request.max_batch_size for sequence in sequences]
+        return min([*limits, self._most_in_memory] if self._most_in_memory else limits)
 
     def _next_batch(self) -> list[PendingSequence]:
-        """Return the rows to run now; with none, the worker is over."""
+        """Return the sequences to run now; without any, the worker ends."""
         with self._changed:
             self._wait_for_expected()
             self._is_gathering = False
-            rows: list[PendingSequence] = []
+            sequences: list[PendingSequence] = []
             while self._waiting:
-                row = self._waiting[0]
-                is_begun = row.future.running()  # it has been joined
-                if _is_over(row) if is_begun else row.is_cancelled and row.future.cancel():
+                sequence = self._waiting[0]
+                is_restarted = sequence.future.running()
+                if _end_if_cancelled(sequence) if is_restarted else sequence.is_cancelled and sequence.future.cancel():
                     self._waiting.popleft()
                     continue
-                if rows and len(rows) >= self._limit([*rows, row]):
+                if sequences and len(sequences) >= self._max_batch_size([*sequences, sequence]):
                     break
                 self._waiting.popleft()
                 # From here on nobody but the worker ends the future: a task that is cancelled cancels what it awaits.
-                if is_begun or row.future.set_running_or_notify_cancel():
-                    rows.append(row)
-            self._running = rows
-            if not rows:
+                if is_restarted or sequence.future.set_running_or_notify_cancel():
+                    sequences.append(sequence)
+            self._running = sequences
+            if not sequences:
                 self._worker = None
-            return rows
+            return sequences
 
     def _wait_for_expected(self) -> None:
         """Wait for announced requests, and for those that come with others; not long for any, and for all of these."""
@@ -246,7 +269,7 @@ class Batcher:
             is_expected = any(announcement.num_missing for announcement in self._announced)
             if not is_expected and not (self._is_gathering and is_in_time):
                 return
-            limit = self._limit(self._waiting) if self._waiting else 1
+            limit = self._max_batch_size(self._waiting) if self._waiting else 1
             if len(self._waiting) >= limit:
                 return
             has_changed = self._changed.wait(_LINGER_SECONDS)
@@ -254,28 +277,28 @@ class Batcher:
                 return
 
 
-def _is_over(row: PendingSequence) -> bool:
-    """Return whether a row that was begun is cancelled, and end it then."""
-    if row.is_cancelled and not row.future.done():
-        row.future.set_exception(CancelledError())
-    return row.is_cancelled
+def _end_if_cancelled(sequence: PendingSequence) -> bool:
+    """End a sequence that has begun if it was cancelled, and return whether it was."""
+    if sequence.is_cancelled and not sequence.future.done():
+        sequence.future.set_exception(CancelledError())
+    return sequence.is_cancelled
 
 
 _batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
 
 @atexit.register
-def _close_all() -> None:
-    """End what is still running: Python must not take its threads down inside a forward pass."""
+def _close_at_exit() -> None:
+    """End what is still running: Python must not end its threads inside a forward pass."""
     for batcher in list(_batchers):
         batcher.close()
 
 
-def _reset_all() -> None:
-    """Let a forked process begin anew: it has copies of locks that are held by threads it does not have."""
+def _reset_after_fork() -> None:
+    """Give a forked process empty queues: its copies of the locks may be held by threads that it does not have."""
     for batcher in list(_batchers):
         batcher.reset()
 
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows
-    os.register_at_fork(after_in_child=_reset_all)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -1,6 +1,7 @@
-"""What a model's own generation configuration does to scores, done for each row as if it were alone.
+"""Applies what a model's own generation configuration does to scores to each sequence as if it were alone.
 
-In a padded batch, the processors of transformers take padding for tokens, and the batch's length for that of a row.
+In a padded batch, the processors of transformers take padding for tokens, and the length of the
+batch for that of a sequence.
 """
 
 from __future__ import annotations
@@ -30,28 +31,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _SequenceContext:
+    """What a processor is built from, for one sequence."""
+
     prompt: Any  # Tensor (1, P); transformers' types ask for a LongTensor
     max_length: int  # of prompt and answer
     end_ids: Tensor  # (E,)
 
 
-# By field of the configuration: the value that means nothing, and what makes the processor of a row.
-_PROCESSORS: dict[str, tuple[float | None, Callable[[Any, _Row], LogitsProcessor]]] = {
+# By field of the configuration: the value that changes nothing, and what builds the processor of a sequence.
+_PROCESSORS: dict[str, tuple[float | None, Callable[[Any, _SequenceContext], LogitsProcessor]]] = {
     "sequence_bias": (None, lambda value, _: SequenceBiasLogitsProcessor(value)),
-    "encoder_repetition_penalty": (1, lambda value, row: EncoderRepetitionPenaltyLogitsProcessor(value, row.prompt)),
+    "encoder_repetition_penalty": (
+        1,
+        lambda value, context: EncoderRepetitionPenaltyLogitsProcessor(value, context.prompt),
+    ),
     "no_repeat_ngram_size": (0, lambda value, _: NoRepeatNGramLogitsProcessor(value)),
-    "encoder_no_repeat_ngram_size": (0, lambda value, row: EncoderNoRepeatNGramLogitsProcessor(value, row.prompt)),
-    "bad_words_ids": (None, lambda value, row: NoBadWordsLogitsProcessor(value, row.end_ids)),
-    "min_length": (0, lambda value, row: MinLengthLogitsProcessor(value, row.end_ids)),
+    "encoder_no_repeat_ngram_size": (
+        0,
+        lambda value, context: EncoderNoRepeatNGramLogitsProcessor(value, context.prompt),
+    ),
+    "bad_words_ids": (None, lambda value, context: NoBadWordsLogitsProcessor(value, context.end_ids)),
+    "min_length": (0, lambda value, context: MinLengthLogitsProcessor(value, context.end_ids)),
     "forced_bos_token_id": (None, lambda value, _: ForcedBOSTokenLogitsProcessor(value)),
     "forced_eos_token_id": (
         None,
-        lambda value, row: ForcedEOSTokenLogitsProcessor(row.max_length, value, str(row.prompt.device)),
+        lambda value, context: ForcedEOSTokenLogitsProcessor(context.max_length, value, str(context.prompt.device)),
     ),
 }
 
-# What `TokenSampler` and `SequenceTracker` do as a request says, or do away with.
+# What `TokenSampler` and `SequenceTracker` do as each request says, or what no request can ask for.
 _OF_REQUESTS = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
                 "stop_strings")  # fmt: skip
 
@@ -59,8 +68,8 @@ _OF_REQUESTS = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", 
 _OF_WHOLE_BATCH = ("max_time", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "guidance_scale")
 
 
-def batch_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-    """Return a model's own configuration without what is done row by row; its end tokens are a list."""
+def build_batch_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Return a model's own configuration without what is done sequence by sequence; its end tokens are a list."""
     config: GenerationConfig = copy.deepcopy(own)
     end_ids = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
     config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
@@ -89,13 +98,13 @@ def sampling_defaults(config: GenerationConfig) -> dict[str, Any]:
 
 
 class ConfigProcessors(LogitsProcessor):
-    """Applies the processors that look at the tokens before to each row without its padding.
+    """Applies the processors that look at the tokens before to each sequence without its padding.
 
     Args:
         config: The model's own configuration.
         input_ids: The prompts (B, longest), padded on the left.
         attention_mask: 0 where there is padding.
-        limits: Most tokens to generate per row.
+        limits: Most tokens to generate per sequence.
         end_ids: Tokens that end a sequence.
     """
 
@@ -107,24 +116,26 @@ class ConfigProcessors(LogitsProcessor):
         limits: Sequence[int],
         end_ids: Sequence[int],
     ) -> None:
-        given = [
-            (make, value)
-            for name, (off, make) in _PROCESSORS.items()
+        active = [
+            (build, value)
+            for name, (off, build) in _PROCESSORS.items()
             if (value := getattr(config, name)) is not None and value != off
         ]
         ends = torch.tensor(end_ids, dtype=torch.long, device=input_ids.device)
-        self.is_needed = bool(given)
-        self._rows: list[tuple[int, LogitsProcessorList]] = []
-        if not given:
+        self.is_needed = bool(active)
+        self._processors: list[tuple[int, LogitsProcessorList]] = []  # of each sequence, with the length of its padding
+        if not active:
             return
         num_paddings = (attention_mask == 0).sum(dim=1).tolist()
         for ids, num_padding, limit in zip(input_ids, num_paddings, limits, strict=True):
-            row = _Row(ids[None, num_padding:], len(ids) - num_padding + limit, ends)
-            self._rows.append((num_padding, LogitsProcessorList(make(value, row) for make, value in given)))
+            context = _SequenceContext(ids[None, num_padding:], len(ids) - num_padding + limit, ends)
+            self._processors.append(
+                (num_padding, LogitsProcessorList(build(value, context) for build, value in active))
+            )
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the processed scores (B, V)."""
         scores = scores.clone()
-        for number, (num_padding, process) in enumerate(self._rows):
-            scores[number] = process(input_ids[number : number + 1, num_padding:], scores[number : number + 1])[0]  # type: ignore[arg-type]
+        for index, (num_padding, process) in enumerate(self._processors):
+            scores[index] = process(input_ids[index : index + 1, num_padding:], scores[index : index + 1])[0]  # type: ignore[arg-type]
         return scores

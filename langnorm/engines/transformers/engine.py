@@ -1,4 +1,4 @@
-"""The transformers engine: `model.generate` with forward hooks, padded batches, and rows of their own minds."""
+"""The transformers engine: `model.generate` over padded batches, with hooks and settings of each sequence's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Response
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.config_processors import ConfigProcessors, batch_config, sampling_defaults
+from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config, sampling_defaults
 from langnorm.engines.transformers.grammar_mask import GrammarMask
 from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.intervening import Intervener
@@ -28,6 +28,7 @@ from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
+from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
@@ -38,7 +39,6 @@ from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from langnorm.norms.identity import ModelIdentity
@@ -80,6 +80,17 @@ class TransformersEngine(BaseEngine):
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
         self._batcher = Batcher(self._run_checked, name=f"langnorm {type(model).__name__}")
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is run."""
+        model: PreTrainedModel = self._model
+        return model
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of sequences that wait for a batch, those of the running one not counted."""
+        return self._batcher.num_waiting
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -137,43 +148,44 @@ class TransformersEngine(BaseEngine):
             OptionError: A layer is outside the model.
             TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
-        rows = self._submit(requests)
+        sequences = self._submit(requests)
         try:
-            clocks = [Deadline(request.timeout) for request in requests]
+            deadlines = [Deadline(request.timeout) for request in requests]
             completions = [
-                [clock.wait(row.future.result) for row in group] for clock, group in zip(clocks, rows, strict=True)
+                [deadline.wait(sequence.future.result) for sequence in group]
+                for deadline, group in zip(deadlines, sequences, strict=True)
             ]
         finally:
-            _cancel(rows)  # without effect on rows that are done
+            _cancel(sequences)  # without effect on sequences that are done
         return [Response(tuple(group)) for group in completions]
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns; cancelling stops the generation."""
-        rows = self._submit(requests)
+        sequences = self._submit(requests)
         try:
             completions = []
-            clocks = [Deadline(request.timeout) for request in requests]
-            for clock, group in zip(clocks, rows, strict=True):
-                async with clock.limit():
-                    completions.append([await asyncio.wrap_future(row.future) for row in group])
+            deadlines = [Deadline(request.timeout) for request in requests]
+            for deadline, group in zip(deadlines, sequences, strict=True):
+                async with deadline.limit():
+                    completions.append([await asyncio.wrap_future(sequence.future) for sequence in group])
         finally:
-            _cancel(rows)
+            _cancel(sequences)
         return [Response(tuple(group)) for group in completions]
 
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        row, clock = self._submit_stream(request, deltas.put), Deadline(request.timeout)
+        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout)
         try:
             while True:
-                delta = clock.wait(lambda timeout: deltas.get(timeout=timeout))
+                delta = deadline.wait(lambda timeout: deltas.get(timeout=timeout))
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
                 if delta.completion:
                     return
         finally:
-            row.cancel()
+            sequence.cancel()
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta]:
         """Yield what `stream` yields."""
@@ -184,10 +196,10 @@ class TransformersEngine(BaseEngine):
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        row, clock = self._submit_stream(request, put), Deadline(request.timeout)
+        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout)
         try:
             while True:
-                async with clock.limit():
+                async with deadline.limit():
                     delta = await deltas.get()
                 if isinstance(delta, BaseException):
                     raise delta
@@ -195,7 +207,7 @@ class TransformersEngine(BaseEngine):
                 if delta.completion:
                     return
         finally:
-            row.cancel()
+            sequence.cancel()
 
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
         """Return how likely each continuation is after its prompt, computed in padded batches.
@@ -221,30 +233,26 @@ class TransformersEngine(BaseEngine):
     def _submit(self, requests: Sequence[Request]) -> list[list[PendingSequence]]:
         for request in requests:
             self.check(request)
-        rows = []
+        sequences = []
         for request in requests:
             seed = _seed(request)
-            sample_group = SampleGroup(request.pruner) if request.pruner else None
-            rows.append(
-                [
-                    PendingSequence(request, sample, seed, sample_group=sample_group)
-                    for sample in range(request.sampling.n)
-                ]
-            )
-        self._batcher.submit([row for group in rows for row in group])
-        return rows
+            group = SampleGroup(request.pruner) if request.pruner else None
+            samples = range(request.sampling.n)
+            sequences.append([PendingSequence(request, sample, seed, sample_group=group) for sample in samples])
+        self._batcher.submit([sequence for group in sequences for sequence in group])
+        return sequences
 
     def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
         self.check(request)
-        row = PendingSequence(request, 0, _seed(request), sink)
+        sequence = PendingSequence(request, 0, _seed(request), sink)
 
         def report(future: Any) -> None:
             if not future.cancelled() and (error := future.exception()):
                 sink(error)
 
-        row.future.add_done_callback(report)
-        self._batcher.submit([row])
-        return row
+        sequence.future.add_done_callback(report)
+        self._batcher.submit([sequence])
+        return sequence
 
     def check(self, request: Request) -> None:
         """Do nothing if this engine can run a request.
@@ -277,45 +285,49 @@ class TransformersEngine(BaseEngine):
         # A model without a limit stops by itself or at the caller's wish.
         return min(given, default=2**31 - 1)
 
-    def _run_checked(self, rows: Sequence[PendingSequence]) -> list[Completion]:
-        requests = [row.request for row in rows]
+    def _run_checked(self, sequences: Sequence[PendingSequence]) -> list[Completion]:
+        requests = [sequence.request for sequence in sequences]
         longest = max(len(request.prompt_ids) for request in requests)
-        return translate_memory_errors(partial(self._run, rows), len(rows), longest, max(map(self._limit, requests)))
+        return translate_memory_errors(
+            partial(self._run, sequences), len(sequences), longest, max(map(self._limit, requests))
+        )
 
     @torch.inference_mode()
-    def _run(self, rows: Sequence[PendingSequence]) -> list[Completion]:
+    def _run(self, sequences: Sequence[PendingSequence]) -> list[Completion]:
         """Generate one batch, on the batcher's thread."""
-        requests = [row.request for row in rows]
-        config = batch_config(self.generation_config, self._tokenizer)
-        input_ids, attention_mask = self._padded([r.prompt_ids for r in requests], config.pad_token_id)
+        requests = [sequence.request for sequence in sequences]
+        config = build_batch_config(self.generation_config, self._tokenizer)
+        input_ids, attention_mask = pad_left([r.prompt_ids for r in requests], config.pad_token_id, self._model.device)
         limits = [self._limit(request) for request in requests]
-        processor = ConfigProcessors(self.generation_config, input_ids, attention_mask, limits, config.eos_token_id)
-        seeds, lengths = [(row.seed, row.sample) for row in rows], [len(r.prompt_ids) for r in requests]
+        own_config, end_ids = self.generation_config, config.eos_token_id
+        config_processors = ConfigProcessors(own_config, input_ids, attention_mask, limits, end_ids)
+        seeds, lengths = [(s.seed, s.sample) for s in sequences], [len(r.prompt_ids) for r in requests]
         sampler = TokenSampler([r.sampling for r in requests], seeds, lengths)
         intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
-        constraint = GrammarMask([r.grammar for r in requests], limits, self._tokenizer, config.eos_token_id)
+        grammar_mask = GrammarMask([r.grammar for r in requests], limits, self._tokenizer, end_ids)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests])
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
 
-        def norms_of(number: int, num_tokens: int) -> list[list[float]]:
-            layers = requests[number].norm_layers
+        def get_norms(index: int, num_tokens: int) -> list[list[float]]:
+            layers = requests[index].norm_layers
             if not layers:
                 return []
             columns = [recorder.layers.index(layer) for layer in layers]
-            return recorder.rows()[: num_tokens - 1, number, columns].tolist()
+            return recorder.rows()[: num_tokens - 1, index, columns].tolist()
 
-        watcher = SequenceTracker(
-            rows,
+        tracker = SequenceTracker(
+            sequences,
             limits,
             self._tokenizer,
-            config.eos_token_id,
-            norms_of,
+            end_ids,
+            get_norms,
             recorder.end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
         )
-        processors = (logprobs, processor, constraint, sampler)  # in this order: the first reads the model's own scores
+        # In this order: the first reads the model's own scores.
+        processors = (logprobs, config_processors, grammar_mask, sampler)
         restart = RestartForLateArrivals(self._batcher.should_restart, max(limits))
         config.max_new_tokens = max(limits)
         config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
@@ -326,11 +338,11 @@ class TransformersEngine(BaseEngine):
                 input_ids,
                 attention_mask=attention_mask,
                 logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
-                # Before the watcher, which sends what a stream's reader cannot be told again.
-                stopping_criteria=StoppingCriteriaList([restart, watcher]),
+                # Before the tracker, which sends what a stream's reader cannot be told again.
+                stopping_criteria=StoppingCriteriaList([restart, tracker]),
             )
         generated = output[:, input_ids.size(1) :].tolist()
-        completions = [watcher.completion(number, ids) for number, ids in enumerate(generated)]
+        completions = [tracker.build_completion(index, ids) for index, ids in enumerate(generated)]
         if recorder.layers:
             # Norms that were acted on are not the model's own.
             num_rows = [
@@ -352,22 +364,15 @@ class TransformersEngine(BaseEngine):
             self._model.generation_config = self._own_config
             self._own_config = None
 
-    def _padded(self, prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-        """Return the prompts (B, longest), padded on the left, and their attention mask."""
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[pad_id] * (longest - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        return ids.to(self._model.device), mask.to(self._model.device)
-
 
 def _seed(request: Request) -> int:
     return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
 
 
-def _cancel(rows: Sequence[Sequence[PendingSequence]]) -> None:
-    for group in rows:
-        for row in group:
-            row.cancel()
+def _cancel(sequences: Sequence[Sequence[PendingSequence]]) -> None:
+    for group in sequences:
+        for sequence in group:
+            sequence.cancel()
 
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows

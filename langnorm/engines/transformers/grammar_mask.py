@@ -1,4 +1,4 @@
-"""Holds the rows of a batch to their grammars, each to its own, by leaving them only the tokens that lead on."""
+"""Constrains the sequences of a batch, each to its own grammar, by masking the tokens that it does not allow."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from langnorm.engines.requests import Grammar
 
-# What brings an answer to its end soonest, in this order: the reasoning, a text, an object or a list, a value.
+# What brings an answer to its end soonest, in this order: reasoning, a text, an object or a list, a value.
 _CLOSING = (tuple(closing for _, closing in THINKING_TAGS), ('"',), ("}", "]"), (",",))
 
 
 class GrammarMask(LogitsProcessor):
-    """Masks what a row's grammar does not allow.
+    """Masks the tokens that the grammar of a sequence does not allow.
 
     An answer that comes near its last token is brought to its end: texts, lists and reasoning that a model goes on with
     are closed, so that what comes out is whole.
 
     Args:
-        grammars: One per row, or None.
-        limits: Most tokens to generate per row.
+        grammars: One per sequence, or None.
+        limits: Most tokens to generate per sequence.
         tokenizer: The model's.
         end_ids: Tokens that end a sequence.
     """
@@ -44,19 +44,19 @@ class GrammarMask(LogitsProcessor):
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Sequence[int],
     ) -> None:
-        self._grammars = {row: grammar for row, grammar in enumerate(grammars) if grammar}
+        self._grammars = {index: grammar for index, grammar in enumerate(grammars) if grammar}
         self._limits = limits
         self._tokenizer = tokenizer
         self._end_ids = list(end_ids)
-        self._rows = list(self._grammars)
-        self._matchers: list[LLMatcher | None] = []  # None for a row that is over
-        self._allowed: Any = None  # of the step before (R, V)
-        self._closing: list[list[int]] = []
+        self._constrained = list(self._grammars)  # indices of the R sequences that have a grammar
+        self._matchers: list[LLMatcher | None] = []  # (R,); None for a sequence that is over
+        self._allowed: Any = None  # tokens that were allowed in the step before (R, V)
+        self._closing_ids: list[list[int]] = []  # tokens of `_CLOSING`
         self._num_tokens = 0
 
     @property
     def is_needed(self) -> bool:
-        """Whether any row has a grammar."""
+        """Whether any sequence has a grammar."""
         return bool(self._grammars)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -65,12 +65,14 @@ class GrammarMask(LogitsProcessor):
             self._prepare(scores.size(-1))
         else:
             self._num_tokens += 1
-            for place, token in enumerate(input_ids[self._rows, -1].tolist()):
-                self._consume(place, token)
-        self._allowed = np.stack([self._allowed_of(*pair) for pair in zip(self._rows, self._matchers, strict=True)])
+            for position, token in enumerate(input_ids[self._constrained, -1].tolist()):
+                self._consume(position, token)
+        self._allowed = np.stack(
+            [self._compute_allowed(*pair) for pair in zip(self._constrained, self._matchers, strict=True)]
+        )
         mask = torch.from_numpy(self._allowed).to(scores.device)  # (R, V)
         scores = scores.clone()
-        scores[self._rows] = scores[self._rows].masked_fill(~mask, -torch.inf)
+        scores[self._constrained] = scores[self._constrained].masked_fill(~mask, -torch.inf)
         return scores
 
     def _prepare(self, num_scores: int) -> None:
@@ -78,45 +80,45 @@ class GrammarMask(LogitsProcessor):
 
         vocabulary = get_vocabulary(self._tokenizer, num_scores, self._end_ids)
         self._num_scores = num_scores
-        self._ends = np.zeros(num_scores, dtype=bool)
-        self._ends[self._end_ids] = True
-        made = {
+        self._end_mask = np.zeros(num_scores, dtype=bool)
+        self._end_mask[self._end_ids] = True
+        matchers = {
             grammar.lark: LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.lark))
             for grammar in self._grammars.values()
         }
-        self._matchers = [made[grammar.lark].deep_copy() for grammar in self._grammars.values()]
+        self._matchers = [matchers[grammar.lark].deep_copy() for grammar in self._grammars.values()]
         for texts in _CLOSING:
             ids = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-            self._closing.append([found[0] for found in ids if len(found) == 1])
+            self._closing_ids.append([token_ids[0] for token_ids in ids if len(token_ids) == 1])
 
-    def _consume(self, place: int, token: int) -> None:
-        """Take note of the token that a row went on with."""
-        matcher = self._matchers[place]
+    def _consume(self, position: int, token: int) -> None:
+        """Advance the matcher of a sequence by the token that was generated, given its position in `_constrained`."""
+        matcher = self._matchers[position]
         if matcher is None:
             return
-        if token in self._end_ids or not self._allowed[place, token]:
-            # The row is over; what is not allowed is the padding after a stop text, or of a row that was cancelled.
-            self._matchers[place] = None
+        if token in self._end_ids or not self._allowed[position, token]:
+            # The sequence is over: a token that is not allowed is padding after a stop text or a cancellation.
+            self._matchers[position] = None
         elif not matcher.consume_token(token):
             msg = f"The answer could not be held to its grammar: {matcher.get_error()} Simplify the schema."
             raise ModelError(msg)
 
-    def _allowed_of(self, row: int, matcher: LLMatcher | None) -> np.ndarray:
-        """Return which tokens a row may go on with (V,)."""
+    def _compute_allowed(self, index: int, matcher: LLMatcher | None) -> np.ndarray:
+        """Return which tokens a sequence may go on with (V,), given its index in the batch."""
         if matcher is None:
             return np.ones(self._num_scores, dtype=bool)
         if matcher.is_stopped():  # nothing can follow
-            return self._ends
+            return self._end_mask
         bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
-        found = np.zeros(self._num_scores, dtype=bool)
-        found[: len(bits)] = bits[: self._num_scores]
-        if self._limits[row] - self._num_tokens > self._grammars[row].least_tokens:
-            return found
+        allowed = np.zeros(self._num_scores, dtype=bool)
+        allowed[: len(bits)] = bits[: self._num_scores]
+        if self._limits[index] - self._num_tokens > self._grammars[index].least_tokens:
+            return allowed
         if matcher.is_accepting():
-            return self._ends
-        for ids in self._closing:
-            if chosen := [i for i in ids if found[i]]:
-                found = np.zeros_like(found)
-                found[chosen] = True
+            return self._end_mask
+        for ids in self._closing_ids:
+            if chosen := [i for i in ids if allowed[i]]:
+                allowed = np.zeros_like(allowed)
+                allowed[chosen] = True
                 break
-        return found
+        return allowed

@@ -1,4 +1,4 @@
-"""Keeps how likely each generated token was, for the rows that ask for it."""
+"""Keeps the log-probability of each generated token, for the sequences that ask for it."""
 
 from __future__ import annotations
 
@@ -14,55 +14,64 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LEAST = -9999.0
+LOWEST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON does not have; OpenAI uses the same."""
 
 
 class LogprobRecorder(LogitsProcessor):
-    """Reads the model's own scores, before anything is done to them.
+    """Records log-probabilities of the model's own scores, before any processor changes them.
 
     Args:
-        tops: How many most likely tokens to keep per row; None keeps nothing of it.
+        top_counts: How many most likely tokens to keep besides the chosen one, per sequence; None records nothing.
     """
 
-    def __init__(self, tops: Sequence[int | None]) -> None:
-        self._rows = [row for row, top in enumerate(tops) if top is not None]
-        self._tops = tops
-        self._most = max((top for top in tops if top is not None), default=0)
+    def __init__(self, top_counts: Sequence[int | None]) -> None:
+        self._recorded = [index for index, count in enumerate(top_counts) if count is not None]  # R of the B sequences
+        self._top_counts = top_counts
+        self._largest_count = max((count for count in top_counts if count is not None), default=0)  # K
         self._step: Tensor | None = None  # log-probabilities of the step under way (R, V)
         self._chosen: list[Tensor] = []  # (R,) a step
-        self._likeliest: list[tuple[Tensor, Tensor]] = []  # log-probabilities and ids, each (R, K) a step
+        self._top: list[tuple[Tensor, Tensor]] = []  # log-probabilities and ids, each (R, K) a step
 
     @property
     def is_needed(self) -> bool:
-        """Whether any row asks for them."""
-        return bool(self._rows)
+        """Whether any sequence asks for log-probabilities."""
+        return bool(self._recorded)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         """Return the scores (B, V) as they are."""
-        self._step = scores[self._rows].float().log_softmax(dim=-1)
+        self._step = scores[self._recorded].float().log_softmax(dim=-1)
         return scores
 
-    def choose(self, tokens: Tensor) -> None:
-        """Take note of the tokens that were chosen (B,)."""
+    def add_chosen(self, tokens: Tensor) -> None:
+        """Record the tokens that were chosen in the step under way (B,)."""
         if self._step is None:
             return
-        self._chosen.append(self._step.gather(1, tokens[self._rows, None].to(self._step.device))[:, 0])
-        if self._most:
-            values, ids = self._step.topk(min(self._most, self._step.size(-1)), dim=-1)
-            self._likeliest.append((values, ids))
+        self._chosen.append(self._step.gather(1, tokens[self._recorded, None].to(self._step.device))[:, 0])
+        if self._largest_count:
+            values, ids = self._step.topk(min(self._largest_count, self._step.size(-1)), dim=-1)
+            self._top.append((values, ids))
 
-    def of(self, row: int, num_tokens: int) -> list[TokenLogprob]:
-        """Return those of a row's first tokens."""
-        if row not in self._rows or not num_tokens:
+    def get(self, index: int, num_tokens: int) -> list[TokenLogprob]:
+        """Return the log-probabilities of the first tokens of a sequence; none if it did not ask for them.
+
+        Args:
+            index: Of the sequence in the batch.
+            num_tokens: How many of its tokens.
+        """
+        if index not in self._recorded or not num_tokens:
             return []
-        place, top = self._rows.index(row), self._tops[row] or 0
-        chosen = torch.stack([step[place] for step in self._chosen[:num_tokens]]).clamp(min=LEAST).tolist()
-        if not top:
+        column, num_top = self._recorded.index(index), self._top_counts[index] or 0
+        chosen = torch.stack([step[column] for step in self._chosen[:num_tokens]]).clamp(min=LOWEST_LOGPROB).tolist()
+        if not num_top:
             return [TokenLogprob(value) for value in chosen]
-        values = torch.stack([step[place, :top] for step, _ in self._likeliest[:num_tokens]]).clamp(min=LEAST).tolist()
-        ids = torch.stack([step[place, :top] for _, step in self._likeliest[:num_tokens]]).tolist()
+        values = (
+            torch.stack([step[column, :num_top] for step, _ in self._top[:num_tokens]])
+            .clamp(min=LOWEST_LOGPROB)
+            .tolist()
+        )
+        ids = torch.stack([step[column, :num_top] for _, step in self._top[:num_tokens]]).tolist()
         return [
-            TokenLogprob(value, tuple(zip(of_ids, of_values, strict=True)))
-            for value, of_ids, of_values in zip(chosen, ids, values, strict=True)
+            TokenLogprob(value, tuple(zip(token_ids, token_values, strict=True)))
+            for value, token_ids, token_values in zip(chosen, ids, values, strict=True)
         ]

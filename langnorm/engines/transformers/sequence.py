@@ -1,4 +1,4 @@
-"""One sequence to generate, on its way through the queue."""
+"""One sequence to generate, on its way through the queue of `batching`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from langnorm.engines.transformers.sample_group import SampleGroup
 
 @dataclass(eq=False, slots=True)
 class PendingSequence:
-    """One sequence to generate.
+    """One sequence to generate, from its request to its end.
 
     Attributes:
         request: The request it belongs to.
         sample: Which of the request's `n` samples it is.
         seed: What its random numbers come from, together with `sample`.
-        sink: Called on the worker's thread with what a streamed row gained.
-        sample_group: What the samples of a request know of each other, where some may be stopped early.
+        sink: Called on the worker's thread with what a streamed sequence gained.
+        sample_group: All samples of the request, where some of them may be stopped early.
         future: Its completion, or the error that ended it.
-        is_cancelled: Set from any thread; the row then stops within one step.
-        num_restarts: How often it was begun anew because others joined.
+        is_cancelled: Set from any thread; the sequence then stops within one step.
+        num_restarts: How often it was restarted because others joined its batch.
     """
 
     request: Request
@@ -38,27 +38,27 @@ class PendingSequence:
     _has_strayed: bool = False
 
     def cancel(self) -> None:
-        """Stop the row within one step, or before it starts."""
+        """Stop the sequence within one step, or before it starts."""
         self.is_cancelled = True
 
     def begin(self) -> None:
-        """Note that the row is run from its start, maybe not for the first time."""
+        """Note that the sequence is run from its start, maybe not for the first time."""
         self._num_repeated = 0
 
     @property
     def has_sent(self) -> bool:
-        """Whether somebody has already read of it."""
+        """Whether text of it has been handed to a reader, who cannot unread it."""
         return bool(self._sent)
 
     def send(self, delta: Delta) -> None:
-        """Hand a streamed row's gain to its reader, without the text that an attempt before this one has sent."""
+        """Hand new text to the reader of a stream, without what an earlier run of the sequence has sent."""
         assert self.sink
         pieces = []
         for token, piece in delta.pieces:
-            known = self._sent[self._num_repeated : self._num_repeated + len(piece)]
-            self._has_strayed |= not piece.startswith(known)
+            sent_before = self._sent[self._num_repeated : self._num_repeated + len(piece)]
+            self._has_strayed |= not piece.startswith(sent_before)
             self._num_repeated += len(piece)
-            if new := piece[len(known) :]:
+            if new := piece[len(sent_before) :]:
                 self._sent += new
                 pieces.append((token, new))
         if self._has_strayed:
@@ -67,7 +67,7 @@ class PendingSequence:
             self.sink(Delta(tuple(pieces), delta.completion))
 
     def finish(self, completion: Completion) -> None:
-        """End the row."""
+        """End the sequence with its completion."""
         if self._has_strayed:
             msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
             self.future.set_exception(RuntimeError(msg))

@@ -1,4 +1,4 @@
-"""Follows the rows of a batch while `generate` runs: streams their text and stops each at its own end."""
+"""Follows the sequences of a batch while `generate` runs: streams their text and stops each at its own end."""
 
 from __future__ import annotations
 
@@ -22,145 +22,160 @@ if TYPE_CHECKING:
 
 
 class SequenceTracker(StoppingCriteria):
-    """Stops rows at their own limit, at a stop text or when cancelled; `generate` itself stops at end tokens.
+    """Stops sequences at their own limit, at a stop text or when cancelled; `generate` itself stops at end tokens.
 
     Args:
-        rows: The rows of the batch.
-        limits: Most tokens of each row.
-        tokenizer: For rows whose text matters before the end.
+        sequences: The sequences of the batch.
+        limits: Most tokens of each sequence.
+        tokenizer: For sequences whose text matters before the end.
         end_ids: Tokens that end a sequence.
-        norms_of: Returns the norms of a row that has just ended, given its number and its number of tokens.
+        get_norms: Returns the norms of a sequence, given its index in the batch and its number of tokens.
         on_prefilled: Called when the prompt has been run and nothing else.
-        intervener: What acts on the rows, if anything does.
-        logprobs: What keeps their log-probabilities, if any row asks for them.
+        intervener: What acts on the sequences, if anything does.
+        logprobs: What records their log-probabilities, if any sequence asks for them.
     """
 
     def __init__(
         self,
-        rows: Sequence[PendingSequence],
+        sequences: Sequence[PendingSequence],
         limits: Sequence[int],
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Collection[int],
-        norms_of: Callable[[int, int], list[list[float]]],
+        get_norms: Callable[[int, int], list[list[float]]],
         on_prefilled: Callable[[], None],
         intervener: Intervener | None = None,
         logprobs: LogprobRecorder | None = None,
     ) -> None:
-        self._rows = rows
+        self._sequences = sequences
         self._limits = limits
         self._tokenizer = tokenizer
         self._end_ids = frozenset(end_ids)
-        self._norms_of = norms_of
+        self._get_norms = get_norms
         self._on_prefilled = on_prefilled
         self._intervener = intervener
         self._logprobs = logprobs
-        self._has_ended: Tensor | None = None
-        self._ends: Tensor | None = None  # `_end_ids`, where the tokens are
-        # Only these need their tokens on the host at every step.
-        self._followed = {
-            number: Detokenizer(tokenizer, row.request.sampling.stop)
-            for number, row in enumerate(rows)
-            if row.sink or row.request.sampling.stop
+        self._num_tokens = 0  # that every sequence has, padding after its end included
+        # By index in the batch, for sequences that are streamed or have stop texts and go on. Only these need their
+        # tokens on the host at every step.
+        self._detokenizers = {
+            index: Detokenizer(tokenizer, sequence.request.sampling.stop)
+            for index, sequence in enumerate(sequences)
+            if sequence.sink or sequence.request.sampling.stop
         }
-        self._ids: dict[int, list[int]] = {number: [] for number in self._followed}
-        self._completions: dict[int, Completion] = {}
-        self._is_done = [False] * len(rows)
-        self._done: Tensor | None = None
-        self._num_tokens = 0
-        self._families: dict[SampleGroup, list[int]] = {}  # numbers of the rows of each request that is pruned
-        for number, row in enumerate(rows):
-            if row.sample_group:
-                self._families.setdefault(row.sample_group, []).append(number)
-        self._pruned: dict[int, int] = {}  # tokens that a row had when it was stopped
+        self._token_ids: dict[int, list[int]] = {index: [] for index in self._detokenizers}
+        self._completions: dict[int, Completion] = {}  # of those that have ended
+        self._is_done = [False] * len(sequences)  # end tokens aside
+        self._done_mask: Tensor | None = None  # the same (B,), on the device
+        self._ended_mask: Tensor | None = None  # with end tokens (B,); for the intervener only
+        self._end_ids_tensor: Tensor | None = None
+        self._sample_groups: dict[SampleGroup, list[int]] = {}  # indices of the samples of each request that is pruned
+        for index, sequence in enumerate(sequences):
+            if sequence.sample_group:
+                self._sample_groups.setdefault(sequence.sample_group, []).append(index)
+        self._pruned_lengths: dict[int, int] = {}  # tokens that a sequence had when it was pruned
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
-        """Return which rows are done, as booleans (B,)."""
+        """Return which sequences are done, as booleans (B,)."""
         if self._num_tokens == 0:
             self._on_prefilled()
         self._num_tokens += 1
         if self._logprobs:
-            self._logprobs.choose(input_ids[:, -1])
-        before = sum(self._is_done)
-        for number, row in enumerate(self._rows):
-            if row.is_cancelled or self._num_tokens >= self._limits[number]:
-                self._is_done[number] = True
-        for sample_group, numbers in self._families.items():
+            self._logprobs.add_chosen(input_ids[:, -1])
+        num_done_before = sum(self._is_done)
+        for index, sequence in enumerate(self._sequences):
+            if sequence.is_cancelled or self._num_tokens >= self._limits[index]:
+                self._is_done[index] = True
+        for sample_group, indices in self._sample_groups.items():
             if sample_group.is_due(self._num_tokens):
-                self._prune(sample_group, numbers, input_ids[numbers, -self._num_tokens :].tolist())
-        if self._followed:
-            numbers = list(self._followed)
-            for number, token_id in zip(numbers, input_ids[numbers, -1].tolist(), strict=True):
-                self._follow(number, token_id)
-        if self._done is None or sum(self._is_done) != before:
-            self._done = torch.tensor(self._is_done, device=input_ids.device)
+                self._prune(sample_group, indices, input_ids[indices, -self._num_tokens :].tolist())
+        if self._detokenizers:
+            indices = list(self._detokenizers)
+            for index, token_id in zip(indices, input_ids[indices, -1].tolist(), strict=True):
+                self._add_token(index, token_id)
+        if self._done_mask is None or sum(self._is_done) != num_done_before:
+            self._done_mask = torch.tensor(self._is_done, device=input_ids.device)
         if self._intervener:
-            self._note_ended(input_ids[:, -1], self._done)
-        return self._done
+            self._note_ended(self._intervener, input_ids[:, -1], self._done_mask)
+        return self._done_mask
 
-    def _prune(self, sample_group: SampleGroup, numbers: Sequence[int], generated: Sequence[Sequence[int]]) -> None:
-        """Stop those of a request's rows that its pruner is done with."""
-        samples = {}
-        for number, ids in zip(numbers, generated, strict=True):
-            if number not in self._pruned:
-                end = next((i + 1 for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
-                known = self._completions.get(number)
-                length = len(known.token_ids) if known else min(end or len(ids), self._limits[number])
-                logprobs = self._logprobs.of(number, length) if self._logprobs else []
-                samples[self._rows[number].sample] = Partial(
-                    token_ids=ids[:length],
-                    norms=self._norms_of(number, length),
-                    logprobs=[token.logprob for token in logprobs],
-                    is_running=end is None and not self._is_done[number],
-                )
-        stopped = set(sample_group.stopped(samples))
-        for number in numbers:
-            if self._rows[number].sample in stopped:
-                self._pruned[number] = self._num_tokens
-                self._is_done[number] = True
-
-    def _note_ended(self, last_ids: Tensor, done: Tensor) -> None:
-        assert self._intervener
-        if self._ends is None:
-            self._ends = torch.tensor(sorted(self._end_ids), device=last_ids.device)
-        has_ended = done | torch.isin(last_ids, self._ends)
-        self._has_ended = has_ended if self._has_ended is None else self._has_ended | has_ended
-        self._intervener.next_step(self._has_ended)
-
-    def _completion(self, number: int, ids: list[int], pieces: list[str], reason: FinishReason) -> Completion:
-        done = self._intervener.report(number, len(ids) - 1) if self._intervener else {}
-        logprobs = self._logprobs.of(number, len(ids)) if self._logprobs else []
-        return Completion(ids, pieces, reason, self._norms_of(number, len(ids)), done, logprobs)
-
-    def _follow(self, number: int, token_id: int) -> None:
-        text, ids = self._followed[number], self._ids[number]
-        ids.append(token_id)
-        text.add(token_id)
-        reason: FinishReason | None = None
-        if token_id in self._end_ids or text.is_stopped:
-            reason = "stop"
-        elif self._is_done[number]:
-            reason = "pruned" if number in self._pruned else "length"
-        row = self._rows[number]
-        if reason:
-            self._is_done[number] = True
-            text.finish()
-            completion = self._completion(number, ids, text.pieces, reason)
-            self._completions[number] = completion
-            del self._followed[number]
-            if row.sink:
-                row.send(Delta(tuple(text.take(is_last=True)), completion))
-        elif row.sink and (taken := text.take()):
-            row.send(Delta(tuple(taken)))
-
-    def completion(self, number: int, generated: Sequence[int]) -> Completion:
-        """Return the completion of a row, given all that `generate` returned for it, padding included."""
-        if number in self._completions:
-            return self._completions[number]
-        ids = list(generated[: self._pruned.get(number, self._limits[number])])
+    def build_completion(self, index: int, generated: Sequence[int]) -> Completion:
+        """Return the completion of a sequence, given all that `generate` returned for it, padding included."""
+        if index in self._completions:
+            return self._completions[index]
+        ids = list(generated[: self._pruned_lengths.get(index, self._limits[index])])
         end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
         if end is not None:
             ids = ids[: end + 1]
         reason: FinishReason = "stop"
         if end is None:
-            reason = "pruned" if number in self._pruned else "length"
-        return self._completion(number, ids, decode_pieces(self._tokenizer, ids), reason)
+            reason = "pruned" if index in self._pruned_lengths else "length"
+        return self._complete(index, ids, decode_pieces(self._tokenizer, ids), reason)
+
+    def _complete(self, index: int, ids: list[int], pieces: list[str], reason: FinishReason) -> Completion:
+        report = self._intervener.report(index, len(ids) - 1) if self._intervener else {}
+        logprobs = self._logprobs.get(index, len(ids)) if self._logprobs else []
+        return Completion(ids, pieces, reason, self._get_norms(index, len(ids)), report, logprobs)
+
+    def _add_token(self, index: int, token_id: int) -> None:
+        """Follow the text of a sequence by one token; end the sequence where its text, or its tokens, end it."""
+        detokenizer, ids = self._detokenizers[index], self._token_ids[index]
+        ids.append(token_id)
+        detokenizer.add(token_id)
+        reason: FinishReason | None = None
+        if token_id in self._end_ids or detokenizer.is_stopped:
+            reason = "stop"
+        elif self._is_done[index]:
+            reason = "pruned" if index in self._pruned_lengths else "length"
+        sequence = self._sequences[index]
+        if reason:
+            self._is_done[index] = True
+            detokenizer.finish()
+            completion = self._complete(index, ids, detokenizer.pieces, reason)
+            self._completions[index] = completion
+            del self._detokenizers[index]
+            if sequence.sink:
+                sequence.send(Delta(tuple(detokenizer.take(is_last=True)), completion))
+        elif sequence.sink and (new_text := detokenizer.take()):
+            sequence.send(Delta(tuple(new_text)))
+
+    def _prune(self, sample_group: SampleGroup, indices: Sequence[int], generated: Sequence[Sequence[int]]) -> None:
+        """Stop those samples of a request that its pruner chooses.
+
+        Args:
+            sample_group: All samples of the request.
+            indices: Of its samples in this batch.
+            generated: What each of these has generated, padding after its end included.
+        """
+        samples = {}
+        for index, ids in zip(indices, generated, strict=True):
+            if index in self._pruned_lengths:
+                continue
+            end = next((i + 1 for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
+            completion = self._completions.get(index)
+            length = len(completion.token_ids) if completion else min(end or len(ids), self._limits[index])
+            logprobs = self._logprobs.get(index, length) if self._logprobs else []
+            samples[self._sequences[index].sample] = Partial(
+                token_ids=ids[:length],
+                norms=self._get_norms(index, length),
+                logprobs=[token.logprob for token in logprobs],
+                is_running=end is None and not self._is_done[index],
+            )
+        stopped = set(sample_group.stopped(samples))
+        for index in indices:
+            if self._sequences[index].sample in stopped:
+                self._pruned_lengths[index] = self._num_tokens
+                self._is_done[index] = True
+
+    def _note_ended(self, intervener: Intervener, last_ids: Tensor, done: Tensor) -> None:
+        """Tell the intervener which sequences have ended, by an end token or otherwise, without waiting for the device.
+
+        Args:
+            intervener: What acts on the sequences.
+            last_ids: The last token of each (B,).
+            done: Which are done for other reasons (B,).
+        """
+        if self._end_ids_tensor is None:
+            self._end_ids_tensor = torch.tensor(sorted(self._end_ids), device=last_ids.device)
+        ended = done | torch.isin(last_ids, self._end_ids_tensor)
+        self._ended_mask = ended if self._ended_mask is None else self._ended_mask | ended
+        intervener.next_step(self._ended_mask)

@@ -137,7 +137,7 @@ def load_scripted(model: str, model_kwargs: dict) -> object:
 
 def test_the_identity_of_weights_is_that_of_their_files(abacus_engine, tmp_path) -> None:
     """In memory or loaded, in another type, split over files: the same weights; a changed one is another."""
-    model, tokenizer = abacus_engine._model, abacus_engine.tokenizer
+    model, tokenizer = abacus_engine.model, abacus_engine.tokenizer
     model.save_pretrained(tmp_path / "split", max_shard_size="2MB")
     tokenizer.save_pretrained(tmp_path / "split")
     assert len(list((tmp_path / "split").glob("*.safetensors"))) > 1

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 from langnorm import ChatLangNorm, NormRetry, NormSelector, NormTrace
 from langnorm.errors import OptionError, WeakReasoningError
+from tests.support.calls import counted_passes
 
 WEAK, STRONG = {"low_below": 1.0}, {"low_below": 0.0, "temperature": 0}
 """Settings with which every step of an answer is low, and none of a greedy one."""
@@ -108,18 +109,16 @@ async def test_async_gives_what_sync_gives(chat) -> None:
         assert (message.content, attempts(message)) == (expected.content, attempts(expected))
 
 
-async def test_batches_keep_the_order_and_are_padded_batches(chat, monkeypatch) -> None:
+async def test_batches_keep_the_order_and_are_padded_batches(chat) -> None:
     """Attempts of several inputs share forward passes."""
     retry = NormRetry(chat.bind(seed=5), max_attempts=2)
     questions = ["Hi!", "Calculate 4 + 3.", "Hello!", "Bye!"]
     expected = [retry.invoke(question).content for question in questions]
     engine: Any = chat.loaded_engine()
-    sizes: list[int] = []
-    run = engine._batcher._run
-    monkeypatch.setattr(engine._batcher, "_run", lambda rows: sizes.append(len(rows)) or run(rows))
-    assert [message.content for message in retry.batch(questions)] == expected
-    assert [message.content for message in await retry.abatch(questions)] == expected
-    assert max(sizes) > 1
+    with counted_passes(engine.model) as passes:
+        assert [message.content for message in retry.batch(questions)] == expected
+        assert [message.content for message in await retry.abatch(questions)] == expected
+    assert max(passes.batch_sizes) > 1
     good, bad = retry.batch(["Hi!", []], return_exceptions=True)
     assert isinstance(good, AIMessage)
     assert isinstance(bad, Exception)

@@ -136,7 +136,7 @@ def test_all_samples_come_from_one_call_of_the_engine(engine_of) -> None:
     """The candidates share their forward passes."""
     engine = engine_of("qwen3")
     chat = ChatLangNorm(engine=engine, temperature=1.0, max_tokens=5, seed=1)
-    with counted_passes(engine._model) as passes:
+    with counted_passes(engine.model) as passes:
         chat.with_selection(n=6, score="mean").invoke("Hi")
 
     assert set(passes.batch_sizes) == {6}
@@ -300,7 +300,7 @@ def test_a_score_of_thresholds_needs_something_to_compare_with(model_of, tokeniz
     """On a model of which nothing is known, that is said before anything is computed."""
     engine = TransformersEngine(model_of("qwen3"), tokenizer)
     chat = ChatLangNorm(engine=engine, temperature=1.0, max_tokens=4)
-    with counted_passes(engine._model) as passes, pytest.raises(OptionError, match="Calibrate a NormProfile"):
+    with counted_passes(engine.model) as passes, pytest.raises(OptionError, match="Calibrate a NormProfile"):
         chat.with_selection(n=2, score="late_rate").invoke("Hi")
     assert len(passes) == 0
     assert ranking(chat.with_selection(n=2, score="mean").invoke("Hi"))["n"] == 2

@@ -1,20 +1,22 @@
-"""A schema that no grammar can be made of is refused before anything is computed."""
+"""What an answer is held to; a schema that no grammar can be made of is refused before anything is computed."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from langnorm.chat.grammars import build_grammar, least_length
+from langnorm.chat.grammars import build_grammar, closed_schema, least_length
 from langnorm.chat.tools import ToolUse, convert_tools
 from langnorm.engines.requests import Grammar
-from langnorm.errors import OptionError
-from langnorm.text.tool_calls import HERMES
+from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.text.tool_calls import HERMES, MISTRAL_NAMED
+from tests.support.grammars import PERSON, convert, grammar_with, now
 
 
-def grammar_of(tokenizer: Any, schema: Any, *, is_tool: bool) -> Grammar | None:
+def grammar_for(tokenizer: Any, schema: Any, *, is_tool: bool) -> Grammar | None:
     """Returns the grammar of an answer, or of the arguments of a tool that must be called."""
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     use = ToolUse(tuple(convert_tools([tool])), must_call=True) if is_tool else ToolUse()
@@ -37,7 +39,7 @@ def grammar_of(tokenizer: Any, schema: Any, *, is_tool: bool) -> Grammar | None:
 def test_a_malformed_schema_is_refused(tokenizer: Any, schema: Any, is_tool: bool) -> None:
     """The error says what is wrong with it, for answers and for arguments of tools."""
     with pytest.raises(OptionError, match=r"This schema cannot be (held to|written as JSON): ."):
-        grammar_of(tokenizer, schema, is_tool=is_tool)
+        grammar_for(tokenizer, schema, is_tool=is_tool)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_a_malformed_schema_is_refused(tokenizer: Any, schema: Any, is_tool: boo
 )
 def test_what_llguidance_overlooks_is_overlooked(tokenizer: Any, schema: Any) -> None:
     """A keyword that has no meaning for a type may have any value, and keys become text as in JSON."""
-    grammar = grammar_of(tokenizer, schema, is_tool=False)
+    grammar = grammar_for(tokenizer, schema, is_tool=False)
     assert grammar is not None
     assert grammar.least_tokens > 0
 
@@ -68,3 +70,54 @@ def test_text_that_nothing_constrains_needs_no_grammar(tokenizer: Any) -> None:
 def test_the_least_length_is_enough_for_the_shortest_text(schema: dict[str, Any], text: str) -> None:
     """It is an upper bound of the bytes that the shortest text with the longest choice takes."""
     assert least_length(schema) >= len(text.encode())
+
+
+def test_named_calls_of_mistral(tokenizer: Any) -> None:
+    """Marks that are no tokens of this tokenizer are spelt out."""
+    use = ToolUse(tuple(convert_tools([convert, now])), must_call=True)
+    assert '"[TOOL_CALLS]"' in grammar_with(tokenizer, use=use, form=MISTRAL_NAMED).lark
+
+
+def test_a_schema_that_cannot_be_held_to_is_refused(tokenizer: Any) -> None:
+    """Before any compute, with what the library says about it."""
+    with pytest.raises(OptionError, match="cannot be held to.*nonsense"):
+        grammar_with(tokenizer, schema={"type": "string", "format": "nonsense"})
+
+
+def test_no_grammar_where_nothing_is_forced(tokenizer: Any) -> None:
+    """Tools that may be called leave the answer free."""
+    assert grammar_with(tokenizer, use=ToolUse(tuple(convert_tools([now])))) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "closed"),
+    [
+        ({"type": "object", "properties": {"a": {}}}, False),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, True),
+        ({"type": "object"}, None),
+        ({"type": "object", "properties": {"properties": {"type": "string"}}}, False),
+    ],
+)
+def test_objects_have_the_properties_that_are_named(schema: dict[str, Any], closed: bool | None) -> None:
+    """As function calling understands a schema; one that allows more still does, and one without any is free."""
+    assert closed_schema(schema).get("additionalProperties") is closed
+
+
+def test_parts_that_are_joined_stay_open() -> None:
+    """Each part of an `allOf` would otherwise forbid what the others name."""
+    schema = {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
+    assert closed_schema(schema) == schema
+
+
+def test_the_shortest_text_is_estimated_from_above() -> None:
+    """Also of a schema that refers to itself."""
+    tree = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}
+    assert 0 < least_length(tree) < 200
+    assert least_length(PERSON) >= len('{"name": "", "age": 0, "color": "blue", "friends": []}')
+
+
+def test_without_the_extra_there_is_a_hint(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be installed is said, before any compute."""
+    monkeypatch.setitem(sys.modules, "llguidance.hf", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "langnorm\[structured\]"'):
+        grammar_with(tokenizer, schema=PERSON)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import jsonschema
@@ -11,52 +10,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.tools import tool
 
-from langnorm import ChatLangNorm
-from langnorm.chat.grammars import build_grammar, closed_schema, least_length
+from langnorm.chat.grammars import closed_schema
 from langnorm.chat.tools import ToolUse, convert_tools
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Request
-from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL_NAMED, ToolForm
+from langnorm.text.tool_calls import HERMES, LLAMA, ToolForm
+from tests.support.grammars import PERSON, convert, grammar_with, now
 
 PROMPT = tuple(range(40, 60))
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string"},
-        "age": {"type": "integer", "minimum": 0, "maximum": 130},
-        "color": {"enum": ["red", "blue"]},
-        "friends": {"type": "array", "items": {"$ref": "#/$defs/friend"}},
-    },
-    "required": ["name", "age", "color", "friends"],
-    "$defs": {"friend": {"type": "object", "properties": {"nick": {"type": "string"}}, "required": ["nick"]}},
-}
-
-
-@tool
-def convert(amount: float, unit: str, precise: bool = False) -> str:
-    """Convert an amount."""
-    return f"{amount} {unit} {precise}"
-
-
-@tool
-def now() -> str:
-    """Tell the time."""
-    return "12:00"
-
-
-def grammar_of(tokenizer: Any, **given: Any) -> Any:
-    """Returns a grammar with defaults for what is not given."""
-    defaults = {"use": ToolUse(), "schema": None, "form": HERMES, "is_thinking": False, "may_think": False}
-    return build_grammar(tokenizer, **(defaults | given))
 
 
 def text_of(engine: Any, *, max_tokens: int = 120, seed: int | None = None, **given: Any) -> str:
     """Returns what a model writes under a grammar."""
     sampling = Sampling(max_tokens=max_tokens, seed=seed, temperature=0 if seed is None else 1.0)
-    request = Request(PROMPT, sampling, grammar=grammar_of(engine.tokenizer, **given))
+    request = Request(PROMPT, sampling, grammar=grammar_with(engine.tokenizer, **given))
     (response,) = engine.generate([request])
     return "".join(response.completions[0].pieces)
 
@@ -131,32 +99,11 @@ def test_a_call_that_must_be_made_is_made(engine_of, form: ToolForm, seed: int) 
     assert reading.text("answer") == ""
 
 
-def test_named_calls_of_mistral(tokenizer: Any) -> None:
-    """Marks that are no tokens of this tokenizer are spelt out."""
-    use = ToolUse(tuple(convert_tools([convert, now])), must_call=True)
-    assert '"[TOOL_CALLS]"' in grammar_of(tokenizer, use=use, form=MISTRAL_NAMED).lark
-
-
-def test_reasoning_stays_free_and_ends(abacus_engine) -> None:
-    """The thought comes first, as long as there is room for it; what follows is held to the schema."""
-    schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
-    chat = ChatLangNorm(engine=abacus_engine, temperature=0)
-    reply = chat.invoke("Calculate 47 + 385.", response_format={"type": "json_object", "schema": schema})
-    assert "432" in reply.additional_kwargs["reasoning_content"]
-    assert set(json.loads(str(reply.content))) == {"answer"}
-    short = chat.invoke(
-        "Start with 9. Add 3. Add 4. Multiply by 12. Add 88. Subtract 7. What is the result?",
-        response_format={"type": "json_object", "schema": schema},
-        max_tokens=60,
-    )
-    assert set(json.loads(str(short.content))) == {"answer"}
-
-
 def test_rows_of_a_batch_keep_to_their_own(engine_of) -> None:
     """Rows with and without grammars, greedy and sampled, write what they write alone."""
     engine = engine_of("qwen3")
-    grammar = grammar_of(engine.tokenizer, schema=PERSON)
-    other = grammar_of(engine.tokenizer, schema={"type": "array", "items": {"type": "boolean"}, "maxItems": 3})
+    grammar = grammar_with(engine.tokenizer, schema=PERSON)
+    other = grammar_with(engine.tokenizer, schema={"type": "array", "items": {"type": "boolean"}, "maxItems": 3})
     requests = [
         Request(PROMPT, Sampling(max_tokens=100)),
         Request(PROMPT[:7], Sampling(max_tokens=120), grammar=grammar),
@@ -175,10 +122,10 @@ def test_scores_that_are_allowed_are_left_alone(engine_of) -> None:
     from langnorm.engines.vocabulary import get_vocabulary
 
     engine = engine_of("qwen3")
-    grammar = grammar_of(engine.tokenizer, schema=PERSON)
+    grammar = grammar_with(engine.tokenizer, schema=PERSON)
     request = Request(PROMPT, Sampling(max_tokens=200), grammar=grammar)
     tokens = engine.generate([request])[0].completions[0].token_ids
-    model = engine._model
+    model = engine.model
     ends = [model.generation_config.eos_token_id]
     vocabulary = get_vocabulary(engine.tokenizer, len(engine.tokenizer), ends)
     matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.lark))
@@ -190,48 +137,3 @@ def test_scores_that_are_allowed_are_left_alone(engine_of) -> None:
         assert int(scores.masked_fill(~allowed, -torch.inf).argmax()) == token
         matcher.consume_token(token)
         ids.append(token)
-
-
-def test_a_schema_that_cannot_be_held_to_is_refused(tokenizer: Any) -> None:
-    """Before any compute, with what the library says about it."""
-    with pytest.raises(OptionError, match="cannot be held to.*nonsense"):
-        grammar_of(tokenizer, schema={"type": "string", "format": "nonsense"})
-
-
-def test_no_grammar_where_nothing_is_forced(tokenizer: Any) -> None:
-    """Tools that may be called leave the answer free."""
-    assert grammar_of(tokenizer, use=ToolUse(tuple(convert_tools([now])))) is None
-
-
-@pytest.mark.parametrize(
-    ("schema", "closed"),
-    [
-        ({"type": "object", "properties": {"a": {}}}, False),
-        ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, True),
-        ({"type": "object"}, None),
-        ({"type": "object", "properties": {"properties": {"type": "string"}}}, False),
-    ],
-)
-def test_objects_have_the_properties_that_are_named(schema: dict[str, Any], closed: bool | None) -> None:
-    """As function calling understands a schema; one that allows more still does, and one without any is free."""
-    assert closed_schema(schema).get("additionalProperties") is closed
-
-
-def test_parts_that_are_joined_stay_open() -> None:
-    """Each part of an `allOf` would otherwise forbid what the others name."""
-    schema = {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
-    assert closed_schema(schema) == schema
-
-
-def test_the_shortest_text_is_estimated_from_above() -> None:
-    """Also of a schema that refers to itself."""
-    tree = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}
-    assert 0 < least_length(tree) < 200
-    assert least_length(PERSON) >= len('{"name": "", "age": 0, "color": "blue", "friends": []}')
-
-
-def test_without_the_extra_there_is_a_hint(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has to be installed is said, before any compute."""
-    monkeypatch.setitem(sys.modules, "llguidance.hf", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "langnorm\[structured\]"'):
-        grammar_of(tokenizer, schema=PERSON)

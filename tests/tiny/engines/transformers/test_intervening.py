@@ -166,7 +166,7 @@ def test_the_bundled_model_is_as_defined(abacus_engine) -> None:
     taus = thresholds(abacus_engine, prompt, (9, 10))
     options = (RECURSIONS["several"], STEERING)
     request = request_of(prompt, taus, *options, layers=(9, 10), recorded=tuple(range(12)), num_tokens=20)
-    assert_as_defined(abacus_engine._model, request, answer(abacus_engine, request))
+    assert_as_defined(abacus_engine.model, request, answer(abacus_engine, request))
 
 
 def mixed_requests(engine: Engine, num_tokens: int, **sampling: Any) -> list[Request]:
@@ -333,7 +333,7 @@ def test_a_layer_with_a_recurrent_state_is_refused(endless_engine_of, monkeypatc
     """Before anything is computed, with the layers that can."""
     engine = endless_engine_of("qwen3", seed=31)
     kinds = ["full_attention", "linear_attention", "full_attention", "full_attention"]
-    monkeypatch.setattr(engine._model.config, "layer_types", kinds)
+    monkeypatch.setattr(engine.model.config, "layer_types", kinds)
     with pytest.raises(ModelError, match=r"Layer `1` .*`linear_attention`.*recurrent state.*\[0, 2, 3\]"):
         answer(engine, request_of(PROMPTS[0], (1.0, 1.0), Recursion()))
 

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from langnorm import ChatLangNorm
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Request
-from langnorm.errors import OptionError
 
 PROMPTS = (tuple(range(40, 52)), tuple(range(60, 64)), tuple(range(30, 50)))
 
@@ -44,27 +42,3 @@ def test_they_are_those_of_the_model(engine_of, model_of, family: str) -> None:
                 assert len(found.top) == request.top_logprobs
                 values = row.topk(max(1, len(found.top))).values.tolist()
                 assert [value for _, value in found.top] == pytest.approx(values[: len(found.top)], abs=1e-4)
-
-
-def test_messages_have_them_in_the_form_of_openai(abacus_engine) -> None:
-    """One entry per token, the same whole and streamed."""
-    chat = ChatLangNorm(engine=abacus_engine, temperature=0, max_tokens=20)
-    reply = chat.invoke("Hello!", logprobs=True, top_logprobs=2)
-    content = reply.response_metadata["logprobs"]["content"]
-    assert reply.usage_metadata is not None
-    assert len(content) == reply.usage_metadata["output_tokens"]
-    for entry in content:
-        assert set(entry) == {"token", "bytes", "logprob", "top_logprobs"}
-        assert bytes(entry["bytes"]).decode() == entry["token"]
-        assert entry["top_logprobs"][0]["logprob"] >= entry["logprob"] - 1e-6
-        assert len(entry["top_logprobs"]) == 2
-    streamed = list(chat.stream("Hello!", logprobs=True, top_logprobs=2))[-1]
-    assert streamed.response_metadata["logprobs"] == reply.response_metadata["logprobs"]
-    assert "logprobs" not in chat.invoke("Hello!").response_metadata
-
-
-@pytest.mark.parametrize("given", [{"top_logprobs": -1}, {"top_logprobs": 21}, {"logprobs": 3}])
-def test_wrong_numbers_are_refused(given: dict[str, Any]) -> None:
-    """Before anything is loaded."""
-    with pytest.raises(OptionError, match="is not allowed"):
-        ChatLangNorm(**given)

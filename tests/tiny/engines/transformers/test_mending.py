@@ -1,4 +1,4 @@
-"""A batch that fails or does not fit is run in parts, and rows that come just after its start join it."""
+"""A batch that fails or does not fit is run in parts, and sequences that come just after its start join it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from langnorm.engines.requests import Completion, Delta
-from langnorm.engines.transformers import batching
-from langnorm.engines.transformers import late_arrivals as joining
-from langnorm.engines.transformers.batching import Batcher, BatchRestart
+from langnorm.engines.transformers import batching, late_arrivals
 from langnorm.engines.transformers.engine import TransformersEngine
-from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError
 from langnorm.norms.layers import decoder_layers
 from tests.support.calls import (
@@ -89,7 +85,7 @@ def poisoned(model: Any) -> Iterator[None]:
 
 
 def at_most(num_rows: int, error: BaseException, *, first_token: int = 0) -> Callable[[torch.Tensor], Any]:
-    """Returns an `error` for `failing`: batches of more rows do not fit, from some token on."""
+    """Returns an `error` for `failing`: batches of more sequences do not fit, from some token on."""
     num_calls = 0
 
     def check(states: torch.Tensor) -> BaseException | None:
@@ -111,7 +107,7 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("first_token", [0, 5])
 def test_a_batch_that_does_not_fit_is_halved(error: BaseException, first_token: int, engine, model) -> None:
-    """All rows get the tokens that they get alone, sampled ones too, from batches that fit."""
+    """All sequences get the tokens that they get alone, sampled ones too, from batches that fit."""
     requests = [ask(PROMPTS[i % 5], layers=ALL, max_tokens=8, temperature=0.9, seed=i) for i in range(7)]
     alone = [answer(engine, request) for request in requests]
 
@@ -140,7 +136,7 @@ def test_what_fitted_is_remembered_for_a_while(engine, model) -> None:
 
 
 def test_a_row_that_does_not_fit_alone_says_what_to_do(engine, model) -> None:
-    """The error names what was asked for, what would be smaller, and what the device said; other rows are answered."""
+    """The error names what was asked for, what would be smaller, and what the device said; others are answered."""
     requests = [ask(prompt, max_tokens=4) for prompt in PROMPTS[:4]]
     expected = tokens(engine, requests)
 
@@ -196,50 +192,11 @@ def test_a_retried_stream_says_nothing_twice(engine, model) -> None:
         assert sum(delta.completion is not None for delta in deltas) == 1
 
 
-def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
-    """What was read cannot be unsaid: the reader is told instead of getting a mixture."""
-    read: list[Delta] = []
-
-    def run(rows: list[PendingSequence]) -> list[Completion]:
-        for row in rows:
-            row.send(Delta(((0, "ab" if len(rows) > 1 else "ax"), (1, "c"))))
-        if len(rows) > 1:
-            raise MemoryError
-        return [Completion([0], ["ax"], "stop") for _ in rows]
-
-    batcher = Batcher(run, name="batcher that strays")
-    made = [PendingSequence(ask((1,)), 0, 0, read.append) for _ in range(2)]
-    batcher.submit(made)
-
-    for row in made:
-        with pytest.raises(RuntimeError, match="came out otherwise.*Ask again"):
-            row.future.result(10)
-    assert [piece for delta in read for piece in delta.pieces] == [(0, "ab"), (1, "c")] * 2
-
-
-def test_cancelled_rows_of_a_failed_batch_are_not_run_again() -> None:
-    """Who has gone away while a batch failed costs nothing more."""
-    sizes, made = [], [PendingSequence(ask((i,)), 0, 0) for i in range(4)]
-
-    def run(rows: list[PendingSequence]) -> list[Completion]:
-        sizes.append(len(rows))
-        if len(rows) > 2:
-            made[0].cancel()
-            made[1].cancel()
-            raise MemoryError
-        return [Completion([row.request.prompt_ids[0]], [""], "stop") for row in rows]
-
-    Batcher(run, name="batcher that fails once").submit(made)
-
-    assert [row.future.result(10).token_ids for row in made[2:]] == [[2], [3]]
-    assert sizes == [4, 2]
-
-
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a batch be joined at any time, however slow the machine is."""
-    monkeypatch.setattr(joining, "_SECONDS", 1000.0)
-    monkeypatch.setattr(joining, "_SHARE", 1)
+    monkeypatch.setattr(late_arrivals, "_HARMLESS_SECONDS", 1000.0)
+    monkeypatch.setattr(late_arrivals, "_LARGEST_LOSS", 1)
     monkeypatch.setattr(batching, "_LINGER_SECONDS", 0.2)
 
 
@@ -273,7 +230,7 @@ def test_rows_join_a_batch_that_has_hardly_begun(engine, model) -> None:
         first = pool.submit(answer, engine, requests[0])
         assert at.wait(30)
         others = [pool.submit(answer, engine, request) for request in requests[1:]]
-        wait_until(lambda: len(engine._batcher._waiting) == 4)
+        wait_until(lambda: engine.num_waiting == 4)
         go_on.set()
         completions = [call.result(30) for call in (first, *others)]
 
@@ -291,7 +248,7 @@ def test_nobody_joins_against_a_limit(limits: tuple[int, int], engine, model) ->
         first = pool.submit(answer, engine, requests[0])
         assert at.wait(30)
         second = pool.submit(answer, engine, requests[1])
-        wait_until(lambda: bool(engine._batcher._waiting))
+        wait_until(lambda: engine.num_waiting > 0)
         go_on.set()
         assert first.result(30).token_ids == second.result(30).token_ids
     assert passes.batch_sizes == [1] * 16
@@ -305,32 +262,12 @@ def test_a_stream_that_was_read_is_not_begun_anew(engine, model) -> None:
         deltas = [next(stream)]
         assert at.wait(30)
         second = pool.submit(answer, engine, ask(PROMPTS[1], max_tokens=8))
-        wait_until(lambda: bool(engine._batcher._waiting))
+        wait_until(lambda: engine.num_waiting > 0)
         go_on.set()
         deltas += stream
         second.result(30)
     assert passes.batch_sizes == [1] * 16
     assert "".join(p for d in deltas for _, p in d.pieces) == "".join(deltas[-1].completion.pieces)
-
-
-def test_a_row_is_begun_anew_for_others_only_so_often() -> None:
-    """A steady trickle of others does not keep a row from its answer."""
-    sizes: list[int] = []
-
-    def run(rows: list[PendingSequence]) -> list[Completion]:
-        sizes.append(len(rows))
-        batcher.submit([PendingSequence(ask((1,)), 0, 0)] if len(sizes) < 20 else [])
-        if batcher.should_restart():
-            raise BatchRestart
-        return [Completion([0], [""], "stop") for _ in rows]
-
-    batcher = Batcher(run, name="batcher that is joined")
-    row = PendingSequence(ask((1,)), 0, 0)
-    batcher.submit([row])
-    row.future.result(10)
-    assert sizes[:4] == [1, 2, 3, 4]
-    assert row.num_restarts == 3
-    wait_until(lambda: not any(t.name == "batcher that is joined" for t in threading.enumerate()))
 
 
 def test_a_late_batch_is_not_begun_anew(engine, model) -> None:
@@ -339,22 +276,25 @@ def test_a_late_batch_is_not_begun_anew(engine, model) -> None:
         first = pool.submit(answer, engine, ask(PROMPTS[0], max_tokens=64))
         assert at.wait(30)
         second = pool.submit(answer, engine, ask(PROMPTS[1], max_tokens=4))
-        wait_until(lambda: bool(engine._batcher._waiting))
+        wait_until(lambda: engine.num_waiting > 0)
         go_on.set()
         assert len(first.result(30).token_ids) == 64
         second.result(30)
     assert passes.batch_sizes == [1] * 68
 
 
-def test_joined_rows_that_are_cancelled_meanwhile_are_dropped(engine, model, monkeypatch) -> None:
-    """A row that is cancelled in a batch that begins anew is not run again."""
-    monkeypatch.setattr(joining, "_SECONDS", 1000.0)
+async def test_joined_rows_that_are_cancelled_meanwhile_are_dropped(engine, model, monkeypatch) -> None:
+    """A sequence that is cancelled in a batch that begins anew is not run again."""
+    monkeypatch.setattr(late_arrivals, "_HARMLESS_SECONDS", 1000.0)
     with counted_passes(model) as passes, ThreadPoolExecutor(2) as pool, held(model, lambda n: n == 2) as (at, go_on):
-        stream_row = engine._submit([ask(PROMPTS[0], max_tokens=64)])[0][0]
-        assert at.wait(30)
+        first = asyncio.create_task(engine.agenerate([ask(PROMPTS[0], max_tokens=64)]))
+        assert await asyncio.to_thread(at.wait, 30)
         second = pool.submit(answer, engine, ask(PROMPTS[1], max_tokens=6))
-        wait_until(lambda: bool(engine._batcher._waiting))
-        stream_row.cancel()
+        await asyncio.to_thread(wait_until, lambda: engine.num_waiting > 0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
         go_on.set()
-        assert len(second.result(30).token_ids) == 6
+        completion = await asyncio.to_thread(second.result, 30)
+        assert len(completion.token_ids) == 6
     assert passes.batch_sizes == [1] * 8

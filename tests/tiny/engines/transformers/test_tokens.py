@@ -6,9 +6,7 @@ import random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
-import langnorm.abacus
 from langnorm.engines.base import Engine
 from langnorm.errors import PromptError
 from tests.support.calls import PROMPTS, answer, answers, ask, counted_passes, plain_tokens, tokens
@@ -54,17 +52,6 @@ def test_greedy_tokens_equal_generate(family, layers, model_of, engine_of) -> No
     completion = answer(engine_of(family), ask(PROMPTS[4], layers=layers, max_tokens=20))
 
     assert completion.token_ids == expected
-
-
-def test_greedy_tokens_of_abacus_equal_generate(abacus_engine, tokenizer) -> None:
-    """The bundled model says through langnorm what it says through transformers, with norms and without."""
-    model = AutoModelForCausalLM.from_pretrained(langnorm.abacus.path())
-    texts = ("What is 47 + 385?", "Hello!")
-    prompts = [tokenizer(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"] for text in texts]
-    expected = [plain_tokens(model, prompt, max_new_tokens=30) for prompt in prompts]
-
-    for layers in ((), (8, 9, 10)):
-        assert tokens(abacus_engine, [ask(prompt, layers=layers, max_tokens=30) for prompt in prompts]) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)

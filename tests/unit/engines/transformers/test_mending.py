@@ -1,0 +1,74 @@
+"""A batch that fails is run in parts, and one that others join is restarted: the queue alone, without a model."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from langnorm.engines.requests import Completion, Delta
+from langnorm.engines.transformers.batching import Batcher, BatchRestart
+from langnorm.engines.transformers.sequence import PendingSequence
+from tests.support.calls import (
+    ask,
+    wait_until,
+)
+
+
+def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
+    """What was read cannot be unsaid: the reader is told instead of getting a mixture."""
+    read: list[Delta] = []
+
+    def run(sequences: list[PendingSequence]) -> list[Completion]:
+        for sequence in sequences:
+            sequence.send(Delta(((0, "ab" if len(sequences) > 1 else "ax"), (1, "c"))))
+        if len(sequences) > 1:
+            raise MemoryError
+        return [Completion([0], ["ax"], "stop") for _ in sequences]
+
+    batcher = Batcher(run, name="batcher that strays")
+    made = [PendingSequence(ask((1,)), 0, 0, read.append) for _ in range(2)]
+    batcher.submit(made)
+
+    for sequence in made:
+        with pytest.raises(RuntimeError, match="came out otherwise.*Ask again"):
+            sequence.future.result(60)
+    assert [piece for delta in read for piece in delta.pieces] == [(0, "ab"), (1, "c")] * 2
+
+
+def test_cancelled_rows_of_a_failed_batch_are_not_run_again() -> None:
+    """Who has gone away while a batch failed costs nothing more."""
+    sizes, made = [], [PendingSequence(ask((i,)), 0, 0) for i in range(4)]
+
+    def run(sequences: list[PendingSequence]) -> list[Completion]:
+        sizes.append(len(sequences))
+        if len(sequences) > 2:
+            made[0].cancel()
+            made[1].cancel()
+            raise MemoryError
+        return [Completion([sequence.request.prompt_ids[0]], [""], "stop") for sequence in sequences]
+
+    Batcher(run, name="batcher that fails once").submit(made)
+
+    assert [sequence.future.result(60).token_ids for sequence in made[2:]] == [[2], [3]]
+    assert sizes == [4, 2]
+
+
+def test_a_row_is_begun_anew_for_others_only_so_often() -> None:
+    """A steady trickle of others does not keep a sequence from its answer."""
+    sizes: list[int] = []
+
+    def run(sequences: list[PendingSequence]) -> list[Completion]:
+        sizes.append(len(sequences))
+        batcher.submit([PendingSequence(ask((1,)), 0, 0)] if len(sizes) < 20 else [])
+        if batcher.should_restart():
+            raise BatchRestart
+        return [Completion([0], [""], "stop") for _ in sequences]
+
+    batcher = Batcher(run, name="batcher that is joined")
+    sequence = PendingSequence(ask((1,)), 0, 0)
+    batcher.submit([sequence])
+    sequence.future.result(60)
+    assert sizes[:4] == [1, 2, 3, 4]
+    assert sequence.num_restarts == 3
+    wait_until(lambda: not any(t.name == "batcher that is joined" for t in threading.enumerate()))
