@@ -50,7 +50,7 @@ def first_control_token(tokenizer: PreTrainedTokenizerBase, value: object) -> st
         tokenizer: The tokenizer, with its chat template.
         value: Lists and dicts of strings, numbers and None.
     """
-    return _control_tokens(tokenizer).first_in(value)
+    return _get_control_tokens(tokenizer).first_in(value)
 
 
 def encode_chat(
@@ -61,6 +61,9 @@ def encode_chat(
     is_literal: bool = True,
 ) -> tuple[str, list[int]]:
     """Return a rendered chat and its token ids.
+
+    Whatever `is_literal` says, the ids are those that the tokenizer makes of the text where the caller's strings spell
+    out no control token.
 
     Args:
         tokenizer: The tokenizer, with its chat template.
@@ -73,18 +76,18 @@ def encode_chat(
         ModelError: The tokenizer makes control tokens of plain text.
     """
     text, strings = render(inputs), list(_strings(inputs))
-    control = _control_tokens(tokenizer)
-    if is_literal and any(control.are_in(string) for string in strings):
+    control = _get_control_tokens(tokenizer)
+    if is_literal and any(control.may_occur_in(string) for string in strings):
         marks = _Marks(control, [*strings, text])
-        marked = marks.unescaped(render(marks.put(inputs)))
-        found = [(match.group(), not marks.are_around(match)) for match in control.pattern.finditer(marked)]
-        if [token for token, _ in found] != control.pattern.findall(text):
+        marked = marks.unescape(render(marks.put(inputs)))
+        origins = [(match.group(), not marks.is_marked(match)) for match in control.pattern.finditer(marked)]
+        if [token for token, _ in origins] != control.pattern.findall(text):
             # The template treated the marked strings in another way, or joined a control token out of pieces.
-            parts = [(marks.removed(part), is_own) for part, is_own in control.parts(marked, found)]
+            parts = [(marks.remove(part), is_template) for part, is_template in control.split(marked, origins)]
             text = "".join(part for part, _ in parts)
             return text, control.encode(tokenizer, parts)
-        if not all(is_own for _, is_own in found):
-            return text, control.encode(tokenizer, control.parts(text, found))
+        if not all(is_template for _, is_template in origins):
+            return text, control.encode(tokenizer, control.split(text, origins))
     # Not verbose: a prompt that is too long gets an error of ours, not a warning.
     return text, tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
@@ -97,8 +100,8 @@ class _ControlTokens:
     `<|...|>`, and those that the template writes. Runs of white space, HTML tags and added words are text.
 
     Attributes:
-        ids: Their ids.
-        pattern: Finds them.
+        ids: The id of each control token, by its text.
+        pattern: Matches each control token in a text, of two that begin alike the longer one.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -109,7 +112,7 @@ class _ControlTokens:
             for i, token in tokenizer.added_tokens_decoder.items()
             if _is_control(token.content, template, is_special=token.special or token.content in special)
         }
-        self.pattern = _any_of(self.ids)
+        self.pattern = _any_pattern(self.ids)
         self._beginnings = {token[:n] for token in self.ids for n in range(1, len(token))}
         self._ends = {token[n:] for token in self.ids for n in range(1, len(token))}
         self._longest = max(map(len, self.ids), default=0)
@@ -119,20 +122,25 @@ class _ControlTokens:
         matches = (self.pattern.search(string) for string in _strings(value))
         return next((match.group() for match in matches if match), None)
 
-    def are_in(self, string: str) -> bool:
+    def may_occur_in(self, string: str) -> bool:
         """Return whether a string has control tokens, or may have a part of one at an end."""
-        return self.pattern.search(string) is not None or any(self.edges(string.strip()))
+        return self.pattern.search(string) is not None or any(self.partial_at_edges(string.strip()))
 
-    def edges(self, stripped: str) -> tuple[bool, bool]:
+    def partial_at_edges(self, stripped: str) -> tuple[bool, bool]:
         """Return whether a string starts with the end of a control token, and whether it ends with a beginning."""
         lengths = range(1, min(self._longest, len(stripped) + 1))
         return any(stripped[:n] in self._ends for n in lengths), any(stripped[-n:] in self._beginnings for n in lengths)
 
-    def parts(self, text: str, found: Iterable[tuple[str, bool]]) -> list[_Part]:
-        """Return a text cut at the control tokens that are the template's, given whose each one is."""
+    def split(self, text: str, origins: Iterable[tuple[str, bool]]) -> list[_Part]:
+        """Return a text cut at the control tokens that are the template's.
+
+        Args:
+            text: The text.
+            origins: Each control token in it, in order, and whether it is the template's.
+        """
         parts, end = [], 0
-        for match, (_, is_own) in zip(self.pattern.finditer(text), found, strict=True):
-            if is_own:
+        for match, (_, is_template) in zip(self.pattern.finditer(text), origins, strict=True):
+            if is_template:
                 parts += [(text[end : match.start()], False), (match.group(), True)]
                 end = match.end()
         return [*parts, (text[end:], False)]
@@ -148,10 +156,12 @@ class _ControlTokens:
                 copy = self._copy = _NamedCopy(backend, self.ids, text)
             ids = copy.encode(parts)
         else:
-            ids = [i for part, is_own in parts for i in self._encode_part(tokenizer, part, is_own=is_own)]
+            ids = [
+                i for part, is_template in parts for i in self._encode_part(tokenizer, part, is_template=is_template)
+            ]
         # An unknown character is no forgery.
         control = set(self.ids.values()) - {getattr(tokenizer, "unk_token_id", None)}
-        expected = [self.ids[part] for part, is_own in parts if is_own and self.ids[part] in control]
+        expected = [self.ids[part] for part, is_template in parts if is_template and self.ids[part] in control]
         if [i for i in ids if i in control] != expected:
             msg = (
                 "This model's tokenizer reads the text of a control token as that token wherever it stands, so it "
@@ -161,9 +171,9 @@ class _ControlTokens:
             raise ModelError(msg)
         return ids
 
-    def _encode_part(self, tokenizer: PreTrainedTokenizerBase, part: str, *, is_own: bool) -> list[int]:
+    def _encode_part(self, tokenizer: PreTrainedTokenizerBase, part: str, *, is_template: bool) -> list[int]:
         """Return the token ids of one part, for tokenizers without a Rust backend."""
-        if is_own:
+        if is_template:
             return [self.ids[part]]
         # Without its added tokens even runs of white space are split, so only where that is needed.
         is_split = self.pattern.search(part) is not None
@@ -172,16 +182,17 @@ class _ControlTokens:
 
 
 # Copies of a tokenizer, made when first needed: for a large vocabulary that takes a second.
-_known: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int, str], _ControlTokens]]
-_known = weakref.WeakKeyDictionary()
+_cache: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int, str], _ControlTokens]]
+_cache = weakref.WeakKeyDictionary()
 
 
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> _ControlTokens:
+def _get_control_tokens(tokenizer: PreTrainedTokenizerBase) -> _ControlTokens:
+    """Return the control tokens of a tokenizer, read anew when its vocabulary or its template has changed."""
     state = (len(tokenizer), str(tokenizer.chat_template))
-    known = _known.get(tokenizer)
-    if known is None or known[0] != state:
-        known = _known[tokenizer] = (state, _ControlTokens(tokenizer))
-    return known[1]
+    entry = _cache.get(tokenizer)
+    if entry is None or entry[0] != state:
+        entry = _cache[tokenizer] = (state, _ControlTokens(tokenizer))
+    return entry[1]
 
 
 def _is_control(text: str, template: str, *, is_special: bool) -> bool:
@@ -230,7 +241,7 @@ class _Marks:
 
     def _put(self, string: str) -> str:
         stripped = string.strip()
-        at_start, at_end = self._control.edges(stripped)
+        at_start, at_end = self._control.partial_at_edges(stripped)
         stripped = self._control.pattern.sub(self._enclosed, stripped)
         # What the template writes beside it might make it whole.
         stripped = self._edge * at_start + stripped + self._edge * at_end
@@ -241,16 +252,16 @@ class _Marks:
         opening, closing = self._around[match.group()]
         return f"{opening}{match.group()}{closing}"
 
-    def unescaped(self, text: str) -> str:
+    def unescape(self, text: str) -> str:
         """Return a text whose marks are written as themselves."""
         return self._escaped.sub(lambda match: chr(int(match.group(1), 16)), text)
 
-    def are_around(self, match: re.Match[str]) -> bool:
-        """Return whether a control token is the caller's."""
+    def is_marked(self, match: re.Match[str]) -> bool:
+        """Return whether the marks around a control token say that it is the caller's."""
         text, start, end = match.string, match.start(), match.end()
         return (text[max(0, start - 1) : start], text[end : end + 1]) == self._around.get(match.group())
 
-    def removed(self, text: str) -> str:
+    def remove(self, text: str) -> str:
         """Return a text without marks."""
         return self._any.sub("", text)
 
@@ -270,7 +281,7 @@ class _NamedCopy:
         used = set(text)
         free = islice((chr(i) for i in _NAMES if chr(i) not in used), len(ids))
         self._names = names = dict(zip(ids, free, strict=True))
-        self._any_name = _any_of(names.values())
+        self._any_name = _any_pattern(names.values())
         state = json.loads(backend.to_str())
         for added in state["added_tokens"]:
             added["content"] = names.get(added["content"], added["content"])
@@ -283,7 +294,7 @@ class _NamedCopy:
         if model.get("unk_token"):
             model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
         if "merges" in model:
-            model["merges"] = [merge for merge in model["merges"] if not names.keys() & _tokens_of(merge)]
+            model["merges"] = [merge for merge in model["merges"] if not names.keys() & _merge_tokens(merge)]
         state |= {"post_processor": None, "truncation": None, "padding": None}
         self._tokenizer = Tokenizer.from_str(json.dumps(state))
 
@@ -291,17 +302,17 @@ class _NamedCopy:
         return self._any_name.search(text) is not None
 
     def encode(self, parts: Iterable[_Part]) -> list[int]:
-        text = "".join(self._names[part] if is_own else part for part, is_own in parts)
+        text = "".join(self._names[part] if is_template else part for part, is_template in parts)
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _tokens_of(merge: str | list[str]) -> set[str]:
+def _merge_tokens(merge: str | list[str]) -> set[str]:
     """Return the two tokens of a merge and what it makes of them."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return {left, right, left + right}
 
 
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+def _any_pattern(texts: Iterable[str]) -> re.Pattern[str]:
     longest_first = sorted(texts, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 

@@ -44,15 +44,15 @@ def build_grammar(
 
     Args:
         tokenizer: The model's.
-        use: The tools.
-        schema: What an answer that is no call has to follow, if anything.
+        use: The tools, and whether one of them must be called.
+        schema: The JSON schema of an answer that is not a call; None where such an answer may be any text.
         form: How the model writes calls.
         is_thinking: Whether the prompt already opened the reasoning.
         may_think: Whether the model may open it.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
-        OptionError: The schema has something that cannot be held to.
+        OptionError: A schema is malformed, or has something that no grammar can express.
         ModelError: The tokenizer is of a kind that cannot be constrained.
     """
     if schema is None and not use.must_call:
@@ -157,17 +157,17 @@ def closed_schema(schema: Any, *, is_open: bool = False) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     is_joined = "allOf" in schema or ("properties" in schema and bool(_JOINED & set(schema)))
-    found: dict[str, Any] = {}
+    closed: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _NAMED and isinstance(value, Mapping):
-            found[key] = {name: closed_schema(item) for name, item in value.items()}
+            closed[key] = {name: closed_schema(item) for name, item in value.items()}
         elif key in _VALUES:
-            found[key] = value
+            closed[key] = value
         else:
-            found[key] = closed_schema(value, is_open=key in _JOINED and (is_joined or is_open))
-    if "properties" in found and not (is_open or is_joined or "patternProperties" in found):
-        found.setdefault("additionalProperties", False)
-    return found
+            closed[key] = closed_schema(value, is_open=key in _JOINED and (is_joined or is_open))
+    if "properties" in closed and not (is_open or is_joined or "patternProperties" in closed):
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def least_length(schema: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""LangChain messages to prompt tokens."""
+"""Turns LangChain's messages into the token ids of a prompt, through the model's chat template."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _SILENT_BLOCKS = (*_REASONING, "redacted_thinking", "tool_use", "tool_call", "in
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Messages, rendered.
+    """What the chat template made of messages.
 
     Attributes:
-        ids: The token ids.
-        is_thinking: Whether the template has already opened the reasoning.
+        ids: The token ids, those of the generation prompt (the beginning of the assistant's turn) included.
+        is_thinking: Whether the template has already opened the reasoning, so that the model goes on with it.
     """
 
     ids: tuple[int, ...]
@@ -54,6 +54,14 @@ def render_prompt(
     tools: Sequence[dict[str, Any]] = (),
 ) -> Prompt:
     """Return the prompt that the model's chat template makes of `messages` and of the tools that it is offered.
+
+    Args:
+        tokenizer: The model's, with its chat template.
+        messages: The conversation so far.
+        enable_thinking: Passed to the template; those of models that do not reason ignore it.
+        special_tokens: What becomes of control tokens that the messages spell out: `"literal"` reads them as text,
+            `"allow"` as control tokens, `"raise"` raises an error.
+        tools: The tools that are offered, in OpenAI's form.
 
     Raises:
         PromptError: There are no messages, or one has content that is not text, or the template refuses them. Or one
@@ -164,7 +172,7 @@ def _assistant_turn(message: AIMessage) -> dict[str, Any]:
     # What the model wrote in place of a call is not lost: it reads what it got wrong.
     misspelt = "".join(call["args"] or "" for call in message.invalid_tool_calls)
     turn: dict[str, Any] = {"role": "assistant", "content": message_text(message) + misspelt}
-    if reasoning := _reasoning_of(message):
+    if reasoning := _find_reasoning(message):
         turn["reasoning_content"] = reasoning
     if message.tool_calls:
         turn["tool_calls"] = [
@@ -178,7 +186,7 @@ def _assistant_turn(message: AIMessage) -> dict[str, Any]:
     return turn
 
 
-def _reasoning_of(message: AIMessage) -> str:
+def _find_reasoning(message: AIMessage) -> str:
     """Return the reasoning, wherever the model or the output version has put it."""
     if reasoning := message.additional_kwargs.get("reasoning_content"):
         return str(reasoning)

@@ -40,8 +40,12 @@ def build_structured_output(
         method: `"json_schema"` holds the answer to the schema, `"function_calling"` makes the schema a tool that has to
             be called, `"json_mode"` is the first for prompts that describe the schema themselves.
         include_raw: Whether the result has the keys `raw`, `parsed` and `parsing_error`, and no error is raised.
-        strict: Whether the schema must be followed to the letter. It always is.
-        settings: Settings of the call.
+        strict: Accepted as LangChain's other models accept it; the schema is always followed to the letter.
+        settings: Further options of the call, which the chat model is bound to.
+
+    Returns:
+        A runnable from what the chat model takes to an instance of a pydantic class, or else a dict; with
+        `include_raw`, to a dict of the three keys.
 
     Raises:
         OptionError: The method is unknown, or `schema` cannot be read as a schema.

@@ -1,4 +1,7 @@
-"""What a call says of tools and of the form of its answer, in the shapes that LangChain and OpenAI know."""
+"""Reads the options `tools`, `tool_choice`, `parallel_tool_calls` and `response_format` of a call.
+
+Each may be written as LangChain, OpenAI or Anthropic write it; past this module there is one form.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class ToolUse:
     """The tools of a call.
 
     Attributes:
-        tools: In OpenAI's form; none where the model must not call any.
+        tools: In OpenAI's form; empty where the model must not call any.
         must_call: Whether the answer has to be a call.
         name: The one tool that has to be called, or None.
         is_parallel: Whether an answer may have several calls.
@@ -134,6 +137,8 @@ def _read_choice(choice: Any) -> str:
 
 def resolve_schema(response_format: Any) -> dict[str, Any] | None:
     """Return the JSON schema that an answer has to follow, or None where it may be any text.
+
+    Only the outer form is checked here; what a schema has inside is checked when a grammar is made of it.
 
     Args:
         response_format: OpenAI's `{"type": "text" | "json_object" | "json_schema", ..}`, a JSON schema, or a class that

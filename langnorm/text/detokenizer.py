@@ -32,21 +32,21 @@ class Detokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> None:
         self.pieces: list[str] = []
         self._tokenizer = tokenizer
-        self._decode = _decoder(tokenizer)
-        self._silent = _silent_ids(tokenizer)
+        self._decode_next = _build_decoder(tokenizer)
+        self._ids_without_text = _ids_without_text(tokenizer)
         self._stop = stop
         self._longest_stop = max(map(len, stop), default=0)
         self._tail = ""  # the last characters, where a stop text may have begun
         self._pending: list[int] = []  # tokens whose bytes are not yet whole characters
-        self._taken = (0, 0)  # token and offset in its piece up to which text was taken
+        self._next = (0, 0)  # token, and offset in its piece, of the first character that `take` has not returned
         self.is_stopped = False
 
     def add(self, token_id: int) -> str:
         """Return the text that `token_id` completes, which may be empty."""
         piece = ""
-        if token_id not in self._silent:
+        if token_id not in self._ids_without_text:
             self._pending.append(token_id)
-            if decoded := self._decode(token_id):
+            if decoded := self._decode_next(token_id):
                 piece, self._pending = decoded, []
         self.pieces.append(piece)
         if piece and self._stop:
@@ -56,7 +56,7 @@ class Detokenizer:
     def finish(self) -> str:
         """Return what is left: bytes that never became a whole character, as replacement characters."""
         is_cut = self.is_stopped or not self._pending
-        piece = "" if is_cut else _text_of(self._tokenizer, self._pending)
+        piece = "" if is_cut else _decode(self._tokenizer, self._pending)
         self._pending = []
         if piece:
             self.pieces[-1] += piece
@@ -65,34 +65,34 @@ class Detokenizer:
     def take(self, *, is_last: bool = False) -> list[tuple[int, str]]:
         """Return the text that came since the last call, with the token of each piece.
 
-        The end is kept back as long as it may be the beginning of a stop text.
+        The end is left out as long as it may be the beginning of a stop text.
         """
-        token, offset = self._taken
-        num_kept = 0 if is_last or self.is_stopped else self._num_undecided()
-        num_left = sum(map(len, self.pieces[token:])) - offset - num_kept
-        taken = []
+        token, offset = self._next
+        num_undecided = 0 if is_last or self.is_stopped else self._num_undecided()
+        num_left = sum(map(len, self.pieces[token:])) - offset - num_undecided
+        pieces = []
         while num_left > 0:
             text = self.pieces[token][offset : offset + num_left]
             if text:
-                taken.append((token, text))
+                pieces.append((token, text))
             num_left -= len(text)
             offset += len(text)
             if offset == len(self.pieces[token]) and token + 1 < len(self.pieces):
                 token, offset = token + 1, 0
-        self._taken = (token, offset)
-        return taken
+        self._next = (token, offset)
+        return pieces
 
     def _num_undecided(self) -> int:
         return max((partial_mark_length(self._tail, stop) for stop in self._stop), default=0)
 
     def _cut_at_stop(self, piece: str) -> None:
         window = self._tail + piece
-        found = [at for stop in self._stop if (at := window.find(stop)) >= 0]
-        if not found:
+        starts = [at for stop in self._stop if (at := window.find(stop)) >= 0]
+        if not starts:
             self._tail = window[-self._longest_stop :]
             return
         self.is_stopped = True
-        surplus = len(window) - min(found)
+        surplus = len(window) - min(starts)
         for i in reversed(range(len(self.pieces))):
             cut = min(surplus, len(self.pieces[i]))
             self.pieces[i] = self.pieces[i][: len(self.pieces[i]) - cut]
@@ -110,7 +110,7 @@ def decode_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> lis
     return text.pieces
 
 
-def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[int], str | None]:
+def _build_decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[int], str | None]:
     """Return a function of one token that returns the text that became whole with it, if any."""
     from tokenizers import Tokenizer
     from tokenizers.decoders import DecodeStream
@@ -131,21 +131,21 @@ class _PlainDecodeStream:
 
     def step(self, token_id: int) -> str | None:
         self._pending.append(token_id)
-        before = _text_of(self._tokenizer, self._context)
-        text = _text_of(self._tokenizer, self._context + self._pending)[len(before) :]
+        before = _decode(self._tokenizer, self._context)
+        text = _decode(self._tokenizer, self._context + self._pending)[len(before) :]
         if not text or text.endswith("\ufffd"):
             return None
         self._context, self._pending = self._pending, []
         return text
 
 
-def _text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     if not ids:
         return ""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _silent_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def _ids_without_text(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the control tokens, without those that mark reasoning or calls, or that the response template reads."""
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}

@@ -24,31 +24,31 @@ def partial_mark_length(text: str, mark: str) -> int:
 
 
 class PieceBuffer:
-    """Text that cannot be told yet, with the token of each piece."""
+    """Text that waits until it is certain what it is, in pieces that each came with a token."""
 
     def __init__(self) -> None:
         self._pieces: deque[tuple[int, str]] = deque()
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The text that waits, joined."""
         return "".join(piece for _, piece in self._pieces)
 
     def add(self, token: int, piece: str) -> None:
-        """Put a piece to the end."""
+        """Add a piece at the end."""
         self._pieces.append((token, piece))
 
     def take(self, num_characters: int) -> list[tuple[int, str]]:
         """Remove and return this many characters from the front."""
-        taken = []
+        front = []
         while num_characters > 0:
             token, piece = self._pieces.popleft()
             if len(piece) > num_characters:
                 self._pieces.appendleft((token, piece[num_characters:]))
                 piece = piece[:num_characters]
-            taken.append((token, piece))
+            front.append((token, piece))
             num_characters -= len(piece)
-        return taken
+        return front
 
     def take_all(self) -> list[tuple[int, str]]:
         """Remove and return everything."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers.utils.chat_parsing import ResponseParser
 
 ReaderEvent = Segment | CallChunk
+"""What a reader yields: some visible text, or what a tool call gained by it."""
 
 
 class Reader(Protocol):
@@ -30,26 +31,31 @@ class Reader(Protocol):
         """The calls that are finished."""
 
     def feed(self, token: int, piece: str) -> Iterator[ReaderEvent]:
-        """Yield what can be told now that `piece` has come with generated token number `token`."""
+        """Yield what is certain now that `piece` has come with the generated token of index `token`."""
 
     def finish(self) -> Iterator[ReaderEvent]:
-        """Yield what was held back."""
+        """Yield what could not be told before the end; nothing is fed after this."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """A whole answer: its visible text and its calls."""
+    """A whole answer, told apart.
+
+    Attributes:
+        segments: All visible text, in order, with the token and the part of each piece.
+        calls: The tool calls, valid or not, in order.
+    """
 
     segments: list[Segment]
     calls: list[ToolCall]
 
     def text(self, part: Part) -> str:
-        """Return the text of one part."""
+        """Return all text of one part, of calls with their marks."""
         return "".join(segment.text for segment in self.segments if segment.part == part)
 
 
 def parse_answer(reader: Reader, pieces: Sequence[str]) -> ParsedAnswer:
-    """Return what a new reader makes of a finished sequence."""
+    """Return what a reader that has read nothing yet makes of a finished sequence, given the text of each token."""
     items = [item for token, piece in enumerate(pieces) for item in reader.feed(token, piece)]
     items += reader.finish()
     return ParsedAnswer([item for item in items if isinstance(item, Segment)], reader.calls)
@@ -95,11 +101,11 @@ class TagReader:
         return self._answer.calls if self._answer else []
 
     def feed(self, token: int, piece: str) -> Iterator[ReaderEvent]:
-        """Yield what can be told now that `piece` has come with generated token number `token`."""
+        """Yield what is certain now that `piece` has come with the generated token of index `token`."""
         yield from self._read(self._reasoning.feed(token, piece))
 
     def finish(self) -> Iterator[ReaderEvent]:
-        """Yield what was held back."""
+        """Yield what could not be told before the end; nothing is fed after this."""
         yield from self._read(self._reasoning.finish())
         if self._answer:
             yield from self._answer.finish()
@@ -119,7 +125,7 @@ class _AnswerReader:
         self.calls: list[ToolCall] = []
         self._form = form
         self._closing = form.closes or form.opens
-        self._held = PieceBuffer()
+        self._undecided = PieceBuffer()
         self._scanner: CallScanner | None = None
         self._span = 0
         self._is_bare = form.is_bare  # whether a call without a mark may still begin
@@ -127,45 +133,47 @@ class _AnswerReader:
         self._has_text = False
 
     def feed(self, token: int, text: str) -> Iterator[ReaderEvent]:
-        self._held.add(token, text)
+        self._undecided.add(token, text)
         while True:
-            held = self._held.text
+            waiting = self._undecided.text
             if self._scanner is None:
-                if self._is_bare and may_begin_call(held):
-                    if not begins_call(held):
+                if self._is_bare and may_begin_call(waiting):
+                    if not begins_call(waiting):
                         return
                     self._open(mark="")
                     continue
-                at = held.find(self._form.opens)
+                at = waiting.find(self._form.opens)
                 if at < 0:
                     # The end may be the beginning of a mark, and white space before one.
-                    rest = held[: len(held) - partial_mark_length(held, self._form.opens)].rstrip()
-                    yield from self._show(self._held.take(len(rest)))
+                    rest = waiting[: len(waiting) - partial_mark_length(waiting, self._form.opens)].rstrip()
+                    yield from self._show(self._undecided.take(len(rest)))
                     return
-                yield from self._show(rstrip_pieces(self._held.take(at)))
-                yield from self._call(self._held.take(len(self._form.opens)))
+                yield from self._show(rstrip_pieces(self._undecided.take(at)))
+                yield from self._call(self._undecided.take(len(self._form.opens)))
                 self._open(self._form.opens)
             else:
-                at = held.find(self._closing)
+                at = waiting.find(self._closing)
                 if at < 0:
-                    yield from self._scan(self._held.take(len(held) - partial_mark_length(held, self._closing)))
+                    yield from self._scan(
+                        self._undecided.take(len(waiting) - partial_mark_length(waiting, self._closing))
+                    )
                     return
-                yield from self._scan(self._held.take(at))
+                yield from self._scan(self._undecided.take(at))
                 yield from self._close(self._form.closes)
 
     def finish(self) -> Iterator[ReaderEvent]:
-        held = self._held.text
-        if self._scanner is None and self._is_bare and may_begin_call(held):
+        waiting = self._undecided.text
+        if self._scanner is None and self._is_bare and may_begin_call(waiting):
             probe = CallScanner(0, id_length=self._form.id_length)
-            if not [*probe.feed(held), *probe.finish()] or any(call.error for call in probe.calls):
+            if not [*probe.feed(waiting), *probe.finish()] or any(call.error for call in probe.calls):
                 self._is_bare = False  # an answer in JSON that calls nothing
             else:
                 self._open(mark="")
         if self._scanner:
-            yield from self._scan(self._held.take_all())
+            yield from self._scan(self._undecided.take_all())
             yield from self._close("")
         # White space at the end of an answer stays.
-        yield from self._show(self._held.take_all())
+        yield from self._show(self._undecided.take_all())
 
     def _open(self, mark: str) -> None:
         self._scanner = CallScanner(len(self.calls), mark, self._form.id_length)
@@ -179,7 +187,7 @@ class _AnswerReader:
 
     def _close(self, mark: str) -> Iterator[ReaderEvent]:
         assert self._scanner
-        yield from self._call(self._held.take(len(mark)))
+        yield from self._call(self._undecided.take(len(mark)))
         yield from self._scanner.finish(mark)
         self.calls += self._scanner.calls
         self._scanner = None
@@ -219,7 +227,7 @@ class TemplateReader:
         self._blank: list[Segment] = []  # white space, which is shown once text follows it
 
     def feed(self, token: int, piece: str) -> Iterator[ReaderEvent]:
-        """Yield what can be told now that `piece` has come with generated token number `token`."""
+        """Yield what is certain now that `piece` has come with the generated token of index `token`."""
         if not piece:
             return
         self._token = token
@@ -237,7 +245,7 @@ class TemplateReader:
             yield from self._items(events)
 
     def finish(self) -> Iterator[ReaderEvent]:
-        """Yield what was held back."""
+        """Yield what could not be told before the end; nothing is fed after this."""
         if self._is_broken:
             return
         try:

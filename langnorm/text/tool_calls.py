@@ -127,7 +127,7 @@ class CallScanner:
         self._open: _OpenCall | None = None
 
     def feed(self, text: str) -> Iterator[CallChunk]:
-        """Yield what is known now that `text` has come."""
+        """Yield what the calls gain from `text`, which follows what was fed before."""
         self._text += text
         while True:
             if self._open is None:
@@ -163,13 +163,13 @@ class CallScanner:
         rest = self._text[self._at :]
         if self.calls and _REST.fullmatch(rest):
             return
-        found = [] if self.calls else _calls_in(rest, is_marked=bool(self._mark))
-        for name, arguments in found:
+        late_calls = [] if self.calls else _load_calls(rest, is_marked=bool(self._mark))
+        for name, arguments in late_calls:
             raw = json.dumps(arguments, ensure_ascii=False)
             call_id = self._new_id()
             yield CallChunk(self._number, call_id, name, raw)
             self.calls.append(ToolCall(call_id, name, arguments, raw))
-        if not found:
+        if not late_calls:
             raw, call_id = self._mark + rest + mark, self._new_id()
             yield CallChunk(self._number, call_id, None, raw)
             self.calls.append(ToolCall(call_id, None, None, raw, "This is not a call with a name and arguments."))
@@ -188,7 +188,7 @@ class CallScanner:
         raw = self._text[call.start : end]
         arguments, problem, spoiler = None, None, ""
         try:
-            arguments = _loaded(raw)
+            arguments = _load_json(raw)
         except ValueError as error:
             problem, spoiler = f"The arguments are not JSON: {error}.", "]"
         self.calls.append(ToolCall(call.id, call.name, arguments, raw + spoiler, problem))
@@ -227,7 +227,7 @@ class _OpenCall:
         return end_of_string + ("]" if self._brackets[-1:] == ["{"] else "}")
 
 
-def _loaded(text: str) -> Any:
+def _load_json(text: str) -> Any:
     """Return what a JSON text says; line breaks in its strings are allowed.
 
     Raises:
@@ -245,24 +245,24 @@ def _loaded(text: str) -> Any:
         raise ValueError(msg) from error
 
 
-def _calls_in(text: str, *, is_marked: bool) -> list[tuple[str, dict[str, Any]]]:
+def _load_calls(text: str, *, is_marked: bool) -> list[tuple[str, dict[str, Any]]]:
     """Return the calls in a JSON text that is written in an order or with keys of its own; none if it has others.
 
     Where a mark says that this is a call, its arguments may be missing.
     """
     try:
-        found = _loaded(text)
+        value = _load_json(text)
     except ValueError:
         return []
     calls = []
-    for item in found if isinstance(found, list) else [found]:
+    for item in value if isinstance(value, list) else [value]:
         call = item.get("function", item) if isinstance(item, dict) else {}
         call = call if isinstance(call, dict) else item
         name = call.get("name")
         arguments = call.get("arguments", call.get("parameters", {} if is_marked else None))
         if isinstance(arguments, str):
             try:
-                arguments = _loaded(arguments)
+                arguments = _load_json(arguments)
             except ValueError:
                 return []
         if not isinstance(name, str) or not isinstance(arguments, dict):

@@ -40,8 +40,8 @@ def test_tools_in_all_forms() -> None:
     """Functions, classes, typed dicts, OpenAI's and Anthropic's dicts."""
     anthropic = {"name": "f", "description": "", "input_schema": {"type": "object", "properties": {}}}
     openai = {"type": "function", "function": {"name": "g", "parameters": {}}}
-    found = convert_tools([weather, Person, PersonDict, anthropic, openai])
-    assert [tool["function"]["name"] for tool in found] == ["weather", "Person", "PersonDict", "f", "g"]
+    converted = convert_tools([weather, Person, PersonDict, anthropic, openai])
+    assert [tool["function"]["name"] for tool in converted] == ["weather", "Person", "PersonDict", "f", "g"]
     assert convert_tools([weather], strict=True)[0]["function"]["strict"] is True
 
 
@@ -170,7 +170,7 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
 
 
 @pytest.mark.parametrize(
-    ("given", "schema"),
+    ("response_format", "schema"),
     [
         (None, None),
         ({"type": "text"}, None),
@@ -183,9 +183,9 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
         ({"type": ["string", "null"]}, {"type": ["string", "null"]}),
     ],
 )
-def test_formats_of_an_answer(given: Any, schema: Any) -> None:
+def test_formats_of_an_answer(response_format: Any, schema: Any) -> None:
     """OpenAI's, and a schema as it is."""
-    assert resolve_schema(given) == schema
+    assert resolve_schema(response_format) == schema
 
 
 def test_a_class_is_a_format() -> None:
@@ -196,7 +196,7 @@ def test_a_class_is_a_format() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "response_format",
     [
         *ODD_VALUES,
         *({"type": "xml"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": 3}, "json"),
@@ -205,7 +205,7 @@ def test_a_class_is_a_format() -> None:
     ],
     ids=repr,
 )
-def test_formats_that_there_are_not(given: Any) -> None:
+def test_formats_that_there_are_not(response_format: Any) -> None:
     """Refused before anything is computed."""
     with pytest.raises(OptionError, match="`response_format=.*is not allowed"):
-        resolve_schema(given)
+        resolve_schema(response_format)
