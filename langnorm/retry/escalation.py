@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable
 
 from langnorm.chat.settings import check_call_options
 from langnorm.errors import OptionError, closest
-from langnorm.wrapped_models import core_of, is_langnorm
+from langnorm.wrapped_models import is_langnorm, unwrap_model
 
 DEFAULT_ESCALATION = ("resample", "recursion", "steering")
 """First draw again, then think some tokens over, then pull slack states."""
@@ -94,7 +94,7 @@ def retry_of(steps: tuple[Step, ...], number: int, llm: Any, given: Mapping[str,
         given: Settings of the call.
     """
     step = steps[min(number, len(steps)) - 1]
-    model, bound = core_of(llm)
+    model, bound = unwrap_model(llm)
     given = {**bound, **given}
     other = None if isinstance(step, Mapping) else step
     settings = dict(step) if isinstance(step, Mapping) else {}

@@ -17,7 +17,7 @@ from langnorm.checks import check_choice, check_flag, check_integer
 from langnorm.errors import OptionError
 from langnorm.retry.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share
 from langnorm.retry.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
-from langnorm.wrapped_models import core_of, is_langnorm, with_tools
+from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
 
 OnExhausted = Literal["best", "last", "raise"]
 
@@ -186,7 +186,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         """Return the model that makes an attempt, and its settings."""
         if retry.model is None:
             return self.llm, given | retry.settings
-        all_given = core_of(self.llm)[1] | given
+        all_given = unwrap_model(self.llm)[1] | given
         settings = carried_over(retry.model, all_given) | retry.settings
         if is_langnorm(retry.model) or not (tools := all_given.get("tools")):
             return retry.model, settings
@@ -215,7 +215,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         **kwargs: Any | None,
     ) -> list[AIMessage]:
         """Answer all inputs at once, so that their attempts share the model's padded batches."""
-        width = getattr(core_of(self.llm)[0], "max_batch_size", _WIDTH)
+        width = getattr(unwrap_model(self.llm)[0], "max_batch_size", _WIDTH)
         configs: list[RunnableConfig] = [
             {"max_concurrency": width, **one} for one in get_config_list(config, len(inputs))
         ]

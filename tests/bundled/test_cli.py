@@ -292,6 +292,16 @@ def test_intensity_is_shown_when_it_is_known(monkeypatch: pytest.MonkeyPatch) ->
     assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "text"]
 
 
+def test_a_tool_call_is_shown_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its offsets are not those of the answer, and the message has not the call as the model wrote it."""
+    calling = trace_of(
+        NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)), NormStep(5, 9, "tool_call", (0, 3), mean=(0.5, 0.25))
+    )
+    _, answer, call = rows_of(show(monkeypatch, StandInChat("", "one", calling)))
+    assert answer == ["1", "answer", "0-5", "0.5000", "0.2500", "one"]
+    assert call == ["2", "tool_call", "5-9", "0.5000", "0.2500"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
