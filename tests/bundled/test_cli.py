@@ -298,8 +298,8 @@ def test_a_tool_call_is_shown_without_text(monkeypatch: pytest.MonkeyPatch) -> N
         NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)), NormStep(5, 9, "tool_call", (0, 3), mean=(0.5, 0.25))
     )
     _, answer, call = rows_of(show(monkeypatch, StandInChat("", "one", calling)))
-    assert answer == ["1", "answer", "0-5", "0.5000", "0.2500", "one"]
-    assert call == ["2", "tool_call", "5-9", "0.5000", "0.2500"]
+    assert answer == ["1", "answer", "0-5", "0.500", "0.250", "one"]
+    assert call == ["2", "tool_call", "5-9", "0.500", "0.250"]
 
 
 @pytest.mark.parametrize(
