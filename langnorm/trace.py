@@ -7,27 +7,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.text.reasoning import Part
-from langnorm.text.steps import StepSpan
 
 if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.messages import BaseMessage
 
-    from langnorm.norms.reading import NormReading
-
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
 _VERSION = 1
-_INTENSITY_DIGITS = 6
 _INTERVENTIONS = ("recursion", "steering", "suppression")
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +94,20 @@ class NormTrace:
         if self.intensity is None:
             return None
         return tuple(i for i, step in enumerate(self.steps) if step.low)
+
+    def step_texts(self, message: BaseMessage) -> list[str]:
+        """Return the text of every step, in order, as `message` carries it.
+
+        The text of a tool call is empty: a message carries calls by name and arguments, not as the model wrote them.
+
+        Args:
+            message: The message that this trace is of.
+        """
+        texts = {
+            "reasoning": str(message.additional_kwargs.get("reasoning_content") or ""),
+            "answer": str(message.text),
+        }
+        return [texts.get(step.kind, "")[slice(*step.text_span)] for step in self.steps]
 
     @classmethod
     def from_message(cls, message: BaseMessage) -> NormTrace:
@@ -266,65 +273,6 @@ class NormTrace:
         return [step.kind, step.start, step.end, *step.text_span, step.intensity, step.low, *means]
 
 
-def build_trace(
-    num_tokens: int,
-    layers: Sequence[int],
-    norms: Sequence[Sequence[float]],
-    spans: Sequence[StepSpan],
-    reading: NormReading,
-    *,
-    keep_tokens: bool,
-    token_texts: Sequence[str] | None = None,
-) -> NormTrace:
-    """Return the trace of a sequence.
-
-    Args:
-        num_tokens: Number of generated tokens T.
-        layers: The layers that were read.
-        norms: T - 1 rows with one norm per layer.
-        spans: The steps.
-        reading: What the norms mean.
-        keep_tokens: Whether the trace keeps the rows.
-        token_texts: The text that became decodable with each token, where the trace keeps that.
-    """
-    sinks = frozenset(reading.sinks)
-
-    def kept(rows: Sequence[_T], start: int, end: int) -> Sequence[_T]:
-        if not sinks:
-            return rows[start:end]
-        return [rows[i] for i in range(start, min(end, len(rows))) if i not in sinks]
-
-    def intensity(start: int, end: int) -> float | None:
-        of_tokens = [] if reading.intensities is None else kept(reading.intensities, start, end)
-        return round(fmean(of_tokens), _INTENSITY_DIGITS) if of_tokens else None
-
-    def step(span: StepSpan) -> NormStep:
-        of_step = intensity(span.start, span.end)
-        return NormStep(
-            start=span.start,
-            end=span.end,
-            kind=span.kind,
-            text_span=(span.text_start, span.text_end),
-            mean=_mean(kept(norms, span.start, span.end)),
-            intensity=of_step,
-            low=None if of_step is None else of_step < reading.low_below,
-        )
-
-    return NormTrace(
-        tokens=num_tokens,
-        layers=tuple(layers),
-        mean=_mean(kept(norms, 0, len(norms))),
-        steps=tuple(map(step, spans)),
-        intensity=intensity(0, len(norms)),
-        thresholds=_rounded_all(reading.thresholds),
-        trigger_rate=_rounded_all(reading.trigger_rate),
-        sinks=reading.sinks,
-        profile=reading.source,
-        token_norms=tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None,
-        token_texts=_tuple(token_texts),
-    )
-
-
 def _not_a_trace(text: str) -> str:
     return f"This is not a trace of this version of langnorm: `{text[:60]}`. Use what `NormTrace.to_json` wrote."
 
@@ -333,19 +281,6 @@ def _stored(message: BaseMessage) -> dict[str, Any] | None:
     metadata: dict[str, Any] = getattr(message, "response_metadata", None) or {}
     stored: dict[str, Any] = metadata.get(KEY) or {}
     return stored if "steps" in stored else None  # with norms off there are interventions alone
-
-
-def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
-    return tuple(_rounded(fmean(column)) for column in zip(*rows, strict=True)) or None
-
-
-def _rounded(value: float) -> float:
-    """Return the value with seven significant digits: all that float32 holds."""
-    return float(f"{value:.7g}")
-
-
-def _rounded_all(values: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if values is None else tuple(map(_rounded, values))
 
 
 def _by_layer(values: Sequence[float] | None, layers: Sequence[int]) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""Chat models inside of what LangChain wraps around them: bindings, fallbacks, configurable fields."""
+"""Finds the chat model inside of what LangChain wraps around it: bindings, fallbacks, configurable fields."""
 
 from __future__ import annotations
 
@@ -6,39 +6,44 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables import RunnableBinding, RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.configurable import DynamicRunnable
 
 
-def core_of(llm: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the chat model inside bindings, fallbacks and the like, and the settings that are bound to it."""
-    bound: dict[str, Any] = {}
+def unwrap_model(llm: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the chat model inside of bindings, fallbacks and configurable fields, and the settings bound to it.
+
+    Of fallbacks it is the first model, of configurable fields or alternatives the default. Of settings that are bound
+    twice, the outer one counts. Anything else than these wrappers is returned as it is.
+    """
+    settings: dict[str, Any] = {}
     while True:
         if isinstance(llm, RunnableBindingBase):
-            llm, bound = llm.bound, {**llm.kwargs, **bound}
+            llm, settings = llm.bound, {**llm.kwargs, **settings}
         elif isinstance(llm, DynamicRunnable):
             llm = llm.default
         elif isinstance(llm, RunnableWithFallbacks):
             llm = llm.runnable
         else:
-            return llm, bound
+            return llm, settings
 
 
 def is_langnorm(llm: Any) -> bool:
-    """Return whether the chat model inside is one of ours, whose messages have norms."""
-    model, _ = core_of(llm)
+    """Return whether the chat model inside is a ChatLangNorm, whose messages carry norms."""
+    model, _ = unwrap_model(llm)
     return isinstance(model, BaseChatModel) and model._llm_type == "langnorm"
 
 
-def unbound(llm: Any) -> tuple[Any, dict[str, Any], Any]:
-    """Return what is inside of bindings, and the settings and the configuration that are bound to it.
+def unwrap_bindings(llm: Any) -> tuple[Any, dict[str, Any], RunnableConfig | None]:
+    """Return what is inside of bindings alone, and the settings and the configuration that are bound to it.
 
-    A binding hands methods such as `bind_tools` on to what it binds, and would lose its own settings.
+    A binding hands methods such as `bind_tools` on to what it binds, and would lose its own settings. Wrappers of other
+    kinds stay: fallbacks bind tools to each of their models themselves.
     """
     settings: dict[str, Any] = {}
-    config: Any = None
+    config: RunnableConfig | None = None
     while isinstance(llm, RunnableBinding):
         settings, config = {**llm.kwargs, **settings}, merge_configs(llm.config, config)
         llm = llm.bound
@@ -53,7 +58,7 @@ def with_tools(llm: Any, tools: Sequence[Any], options: dict[str, Any]) -> Any:
         tools: As the model's `bind_tools` takes them. They take the place of those that were bound before.
         options: Further arguments of `bind_tools`.
     """
-    inner, settings, config = unbound(llm)
+    inner, settings, config = unwrap_bindings(llm)
     settings = {name: value for name, value in settings.items() if name not in ("tools", "tool_choice")}
     model = inner.bind_tools(tools, **(settings | options))
     return model.with_config(config) if config else model

@@ -8,7 +8,8 @@ from langnorm.chat.preparing import Recording
 from langnorm.engines.requests import Completion
 from langnorm.text.reasoning import Segment
 from langnorm.text.steps import split_steps
-from langnorm.trace import NormTrace, build_trace
+from langnorm.trace import NormTrace
+from langnorm.trace_builder import build_trace
 
 
 def build_message_trace(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import islice
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import OptionError
 from langnorm.trace import NormTrace
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 NOTE = (
     "These steps of your last answer were written with little effort:\n{steps}\n"
@@ -36,14 +40,15 @@ def note_template(note: Any) -> str | None:
     return str(note)
 
 
-def weak_steps(message: Any) -> dict[int, str]:
-    """Return the texts of the first low steps of a message by their indices; long ones are shortened."""
+def weak_steps(message: BaseMessage) -> dict[int, str]:
+    """Return the texts of a message's first low steps by the steps' indices; long texts are shortened.
+
+    Tool calls are passed over: a message does not carry their text.
+
+    Raises:
+        OptionError: The message carries no norms.
+    """
     trace = NormTrace.from_message(message)
-    texts = {"reasoning": message.additional_kwargs.get("reasoning_content", ""), "answer": str(message.text)}
-    found = {}
-    for i in trace.low_steps or ():
-        step = trace.steps[i]
-        text = texts.get(step.kind, "")[slice(*step.text_span)]
-        if text := textwrap.shorten(text, _MOST_CHARACTERS, placeholder=" ..."):
-            found[i] = text
-    return dict(list(found.items())[:_MOST_STEPS])
+    texts = trace.step_texts(message)
+    shortened = ((i, textwrap.shorten(texts[i], _MOST_CHARACTERS, placeholder=" ...")) for i in trace.low_steps or ())
+    return dict(islice(((i, text) for i, text in shortened if text), _MOST_STEPS))

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables.base import RunnableBindingBase
 
-from langnorm.checks import check_choice, check_flag, check_integer
+from langnorm.checks import check_choice, check_integer
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.middleware.note import note_template, weak_steps
-from langnorm.retry.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share, with_facts
-from langnorm.retry.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
+from langnorm.retry.attempts import Attempts, with_metadata
+from langnorm.retry.escalation import (
+    DEFAULT_ESCALATION,
+    NO_CHANGE,
+    EscalationOption,
+    RetryChange,
+    resolve_change,
+    settings_for,
+)
+from langnorm.retry.policy import MAX_LOW_SHARE, OnExhausted, RetryPolicy
 from langnorm.trace import KEY
 from langnorm.wrapped_models import is_langnorm
 
@@ -30,7 +38,7 @@ except ImportError as error:
     raise MissingDependencyError(msg) from error
 
 OnWeak = Literal["flag", "retry", "stop"]
-ON_WEAK = ("flag", "retry", "stop")
+"""What is done about a weak answer."""
 
 _NOT_RUN = "This tool was not run: the reasoning that called it was weak."
 
@@ -79,30 +87,31 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
         max_retries: int = 2,
         max_low_share: float = MAX_LOW_SHARE,
         on_weak: OnWeak = "retry",
-        escalation: Any = DEFAULT_ESCALATION,
-        on_exhausted: Literal["best", "last", "raise"] = "best",
+        escalation: EscalationOption = DEFAULT_ESCALATION,
+        on_exhausted: OnExhausted = "best",
         run_budget: int | None = None,
         retry_tool_calls: bool = False,
         note: bool | str = False,
     ) -> None:
         super().__init__()
         check_integer("max_retries", max_retries, low=0)
-        check_share(max_low_share)
-        check_choice("on_weak", on_weak, ON_WEAK)
-        check_choice("on_exhausted", on_exhausted, ON_EXHAUSTED)
-        check_flag("retry_tool_calls", retry_tool_calls)
+        policy = RetryPolicy(
+            max_low_share=max_low_share,
+            max_attempts=1 + max_retries,
+            escalation=escalation,
+            on_exhausted=on_exhausted,
+            retry_tool_calls=retry_tool_calls,
+        )
+        check_choice("on_weak", on_weak, get_args(OnWeak))
         if run_budget is not None:
             check_integer("run_budget", run_budget, low=0)
         if note and on_weak == "stop":
             msg = f'`note={note!r}` is not allowed with `on_weak="stop"`, which ends the run. Use "flag" or "retry".'
             raise OptionError(msg)
-        self.max_retries = max_retries
-        self.max_low_share = max_low_share
+        # Where nothing is retried, the only attempt is kept whatever it is.
+        self.policy = policy if on_weak == "retry" else replace(policy, max_attempts=1, on_exhausted="best")
         self.on_weak = on_weak
-        self.escalation = schedule(escalation)
-        self.on_exhausted = on_exhausted
         self.run_budget = run_budget
-        self.retry_tool_calls = retry_tool_calls
         self.note = note_template(note)
         self.tools = []
         # Named after the middleware: of two in one agent, each counts for itself.
@@ -118,16 +127,16 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> Answer:
         """Return the kept answer of the model."""
         call = _Call(self, request)
-        while call.goes_on:
-            retry = call.next()
+        while call.needs_attempt:
+            change = call.next_change()
             try:
-                call.took(retry, handler(call.request_of(retry)))
+                call.add(change, handler(call.build_request(change)))
             except GraphBubbleUp:  # langgraph's way to interrupt
                 raise
             except Exception as error:
                 if call.is_new:
                     raise
-                call.failed(retry, error)
+                call.fail(change, error)
         return call.answer()
 
     async def awrap_model_call(
@@ -135,16 +144,16 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> Answer:
         """Return the kept answer of the model."""
         call = _Call(self, request)
-        while call.goes_on:
-            retry = call.next()
+        while call.needs_attempt:
+            change = call.next_change()
             try:
-                call.took(retry, await handler(call.request_of(retry)))
+                call.add(change, await handler(call.build_request(change)))
             except GraphBubbleUp:
                 raise
             except Exception as error:
                 if call.is_new:
                     raise
-                call.failed(retry, error)
+                call.fail(change, error)
         return call.answer()
 
     @hook_config(can_jump_to=["model", "end"])
@@ -164,7 +173,7 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
         if not (steps := weak_steps(message)):
             return None
         text = self.note.format(steps="\n".join(f"- {step}" for step in steps.values()))
-        noted = with_facts(message, noted=list(steps))
+        noted = with_metadata(message, noted=list(steps))
         return {"jump_to": "model", "messages": [noted, HumanMessage(text)], self.noted_key: True}
 
     @hook_config(can_jump_to=["model", "end"])
@@ -179,10 +188,10 @@ class _Call:
     def __init__(self, middleware: NormRetryMiddleware, request: ModelRequest[Any]) -> None:
         self._middleware = middleware
         self._request = request
-        self._attempts = Attempts(middleware.max_low_share, retry_tool_calls=middleware.retry_tool_calls)
+        self._attempts = Attempts(middleware.policy)
         state: Any = request.state
         self._num_spent: int = state.get(middleware.spent_key, 0)
-        self._most_retries = middleware.max_retries if middleware.on_weak == "retry" else 0
+        self._most_retries = middleware.policy.max_attempts - 1
         if middleware.run_budget is not None:
             self._most_retries = min(self._most_retries, middleware.run_budget - self._num_spent)
         # What is shown cannot be taken back.
@@ -194,33 +203,33 @@ class _Call:
         return not len(self._attempts)
 
     @property
-    def goes_on(self) -> bool:
+    def needs_attempt(self) -> bool:
         """Whether there is another attempt."""
-        return self.is_new or (len(self._attempts) <= self._most_retries and not self._attempts.are_enough)
+        return self.is_new or (len(self._attempts) <= self._most_retries and self._attempts.need_retry)
 
-    def next(self) -> Retry:
+    def next_change(self) -> RetryChange:
         """Return what the next attempt changes."""
         if self.is_new:
-            return Retry(None, {})
-        steps, number = self._middleware.escalation, len(self._attempts)
-        return retry_of(steps, number, self._request.model, self._request.model_settings)
+            return NO_CHANGE
+        steps, num_retry = self._middleware.policy.steps, len(self._attempts)
+        return resolve_change(steps, num_retry, self._request.model, self._request.model_settings)
 
-    def request_of(self, retry: Retry) -> ModelRequest[Any]:
+    def build_request(self, change: RetryChange) -> ModelRequest[Any]:
         """Return the request of an attempt."""
         model, settings = self._request.model, self._request.model_settings
-        if retry.model is not None:
-            model, settings = retry.model, carried_over(retry.model, settings)
+        if change.model is not None:
+            model, settings = change.model, settings_for(change.model, settings)
         model = _hidden(model) if self._is_hidden else model
-        return self._request.override(model=model, model_settings={**settings, **retry.settings})
+        return self._request.override(model=model, model_settings={**settings, **change.settings})
 
-    def took(self, retry: Retry, response: ModelResponse[Any]) -> None:
-        """Note what an attempt answered."""
+    def add(self, change: RetryChange, response: ModelResponse[Any]) -> None:
+        """Append an attempt that gave an answer."""
         message = next((message for message in response.result if isinstance(message, AIMessage)), None)
-        self._attempts.add(retry.changes, message, response)
+        self._attempts.add(change.to_dict(), message, response)
 
-    def failed(self, retry: Retry, error: Exception) -> None:
-        """Note what a retry raised."""
-        self._attempts.fail(retry.changes, error)
+    def fail(self, change: RetryChange, error: Exception) -> None:
+        """Append an attempt that raised."""
+        self._attempts.fail(change.to_dict(), error)
 
     def answer(self) -> Answer:
         """Return the kept answer, and where there is a budget, what was spent of it.
@@ -229,10 +238,10 @@ class _Call:
             WeakReasoningError: All attempts were weak and `on_exhausted` is `"raise"`.
         """
         middleware = self._middleware
-        kept = self._attempts.chosen(middleware.on_exhausted if middleware.on_weak == "retry" else "best")
-        recorded = self._attempts.recorded(kept)
-        result = [recorded if message is kept.message else message for message in kept.response.result]
-        response: ModelResponse[Any] = replace(kept.response, result=result)
+        chosen = self._attempts.choose()
+        answer = self._attempts.build_message(chosen)
+        result = [answer if message is chosen.message else message for message in chosen.response.result]
+        response: ModelResponse[Any] = replace(chosen.response, result=result)
         num_retries = len(self._attempts) - 1
         if middleware.run_budget is None or not num_retries:
             return response

@@ -7,25 +7,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langnorm.checks import check_number
 from langnorm.errors import WeakReasoningError
 from langnorm.trace import KEY, NormTrace
 
-MAX_LOW_SHARE = 0.3
-"""An answer is weak when a larger share of its steps is low, unless the user says otherwise."""
-
-ON_EXHAUSTED = ("best", "last", "raise")
-"""What becomes of a call whose attempts were all weak."""
+if TYPE_CHECKING:
+    from langnorm.retry.policy import RetryPolicy
 
 _DIGITS = 6
 
 
 def low_share(trace: NormTrace) -> float | None:
     """Return the share of a message's steps that are low, 0 to 1; None while no step's intensity is known."""
-    known = [step.low for step in trace.steps if step.low is not None]
-    return sum(known) / len(known) if known else None
+    are_low = [step.low for step in trace.steps if step.low is not None]
+    return sum(are_low) / len(are_low) if are_low else None
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Attempt:
 
     @property
     def low_share(self) -> float | None:
-        """See the function of that name."""
+        """Share of the steps of the message that are low, 0 to 1, or None; see the function of this name."""
         return None if self.trace is None else low_share(self.trace)
 
     @property
@@ -70,8 +66,12 @@ class Attempt:
         """Whether the answer calls tools."""
         return bool(getattr(self.message, "tool_calls", None))
 
-    def record(self, *, is_kept: bool) -> dict[str, Any]:
-        """Return what messages say of the attempt, in plain JSON types."""
+    def to_dict(self, *, is_kept: bool) -> dict[str, Any]:
+        """Return what messages say of the attempt, in plain JSON types.
+
+        Args:
+            is_kept: Whether its answer is the one that is returned.
+        """
         usage = getattr(self.message, "usage_metadata", None) or {}
         share = self.low_share
         record = {
@@ -79,7 +79,7 @@ class Attempt:
             "intensity": self.intensity,
             "finish_reason": self.finish_reason,
             "tokens": usage.get("output_tokens"),
-            "settings": plain(self.settings),
+            "settings": to_plain(self.settings),
             "kept": is_kept,
         }
         return record if self.error is None else record | {"error": f"{type(self.error).__name__}: {self.error}"}
@@ -89,13 +89,11 @@ class Attempts:
     """All attempts at one answer, in order.
 
     Args:
-        max_low_share: Largest share of low steps of an answer that is not weak.
-        retry_tool_calls: Whether weak answers that call tools are to be retried as well.
+        policy: Says which are weak, which are retried, and which is kept when all are weak.
     """
 
-    def __init__(self, max_low_share: float, *, retry_tool_calls: bool) -> None:
-        self._max_low_share = max_low_share
-        self._retry_tool_calls = retry_tool_calls
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
         self._all: list[Attempt] = []
 
     def __len__(self) -> int:
@@ -120,73 +118,69 @@ class Attempts:
 
     def _rank(self, attempt: Attempt) -> tuple[Any, ...]:
         share, intensity = attempt.low_share or 0.0, attempt.intensity or 0.0
-        return attempt.finish_reason == "length", not self._is_enough(attempt), share, -intensity
+        return attempt.finish_reason == "length", self._is_to_be_retried(attempt), share, -intensity
 
     @property
-    def are_enough(self) -> bool:
-        """Whether the best attempt is not weak, or weak and not to be retried."""
-        return self._is_enough(self.best)
+    def need_retry(self) -> bool:
+        """Whether even the best attempt is weak, and of a kind that the policy retries."""
+        return self._is_to_be_retried(self.best)
 
-    def _is_enough(self, attempt: Attempt) -> bool:
-        return not self._is_weak(attempt) or (attempt.has_calls and not self._retry_tool_calls)
+    def _is_to_be_retried(self, attempt: Attempt) -> bool:
+        return bool(self._is_weak(attempt)) and (self._policy.retry_tool_calls or not attempt.has_calls)
 
     def _is_weak(self, attempt: Attempt) -> bool | None:
         share = attempt.low_share
-        return None if share is None else share > self._max_low_share
+        return None if share is None else share > self._policy.max_low_share
 
-    def chosen(self, on_exhausted: str) -> Attempt:
-        """Return the attempt to keep when there is no other.
+    def choose(self) -> Attempt:
+        """Return the attempt to keep when no other follows.
 
         Raises:
             WeakReasoningError: All are weak and `on_exhausted` is `"raise"`.
         """
         best = self.best
-        if on_exhausted == "best" or self._is_enough(best):
+        if self._policy.on_exhausted == "best" or not self._is_to_be_retried(best):
             return best
-        if on_exhausted == "last":
+        if self._policy.on_exhausted == "last":
             return [attempt for attempt in self._all if attempt.error is None][-1]
+        allowed_share = self._policy.max_low_share
         msg = (
             f"The best of {len(self)} attempt{'s' * (len(self) > 1)} has {best.low_share:.0%} low steps, and "
-            f"`max_low_share={self._max_low_share}` allows {self._max_low_share:.0%}. Allow more low steps or more "
+            f"`max_low_share={allowed_share}` allows {allowed_share:.0%}. Allow more low steps or more "
             'attempts, change `escalation`, or keep weak answers with `on_exhausted="best"`.'
         )
-        raise WeakReasoningError(msg, self.recorded(best))
+        raise WeakReasoningError(msg, self.build_message(best))
 
-    def recorded(self, kept: Attempt) -> Any:
-        """Return the message of an attempt that says what became of all of them.
+    def build_message(self, chosen: Attempt) -> Any:
+        """Return the message of the chosen attempt, with `weak` and the record of all `attempts` in its metadata.
 
         It is a copy: messages from a cache are shared. An only message without norms is returned as it is.
         """
-        if len(self) == 1 and kept.trace is None:
-            return kept.message
-        attempts = [attempt.record(is_kept=attempt is kept) for attempt in self._all]
-        return with_facts(kept.message, weak=self._is_weak(kept), attempts=attempts)
+        if len(self) == 1 and chosen.trace is None:
+            return chosen.message
+        attempts = [attempt.to_dict(is_kept=attempt is chosen) for attempt in self._all]
+        return with_metadata(chosen.message, weak=self._is_weak(chosen), attempts=attempts)
 
 
-def with_facts(message: Any, **facts: Any) -> Any:
-    """Return a copy of a message with more facts in `response_metadata["langnorm"]`."""
+def with_metadata(message: Any, **entries: Any) -> Any:
+    """Return a copy of a message with more entries in `response_metadata["langnorm"]`."""
     metadata = message.response_metadata
-    return message.model_copy(update={"response_metadata": metadata | {KEY: (metadata.get(KEY) or {}) | facts}})
+    return message.model_copy(update={"response_metadata": metadata | {KEY: (metadata.get(KEY) or {}) | entries}})
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Return a setting in plain JSON types: options as dicts of their fields, models and other objects by name."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, Sequence | set | frozenset):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     names = (getattr(value, name, None) for name in ("model", "model_name", "name", "__name__"))
     return next((name for name in names if isinstance(name, str)), type(value).__name__)
-
-
-def check_share(value: Any) -> None:
-    """Raise `OptionError` unless `max_low_share` is a number from 0 to 1."""
-    check_number("max_low_share", value, low=0, high=1, allowed="a number from 0 to 1; 1 finds no answer weak")

@@ -1,34 +1,45 @@
-"""The schedule of retries: what each changes, so that it comes out differently than the attempts before it."""
+"""The escalation of retries: what each changes, so that it comes out differently than the attempts before it."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langnorm.chat.settings import check_call_options
+from langnorm.chat.settings import CALL_NAMES, check_call_options, check_names
 from langnorm.errors import OptionError, closest
-from langnorm.wrapped_models import core_of, is_langnorm
+from langnorm.wrapped_models import is_langnorm, unwrap_model
 
-DEFAULT_ESCALATION = ("resample", "recursion", "steering")
+StepName = Literal["resample", "recursion", "steering"]
+"""Short names of steps: draw again, think some tokens over, pull slack states."""
+
+EscalationStep = Mapping[str, Any] | BaseChatModel
+"""What a retry changes: settings of the call, or the model that is called."""
+
+EscalationOption = StepName | EscalationStep | Sequence[StepName | EscalationStep]
+"""What the option `escalation` takes: steps in the order of the retries, or a single one."""
+
+DEFAULT_ESCALATION: tuple[StepName, ...] = ("resample", "recursion", "steering")
 """First draw again, then think some tokens over, then pull slack states."""
 
-_NAMED: dict[str, dict[str, Any]] = {"resample": {}, "recursion": {"recursion": {}}, "steering": {"steering": {}}}
+_NAMED_STEPS: dict[str, dict[str, Any]] = {
+    "resample": {},
+    "recursion": {"recursion": {}},
+    "steering": {"steering": {}},
+}
+_ALLOWED_STEPS = 'A step is "resample", "recursion", "steering", a dict of settings of a call, or a chat model.'
 _TEMPERATURE = 0.7  # of a retry that greedy decoding would make a repetition
 _MAKE_A_DIFFERENCE = {"model", "temperature", "enable_thinking"}  # recursion may find nothing to do
 _UNDERSTOOD_BY_ALL = ("stop", "temperature", "max_tokens")  # by chat models of other packages too
 
-Step = Mapping[str, Any] | BaseChatModel
-"""What a retry changes: settings of the call, or the model that is called."""
-
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """What a retry changes.
+class RetryChange:
+    """What one attempt changes in the call; nothing for a first attempt.
 
     Attributes:
         model: The model to call instead, or None.
@@ -38,14 +49,17 @@ class Retry:
     model: BaseChatModel | None
     settings: dict[str, Any]
 
-    @property
-    def changes(self) -> dict[str, Any]:
-        """All of it, for the record."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that is changed, by the names of settings; another model is the setting `model`."""
         return self.settings if self.model is None else {"model": self.model} | self.settings
 
 
-def schedule(escalation: Any) -> tuple[Step, ...]:
-    """Return the steps that a user means, checked.
+NO_CHANGE = RetryChange(None, {})
+"""Of a first attempt."""
+
+
+def resolve_escalation(escalation: EscalationOption) -> tuple[EscalationStep, ...]:
+    """Return the steps of an escalation, checked; those of a checked one are the same.
 
     Args:
         escalation: Steps in the order of the retries; the last one serves all later retries. A step is a dict of
@@ -57,30 +71,30 @@ def schedule(escalation: Any) -> tuple[Step, ...]:
     """
     if isinstance(escalation, str | Mapping | Runnable):
         escalation = (escalation,)
-    steps = tuple(map(_step, escalation)) if isinstance(escalation, tuple | list) else ()
+    steps = tuple(map(_resolve_step, escalation)) if isinstance(escalation, tuple | list) else ()
     if not steps:
-        msg = f"`escalation={escalation!r}` is not allowed. Use a list of at least one step. {_ALLOWED}"
+        msg = f"`escalation={escalation!r}` is not allowed. Use a list of at least one step. {_ALLOWED_STEPS}"
         raise OptionError(msg)
     return steps
 
 
-_ALLOWED = 'A step is "resample", "recursion", "steering", a dict of settings of a call, or a chat model.'
-
-
-def _step(step: Any) -> Step:
-    if isinstance(step, str) and step in _NAMED:
-        return _NAMED[step]
+def _resolve_step(step: Any) -> EscalationStep:
+    if isinstance(step, str) and step in _NAMED_STEPS:
+        return _NAMED_STEPS[step]
     if isinstance(step, BaseChatModel):
         return step
     if not isinstance(step, Mapping):
-        hint = closest(step, _NAMED) if isinstance(step, str) else ""
-        msg = f"`escalation` has the step `{step!r}`. {_ALLOWED}{hint}"
+        hint = closest(step, _NAMED_STEPS) if isinstance(step, str) else ""
+        msg = f"`escalation` has the step `{step!r}`. {_ALLOWED_STEPS}{hint}"
         raise OptionError(msg)
+    check_names(step, (*CALL_NAMES, "profile"), "A step of `escalation`")  # tools stay as the call has them
     check_call_options(step, "A step of `escalation`")
     return step
 
 
-def retry_of(steps: tuple[Step, ...], number: int, llm: Any, given: Mapping[str, Any]) -> Retry:
+def resolve_change(
+    steps: Sequence[EscalationStep], num_retry: int, llm: Runnable[Any, Any], settings: Mapping[str, Any]
+) -> RetryChange:
     """Return what a retry changes.
 
     Every retry has a seed of its own: where the seed is fixed, that seed plus the number of the retry, else a random
@@ -88,39 +102,42 @@ def retry_of(steps: tuple[Step, ...], number: int, llm: Any, given: Mapping[str,
     repeat itself is sampled.
 
     Args:
-        steps: The schedule.
-        number: Of the retry, from 1.
+        steps: Those of a checked escalation.
+        num_retry: Number of the retry, from 1.
         llm: The chat model that made the first attempt, with what it may be wrapped in.
-        given: Settings of the call.
+        settings: Those of the call.
     """
-    step = steps[min(number, len(steps)) - 1]
-    model, bound = core_of(llm)
-    given = {**bound, **given}
-    other = None if isinstance(step, Mapping) else step
-    settings = dict(step) if isinstance(step, Mapping) else {}
-    if other is not None:
-        if not is_langnorm(other):
-            return Retry(other, {})
-        model, given = other, carried_over(other, given)
-    seed = settings.get("seed", given.get("seed", getattr(model, "seed", None)))
-    settings["seed"] = secrets.randbits(31) if seed is None else seed + number
-    is_changed = other is not None or not _MAKE_A_DIFFERENCE.isdisjoint(settings)
-    is_first = number <= len(steps)
-    if not (is_changed and is_first) and "temperature" not in settings and _is_greedy(model, given):
-        settings["temperature"] = _TEMPERATURE
-    return Retry(other, settings)
+    step = steps[min(num_retry, len(steps)) - 1]
+    model, bound_settings = unwrap_model(llm)
+    call = {**bound_settings, **settings}
+    other_model = None if isinstance(step, Mapping) else step
+    changes = dict(step) if isinstance(step, Mapping) else {}
+    if other_model is not None:
+        if not is_langnorm(other_model):
+            return RetryChange(other_model, {})
+        model, call = other_model, settings_for(other_model, call)
+    seed = changes.get("seed", call.get("seed", getattr(model, "seed", None)))
+    changes["seed"] = secrets.randbits(31) if seed is None else seed + num_retry
+    is_changed = other_model is not None or not _MAKE_A_DIFFERENCE.isdisjoint(changes)
+    is_first_use = num_retry <= len(steps)
+    if not (is_changed and is_first_use) and "temperature" not in changes and _is_greedy(model, call):
+        changes["temperature"] = _TEMPERATURE
+    return RetryChange(other_model, changes)
 
 
-def carried_over(other: BaseChatModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a call that another model is given too; the name of the first model is none."""
-    if is_langnorm(other):
-        return {name: value for name, value in given.items() if name != "model"}
-    return {name: given[name] for name in _UNDERSTOOD_BY_ALL if name in given}
+def settings_for(other_model: BaseChatModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings of a call that are handed on when another model is called instead.
+
+    A ChatLangNorm gets all but `model`, which names the first one; a model of another package gets what all understand.
+    """
+    if is_langnorm(other_model):
+        return {name: value for name, value in settings.items() if name != "model"}
+    return {name: settings[name] for name in _UNDERSTOOD_BY_ALL if name in settings}
 
 
-def _is_greedy(model: Any, given: Mapping[str, Any]) -> bool:
+def _is_greedy(model: Any, settings: Mapping[str, Any]) -> bool:
     """Return whether a call is known to give the same answer each time."""
     if not is_langnorm(model):
         return False
-    asked = {name: given[name] for name in ("model", "temperature") if name in given}
-    return not model.model_copy(update=asked).is_sampling()
+    sampling = {name: settings[name] for name in ("model", "temperature") if name in settings}
+    return not model.model_copy(update=sampling).is_sampling()

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, RunnableSerializable
 from langchain_core.runnables.config import get_config_list, patch_config
-from pydantic import ConfigDict
-from tenacity import AsyncRetrying, Retrying, retry_if_result, stop_after_attempt, wait_none
+from pydantic import ConfigDict, SkipValidation
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_none
 
-from langnorm.checks import check_choice, check_flag, check_integer
 from langnorm.errors import OptionError
-from langnorm.retry.attempts import MAX_LOW_SHARE, ON_EXHAUSTED, Attempts, check_share
-from langnorm.retry.escalation import DEFAULT_ESCALATION, Retry, carried_over, retry_of, schedule
-from langnorm.wrapped_models import core_of, is_langnorm, with_tools
+from langnorm.retry.attempts import Attempts
+from langnorm.retry.escalation import (
+    DEFAULT_ESCALATION,
+    NO_CHANGE,
+    EscalationOption,
+    EscalationStep,
+    RetryChange,
+    resolve_change,
+    settings_for,
+)
+from langnorm.retry.policy import MAX_LOW_SHARE, OnExhausted, RetryPolicy
+from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
 
-OnExhausted = Literal["best", "last", "raise"]
+StopCondition = Callable[[RetryCallState], bool]
+"""A stop condition of tenacity, such as `stop_after_delay(60)`."""
+
+WaitStrategy = Callable[[RetryCallState], float]
+"""A wait strategy of tenacity, such as `wait_fixed(1)`; returns seconds."""
 
 _HIDDEN = "nostream"  # langgraph's messages mode shows nothing of runs with this tag
-_WIDTH = 16  # calls at once, for models that do not say how many they run together
+_MOST_CALLS_AT_ONCE = 16  # for models that do not say how many they run together
 
 
 class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
@@ -62,14 +74,29 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
             reply.response_metadata["langnorm"]["attempts"]
     """
 
-    llm: Any
+    llm: Runnable[LanguageModelInput, Any]
+    """The model that is asked, with what it may be wrapped in."""
+
     max_low_share: float = MAX_LOW_SHARE
+    """Share of low steps, 0 to 1, above which an answer is weak."""
+
     max_attempts: int = 3
-    escalation: Any = DEFAULT_ESCALATION
-    stop: Any = None
-    wait: Any = None
+    """Most attempts, the first one included."""
+
+    escalation: SkipValidation[tuple[EscalationStep, ...]]  # pydantic would take settings for the fields of a model
+    """What the retries change, in their order: settings of the call, or another model; the last serves all further."""
+
+    stop: StopCondition | None = None
+    """Ends the attempts, in addition to `max_attempts`; a condition of tenacity."""
+
+    wait: WaitStrategy | None = None
+    """Seconds between attempts, by a strategy of tenacity; None for no wait."""
+
     on_exhausted: OnExhausted = "best"
+    """Which attempt is kept when all are weak, or `"raise"`."""
+
     retry_tool_calls: bool = False
+    """Whether weak answers that call tools are retried too."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -79,18 +106,21 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         *,
         max_low_share: float = MAX_LOW_SHARE,
         max_attempts: int = 3,
-        escalation: Any = DEFAULT_ESCALATION,
-        stop: Any = None,
-        wait: Any = None,
+        escalation: EscalationOption = DEFAULT_ESCALATION,
+        stop: StopCondition | None = None,
+        wait: WaitStrategy | None = None,
         on_exhausted: OnExhausted = "best",
         retry_tool_calls: bool = False,
         name: str | None = None,
     ) -> None:
         _check_model(llm)
-        check_share(max_low_share)
-        check_integer("max_attempts", max_attempts, low=1)
-        check_choice("on_exhausted", on_exhausted, ON_EXHAUSTED)
-        check_flag("retry_tool_calls", retry_tool_calls)
+        policy = RetryPolicy(
+            max_low_share=max_low_share,
+            max_attempts=max_attempts,
+            escalation=escalation,
+            on_exhausted=on_exhausted,
+            retry_tool_calls=retry_tool_calls,
+        )
         for option, value in (("stop", stop), ("wait", wait)):
             if value is not None and not callable(value):
                 msg = f"`{option}={value!r}` is not allowed. Use an object of tenacity's `{option}` module, or None."
@@ -99,7 +129,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
             llm=llm,
             max_low_share=max_low_share,
             max_attempts=max_attempts,
-            escalation=schedule(escalation),
+            escalation=policy.steps,
             stop=stop,
             wait=wait,
             on_exhausted=on_exhausted,
@@ -135,22 +165,22 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AIMessage:
-        attempts = self._no_attempts()
+        attempts = Attempts(self._policy)
 
         def attempt() -> Attempts:
-            number, retry = len(attempts), self._retry(len(attempts), kwargs)
+            number, change = len(attempts), self._resolve_change(len(attempts), kwargs)
             try:
-                llm, settings = self._asked(retry, kwargs)
+                llm, settings = self._resolve_call(change, kwargs)
                 message = llm.invoke(question, _of_attempt(config, run_manager, number), **settings)
             except Exception as error:
                 if not number:
                     raise
-                attempts.fail(retry.changes, error)
+                attempts.fail(change.to_dict(), error)
             else:
-                attempts.add(retry.changes, message)
+                attempts.add(change.to_dict(), message)
             return attempts
 
-        return self._kept(Retrying(**self._tenacity())(attempt))
+        return self._choose_message(Retrying(**self._tenacity())(attempt))
 
     async def _ainvoke(
         self,
@@ -159,51 +189,62 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AIMessage:
-        attempts = self._no_attempts()
+        attempts = Attempts(self._policy)
 
         async def attempt() -> Attempts:
-            number, retry = len(attempts), self._retry(len(attempts), kwargs)
+            number, change = len(attempts), self._resolve_change(len(attempts), kwargs)
             try:
-                llm, settings = self._asked(retry, kwargs)
+                llm, settings = self._resolve_call(change, kwargs)
                 message = await llm.ainvoke(question, _of_attempt(config, run_manager, number), **settings)
             except Exception as error:
                 if not number:
                     raise
-                attempts.fail(retry.changes, error)
+                attempts.fail(change.to_dict(), error)
             else:
-                attempts.add(retry.changes, message)
+                attempts.add(change.to_dict(), message)
             return attempts
 
-        return self._kept(await AsyncRetrying(**self._tenacity())(attempt))
+        return self._choose_message(await AsyncRetrying(**self._tenacity())(attempt))
 
-    def _no_attempts(self) -> Attempts:
-        return Attempts(self.max_low_share, retry_tool_calls=self.retry_tool_calls)
+    @property
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            max_low_share=self.max_low_share,
+            max_attempts=self.max_attempts,
+            escalation=self.escalation,
+            on_exhausted=self.on_exhausted,
+            retry_tool_calls=self.retry_tool_calls,
+        )
 
-    def _retry(self, number: int, given: dict[str, Any]) -> Retry:
-        return retry_of(self.escalation, number, self.llm, given) if number else Retry(None, {})
+    def _resolve_change(self, num_before: int, settings: dict[str, Any]) -> RetryChange:
+        """Return what the attempt after `num_before` others changes."""
+        return resolve_change(self.escalation, num_before, self.llm, settings) if num_before else NO_CHANGE
 
-    def _asked(self, retry: Retry, given: dict[str, Any]) -> tuple[Runnable[Any, Any], dict[str, Any]]:
-        """Return the model that makes an attempt, and its settings."""
-        if retry.model is None:
-            return self.llm, given | retry.settings
-        all_given = core_of(self.llm)[1] | given
-        settings = carried_over(retry.model, all_given) | retry.settings
-        if is_langnorm(retry.model) or not (tools := all_given.get("tools")):
-            return retry.model, settings
-        choice = {"tool_choice": all_given["tool_choice"]} if all_given.get("tool_choice") is not None else {}
-        return retry.model.bind_tools(tools, **choice), settings
+    def _resolve_call(
+        self, change: RetryChange, settings: dict[str, Any]
+    ) -> tuple[Runnable[LanguageModelInput, Any], dict[str, Any]]:
+        """Return the model that makes an attempt, and the settings of its call."""
+        model = change.model
+        if model is None:
+            return self.llm, settings | change.settings
+        settings = unwrap_model(self.llm)[1] | settings
+        changed_settings = settings_for(model, settings) | change.settings
+        if is_langnorm(model) or not (tools := settings.get("tools")):
+            return model, changed_settings
+        choice = {} if settings.get("tool_choice") is None else {"tool_choice": settings["tool_choice"]}
+        return model.bind_tools(tools, **choice), changed_settings
 
     def _tenacity(self) -> dict[str, Any]:
         stop = stop_after_attempt(self.max_attempts)
         return {
             "stop": stop if self.stop is None else stop | self.stop,
             "wait": wait_none() if self.wait is None else self.wait,
-            "retry": retry_if_result(lambda attempts: not attempts.are_enough),
+            "retry": retry_if_result(lambda attempts: attempts.need_retry),
             "retry_error_callback": lambda state: state.outcome.result(),
         }
 
-    def _kept(self, attempts: Attempts) -> AIMessage:
-        message: AIMessage = attempts.recorded(attempts.chosen(self.on_exhausted))
+    def _choose_message(self, attempts: Attempts) -> AIMessage:
+        message: AIMessage = attempts.build_message(attempts.choose())
         return message
 
     def batch(
@@ -215,9 +256,9 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         **kwargs: Any | None,
     ) -> list[AIMessage]:
         """Answer all inputs at once, so that their attempts share the model's padded batches."""
-        width = getattr(core_of(self.llm)[0], "max_batch_size", _WIDTH)
+        num_together = getattr(unwrap_model(self.llm)[0], "max_batch_size", _MOST_CALLS_AT_ONCE)
         configs: list[RunnableConfig] = [
-            {"max_concurrency": width, **one} for one in get_config_list(config, len(inputs))
+            {"max_concurrency": num_together, **of_input} for of_input in get_config_list(config, len(inputs))
         ]
         return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 

@@ -18,7 +18,7 @@ from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.trace import KEY, NormTrace
-from langnorm.wrapped_models import is_langnorm, unbound, with_tools
+from langnorm.wrapped_models import is_langnorm, unwrap_bindings, with_tools
 
 _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
 
@@ -73,7 +73,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
 
     def with_structured_output(self, schema: Any = None, **options: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`."""
-        inner, settings, config = unbound(self.bound)
+        inner, settings, config = unwrap_bindings(self.bound)
         settings = settings | {"selection": self.selection} | options
         chain: Runnable[LanguageModelInput, Any] = inner.with_structured_output(schema, **settings)
         return chain.with_config(merge_configs(config, self.config))

@@ -44,9 +44,8 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
     """Print a table of the steps of a message, and a line with its tokens and its time."""
     trace = NormTrace.from_message(message)
     if trace.steps:
-        reasoning = message.additional_kwargs.get("reasoning_content", "")
         console.out("")
-        _print_steps(console, trace, {"reasoning": reasoning, "answer": str(message.content)})
+        _print_steps(console, trace, trace.step_texts(message))
     per_second = trace.tokens / seconds
     speed = f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
     num_tokens = "1 token" if trace.tokens == 1 else f"{trace.tokens} tokens"
@@ -76,7 +75,7 @@ class _Column:
         return max(map(cell_len, (self.header, *self.cells))) + _GAP
 
 
-def _print_steps(console: Console, trace: NormTrace, texts: dict[str, str]) -> None:
+def _print_steps(console: Console, trace: NormTrace, texts: Sequence[str]) -> None:
     """Print a table of the steps; where the layers do not fit beside the rest, they follow in tables of their own."""
     number = _Column("step", [str(i) for i in range(1, len(trace.steps) + 1)])
     columns = [
@@ -93,8 +92,7 @@ def _print_steps(console: Console, trace: NormTrace, texts: dict[str, str]) -> N
     is_fitting = _width([*columns, *layers, *judged]) + _MIN_TEXT_WIDTH <= console.width
     columns += [*layers, *judged] if is_fitting else judged
     room = max(_MIN_TEXT_WIDTH, console.width - _width(columns))
-    spans = [texts.get(step.kind, texts["answer"])[slice(*step.text_span)] for step in trace.steps]
-    console.print(_table([*columns, _Column("text", [_shortened(span, room) for span in spans], is_left=True)]))
+    console.print(_table([*columns, _Column("text", [_shortened(text, room) for text in texts], is_left=True)]))
     if is_fitting:
         return
     per_table = max(1, (console.width - number.width) // max(layer.width for layer in layers))

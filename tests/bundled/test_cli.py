@@ -248,7 +248,7 @@ def test_calibrate_writes_a_profile_that_fits(tmp_path: Path) -> None:
     result = run("calibrate", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out), *options)
     assert result.exit_code == 0, result.output
     assert re.fullmatch(r".*p\.json: \d+ tokens, 12 layers of abacus\n", result.stdout)
-    NormProfile.load(out).check(ChatLangNorm())
+    NormProfile.load(out).check(ChatLangNorm().loaded_engine().identity)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "prompts.txt"]
 
 
@@ -290,6 +290,16 @@ def test_intensity_is_shown_when_it_is_known(monkeypatch: pytest.MonkeyPatch) ->
     unknown = trace_of(NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)))
     header, _ = rows_of(show(monkeypatch, StandInChat("", "one", unknown)))
     assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "text"]
+
+
+def test_a_tool_call_is_shown_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its offsets are not those of the answer, and the message has not the call as the model wrote it."""
+    calling = trace_of(
+        NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)), NormStep(5, 9, "tool_call", (0, 3), mean=(0.5, 0.25))
+    )
+    _, answer, call = rows_of(show(monkeypatch, StandInChat("", "one", calling)))
+    assert answer == ["1", "answer", "0-5", "0.500", "0.250", "one"]
+    assert call == ["2", "tool_call", "5-9", "0.500", "0.250"]
 
 
 @pytest.mark.parametrize(

@@ -3,85 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, messages_from_dict, messages_to_dict
 
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.norms.reading import NormReading
 from langnorm.scores.samples import sample_of
-from langnorm.text.steps import StepSpan
-from langnorm.trace import KEY, NormTrace, build_trace
-
-SPANS = [StepSpan("reasoning", 0, 2, 0, 5), StepSpan("answer", 2, 4, 0, 3)]
-ROWS = [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0]]
-
-
-READING = NormReading(
-    intensities=(0.05, 0.85, 0.07),
-    thresholds=(2.5, 40.0),
-    trigger_rate=(0.5, 1 / 3),
-    source="mine",
-)
-
-
-def trace(reading: NormReading | None = None, *, keep_tokens: bool = False) -> NormTrace:
-    """Return a trace of two layers and two steps."""
-    return build_trace(4, (9, 10), ROWS, SPANS, reading or NormReading(), keep_tokens=keep_tokens)
-
-
-def test_means_are_per_layer() -> None:
-    """Norms of different layers are never averaged together."""
-    assert trace().mean == (3.0, 30.0)
-    assert trace().steps[0].mean == (2.0, 20.0)
-
-
-def test_the_last_token_has_no_row() -> None:
-    """A step with the last token takes the mean of its other tokens."""
-    assert trace().steps[1].mean == (5.0, 50.0)
-
-
-def test_a_step_without_rows_has_no_mean() -> None:
-    """A mean of nothing is None, not NaN."""
-    (step,) = build_trace(1, (9,), [], [StepSpan("answer", 0, 1, 0, 2)], NormReading(), keep_tokens=False).steps
-    assert step.mean is None
-
-
-def test_intensity_is_unknown_without_a_profile() -> None:
-    """Nothing is guessed: intensity, low steps and low are None."""
-    assert trace().intensity is None
-    assert trace().low_steps is None
-    assert trace().steps[0].low is None
-
-
-def test_intensity_is_the_mean_percentile() -> None:
-    """Of a step's tokens and layers; a step below the limit is low."""
-    made = trace(READING)
-    assert [step.intensity for step in made.steps] == [0.45, 0.07]
-    assert [step.low for step in made.steps] == [False, True]
-    assert made.low_steps == (1,)
-    assert made.intensity == pytest.approx(1.94 / 6, abs=1e-6)
-
-
-def test_the_limit_of_low_is_the_users() -> None:
-    """An intensity at the limit is not low."""
-    assert trace(replace(READING, low_below=0.07)).low_steps == ()
-    assert trace(replace(READING, low_below=0.5)).low_steps == (0, 1)
-
-
-def test_sinks_count_nowhere() -> None:
-    """A sink is in no mean and no intensity, and a step of nothing else has neither."""
-    made = trace(replace(READING, sinks=(0, 2)))
-    assert made.mean == made.steps[0].mean == (3.0, 30.0)
-    assert made.intensity == made.steps[0].intensity == 0.85
-    assert (made.steps[1].mean, made.steps[1].intensity, made.steps[1].low) == (None, None, None)
-    assert made.to_dict()["sinks"] == [0, 2]
+from langnorm.trace import KEY, NormStep, NormTrace
+from tests.support.traces import READING, ROWS, trace
 
 
 def test_thresholds_are_told_by_layer() -> None:
@@ -101,6 +34,20 @@ def test_a_message_gives_back_its_trace(reading: NormReading, keep_tokens: bool)
     message = AIMessage(content="x", response_metadata={KEY: made.to_dict()}, additional_kwargs=extra)
     (again,) = messages_from_dict(json.loads(json.dumps(messages_to_dict([message]))))
     assert NormTrace.from_message(again) == made
+
+
+def test_the_text_of_a_step_is_cut_from_its_part_of_the_message() -> None:
+    """Reasoning and answer each by its own offsets; a call has no text, as the message has not what the model wrote."""
+    steps = (
+        NormStep(0, 1, "reasoning", (0, 5), (1.0,)),
+        NormStep(1, 2, "answer", (0, 5), (1.0,)),
+        NormStep(2, 3, "tool_call", (0, 5), (1.0,)),
+        NormStep(3, 4, "answer", (6, 11), (1.0,)),
+    )
+    of_layer = NormTrace(tokens=5, layers=(9,), mean=(1.0,), steps=steps)
+    message = AIMessage("Eight words", additional_kwargs={"reasoning_content": "1 + 1, 2 + 2"})
+    assert of_layer.step_texts(message) == ["1 + 1", "Eight", "", "words"]
+    assert of_layer.step_texts(AIMessage([{"type": "text", "text": "Eight words"}])) == ["", "Eight", "", "words"]
 
 
 def test_a_message_without_norms_is_refused() -> None:
@@ -201,12 +148,3 @@ def test_a_frame_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingDependencyError, match="pip install pandas"):
         trace().to_dataframe()
-
-
-@given(st.lists(st.floats(min_value=1e-20, max_value=1e20), min_size=1, max_size=5))
-def test_rounding_keeps_all_that_float32_holds(values: list[float]) -> None:
-    """Norms in a message differ from the measured ones by less than one part in a million."""
-    rows = [[value] for value in values]
-    kept = build_trace(len(values) + 1, (0,), rows, [], NormReading(), keep_tokens=True).token_norms
-    assert kept is not None
-    assert all(math.isclose(row[0], value, rel_tol=1e-6) for row, value in zip(kept, values, strict=True))

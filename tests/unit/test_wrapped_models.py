@@ -8,7 +8,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langnorm import ChatLangNorm, NormRetry, NormSelector
-from langnorm.wrapped_models import core_of, is_langnorm, with_tools
+from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
 
 
 class Sum(BaseModel):
@@ -33,9 +33,9 @@ def test_the_model_is_found_inside_its_wrappers(chat) -> None:
         NormSelector(chat, n=2),
         chat.with_retry(),
     ):
-        assert core_of(llm)[0] is chat
+        assert unwrap_model(llm)[0] is chat
         assert is_langnorm(llm)
-    assert core_of(chat.bind(seed=1).bind(stop=["x"]))[1] == {"seed": 1, "stop": ["x"]}
+    assert unwrap_model(chat.bind(seed=1).bind(stop=["x"]))[1] == {"seed": 1, "stop": ["x"]}
     assert not is_langnorm(FakeListChatModel(responses=[]))
 
 
@@ -47,7 +47,7 @@ def test_tools_are_added_to_what_was_bound(chat) -> None:
         NormSelector(bound, n=2).bind_tools([Sum]).bound,
         NormRetry(bound).bind_tools([Sum]).llm,
     ):
-        settings = core_of(found)[1]
+        settings = unwrap_model(found)[1]
         assert settings["seed"] == 1
         assert len(settings["tools"]) == 1
         assert "tool_choice" not in settings
@@ -57,5 +57,5 @@ def test_tools_are_added_to_what_was_bound(chat) -> None:
 def test_a_schema_is_added_to_what_was_bound(chat) -> None:
     """A selector over a model with settings selects among answers that have them."""
     chain = NormSelector(chat.bind(seed=1, temperature=0.9), n=2).with_structured_output(Sum)
-    assert core_of(chain.first)[1]["seed"] == 1
-    assert core_of(chain.first)[1]["selection"].n == 2
+    assert unwrap_model(chain.first)[1]["seed"] == 1
+    assert unwrap_model(chain.first)[1]["selection"].n == 2

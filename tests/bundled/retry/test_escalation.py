@@ -1,4 +1,4 @@
-"""Retries follow a checked schedule and come out differently than the attempts before them."""
+"""Retries follow a checked escalation and come out differently than the attempts before them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from langchain_core.language_models import FakeListChatModel
 
 from langnorm import ChatLangNorm
 from langnorm.errors import OptionError
-from langnorm.retry.escalation import DEFAULT_ESCALATION, carried_over, retry_of, schedule
+from langnorm.retry.escalation import DEFAULT_ESCALATION, resolve_change, resolve_escalation, settings_for
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +24,17 @@ def greedy(abacus_engine: Any) -> ChatLangNorm:
     return ChatLangNorm(engine=abacus_engine, temperature=0)
 
 
-def settings(llm: Any, number: int, escalation: Any = DEFAULT_ESCALATION, **given: Any) -> dict[str, Any]:
+def settings(llm: Any, number: int, escalation: Any = DEFAULT_ESCALATION, **call: Any) -> dict[str, Any]:
     """Returns the settings of a retry."""
-    return retry_of(schedule(escalation), number, llm, given).settings
+    return resolve_change(resolve_escalation(escalation), number, llm, call).settings
 
 
 def test_names_are_short_for_settings() -> None:
-    """A single step may stand alone, and a checked schedule is one again."""
-    steps = schedule(["resample", "recursion", "steering", {"max_tokens": 5}])
+    """A single step may stand alone, and a checked escalation is one again."""
+    steps = resolve_escalation(["resample", "recursion", "steering", {"max_tokens": 5}])
     assert steps == ({}, {"recursion": {}}, {"steering": {}}, {"max_tokens": 5})
-    assert schedule(steps) == steps
-    assert schedule("recursion") == schedule({"recursion": {}}) == ({"recursion": {}},)
+    assert resolve_escalation(steps) == steps
+    assert resolve_escalation("recursion") == resolve_escalation({"recursion": {}}) == ({"recursion": {}},)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_names_are_short_for_settings() -> None:
         ([ChatLangNorm().bind(temperature=1)], "A step is"),
     ],
 )
-def test_wrong_schedules_are_refused(escalation, message) -> None:
+def test_wrong_escalations_are_refused(escalation, message) -> None:
     """Before anything is computed, with what would be right."""
     with pytest.raises(OptionError, match=message):
-        schedule(escalation)
+        resolve_escalation(escalation)
 
 
 def test_the_last_step_serves_all_further_retries(chat) -> None:
@@ -97,14 +97,14 @@ def test_greedy_retries_that_would_repeat_are_sampled(chat, greedy) -> None:
 def test_another_model_is_called_instead(chat, greedy) -> None:
     """One of ours with a seed, one of others as it is; the record names it."""
     other = FakeListChatModel(responses=["x"])
-    foreign, ours = retry_of((other,), 1, chat, {}), retry_of((greedy,), 1, chat, {"seed": 3})
-    assert (foreign.model, foreign.settings, foreign.changes) == (other, {}, {"model": other})
+    foreign, ours = resolve_change((other,), 1, chat, {}), resolve_change((greedy,), 1, chat, {"seed": 3})
+    assert (foreign.model, foreign.settings, foreign.to_dict()) == (other, {}, {"model": other})
     assert (ours.model, ours.settings) == (greedy, {"seed": 4})
-    assert retry_of((greedy,), 2, chat, {}).settings["temperature"] == 0.7
+    assert resolve_change((greedy,), 2, chat, {}).settings["temperature"] == 0.7
 
 
-def test_settings_are_carried_over_as_far_as_they_are_understood(chat) -> None:
+def test_settings_are_settings_for_as_far_as_they_are_understood(chat) -> None:
     """Models of other packages get what all of them know, and no model the name of another."""
     given = {"model": "x", "temperature": 1.0, "recursion": {}, "stop": ["a"]}
-    assert carried_over(chat, given) == {"temperature": 1.0, "recursion": {}, "stop": ["a"]}
-    assert carried_over(FakeListChatModel(responses=[]), given) == {"temperature": 1.0, "stop": ["a"]}
+    assert settings_for(chat, given) == {"temperature": 1.0, "recursion": {}, "stop": ["a"]}
+    assert settings_for(FakeListChatModel(responses=[]), given) == {"temperature": 1.0, "stop": ["a"]}

@@ -14,11 +14,11 @@ from langnorm import ChatLangNorm, NormTrace, Recursion
 from langnorm.errors import OptionError, WeakReasoningError
 from langnorm.retry.attempts import (
     Attempts,
-    check_share,
     low_share,
-    plain,
-    with_facts,
+    to_plain,
+    with_metadata,
 )
+from langnorm.retry.policy import RetryPolicy
 from langnorm.trace import NormStep
 
 
@@ -44,7 +44,7 @@ def answer(*low: bool | None, intensity: float | None = 0.5, reason: str = "stop
 
 def attempts(*messages: AIMessage | Exception, **options: Any) -> Attempts:
     """Returns attempts that came out like this."""
-    found = Attempts(0.3, **({"retry_tool_calls": False} | options))
+    found = Attempts(RetryPolicy(**options))
     for i, message in enumerate(messages):
         if isinstance(message, Exception):
             found.fail({"seed": i}, message)
@@ -72,7 +72,7 @@ def test_finished_answers_come_before_those_that_were_cut_short() -> None:
     """A weak answer that is whole is better than the beginning of a good one, and does not suffice."""
     found = attempts(answer(True), answer(False, reason="length"))
     assert found.best.settings == {"seed": 0}
-    assert not found.are_enough
+    assert found.need_retry
 
 
 def test_the_smallest_share_of_low_steps_is_best() -> None:
@@ -84,30 +84,33 @@ def test_the_smallest_share_of_low_steps_is_best() -> None:
 
 def test_answers_that_cannot_be_judged_are_enough() -> None:
     """Unknown intensity, no norms at all, and norms that were off are no ground for a retry."""
-    for message in (answer(None, intensity=None), AIMessage("text"), with_facts(AIMessage("text"), recursion={})):
-        assert attempts(message).are_enough
+    for message in (answer(None, intensity=None), AIMessage("text"), with_metadata(AIMessage("text"), recursion={})):
+        assert not attempts(message).need_retry
         assert attempts(answer(True), message).best.message is message
 
 
 def test_tool_calls_are_enough_unless_they_are_to_be_retried() -> None:
     """A weak answer that calls tools is kept, but called weak."""
     found = attempts(answer(True, calls=True))
-    assert found.are_enough
-    assert found.recorded(found.best).response_metadata["langnorm"]["weak"] is True
-    assert not attempts(answer(True, calls=True), retry_tool_calls=True).are_enough
+    assert not found.need_retry
+    assert found.build_message(found.best).response_metadata["langnorm"]["weak"] is True
+    assert attempts(answer(True, calls=True), retry_tool_calls=True).need_retry
 
 
 @pytest.mark.parametrize(("on_exhausted", "seed"), [("best", 1), ("last", 2)])
 def test_exhausted_attempts_leave_the_best_or_the_last(on_exhausted, seed) -> None:
     """An attempt that raised is neither."""
-    found = attempts(answer(True, True), answer(True, False), answer(True, True), ValueError("x"))
-    assert found.chosen(on_exhausted).settings == {"seed": seed}
+    found = attempts(
+        answer(True, True), answer(True, False), answer(True, True), ValueError("x"), on_exhausted=on_exhausted
+    )
+    assert found.choose().settings == {"seed": seed}
 
 
 def test_a_good_answer_is_kept_whatever_comes_last() -> None:
     """`on_exhausted` is about weak answers alone."""
-    found = attempts(answer(False), ValueError("x"))
-    assert found.chosen("last").settings == found.chosen("raise").settings == {"seed": 0}
+    for on_exhausted in ("last", "raise"):
+        found = attempts(answer(False), ValueError("x"), on_exhausted=on_exhausted)
+        assert found.choose().settings == {"seed": 0}
 
 
 def test_exhausted_attempts_raise_with_the_best_message() -> None:
@@ -115,7 +118,7 @@ def test_exhausted_attempts_raise_with_the_best_message() -> None:
     with pytest.raises(
         WeakReasoningError, match='best of 2 attempts has 50% low.*allows 30%.*on_exhausted="best"'
     ) as e:
-        attempts(answer(True, True), answer(True, False)).chosen("raise")
+        attempts(answer(True, True), answer(True, False), on_exhausted="raise").choose()
     assert e.value.message is not None
     assert [entry["kept"] for entry in e.value.message.response_metadata["langnorm"]["attempts"]] == [False, True]
 
@@ -124,7 +127,7 @@ def test_the_record_is_plain_json_on_a_copy() -> None:
     """The message that was given stays as it was; its trace is still there in the copy."""
     message = answer(True, False, False, intensity=0.25)
     found = attempts(answer(True), message, OptionError("`x` is wrong"))
-    kept = found.recorded(found.best)
+    kept = found.build_message(found.best)
     assert "attempts" not in message.response_metadata["langnorm"]
     assert NormTrace.from_message(kept) == NormTrace.from_message(message)
     assert kept.response_metadata["langnorm"]["weak"] is True
@@ -143,8 +146,8 @@ def test_an_only_message_without_norms_is_untouched() -> None:
     """It is the very object; beside other attempts it is recorded."""
     message = AIMessage("text")
     alone, later = attempts(message), attempts(answer(True), message)
-    assert alone.recorded(alone.best) is message
-    assert later.recorded(later.best).response_metadata["langnorm"]["weak"] is None
+    assert alone.build_message(alone.best) is message
+    assert later.build_message(later.best).response_metadata["langnorm"]["weak"] is None
 
 
 def test_settings_become_plain() -> None:
@@ -158,18 +161,10 @@ def test_settings_become_plain() -> None:
         "other": FakeListChatModel(responses=[]),
         "response_format": Recursion,
     }
-    found = plain(settings)
+    found = to_plain(settings)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["recursion"]["max_extra"] == 2
     assert found["model"] == "abacus"
     assert found["layers"] == [1, 2]
     assert found["profile"] == "a/b.json"
     assert found["other"] == "FakeListChatModel"
-
-
-@pytest.mark.parametrize("value", [True, -0.1, 1.1, "0.3", None, float("nan")])
-def test_shares_are_checked(value) -> None:
-    """A share is a number from 0 to 1."""
-    check_share(1)
-    with pytest.raises(OptionError, match="`max_low_share=.*` is not allowed. Use a number from 0 to 1"):
-        check_share(value)
