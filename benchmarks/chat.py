@@ -1,7 +1,7 @@
 """What ChatLangNorm costs on top of a plain `model.generate` that does the same work.
 
-    python benchmarks/chat.py
-    python benchmarks/chat.py --models abacus --only invoke,stream --repeats 5
+    python -m benchmarks.chat
+    python -m benchmarks.chat --models abacus --only invoke,stream --repeats 5
 
 All sides run the same model in this process and generate the same number of tokens: the end token is one
 that the model cannot produce. Before anything is timed, one run of each side is checked: it generates as many
@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from _timing import (
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from benchmarks.setups import MODELS, PACKAGES, discard, listed, prompts
+from benchmarks.timing import (
     Generated,
     aconsume,
     consume,
@@ -34,30 +37,26 @@ from _timing import (
     watched,
     write_json,
 )
-from langchain_core.messages import BaseMessage, HumanMessage
-
-import langnorm.abacus
 from langnorm import ChatLangNorm
 from langnorm.engines.transformers.engine import TransformersEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from _timing import Work
+    from benchmarks.timing import Work
 
 RAW, OURS, PEER = "model.generate", "ChatLangNorm", "ChatHuggingFace"
-ROWS = (
+COMPARISONS = (
     *("control", "invoke", "stream", "batch", "samples", "norms", "norms-batch"),
     *("abatch", "astream", "threads", "tasks"),
 )
 JOINED_BAR = 1 / 0.85  # a throughput of at least 0.85 of the plain one's
 NUM_PROMPTS, NUM_SAMPLES, TEMPERATURE = 16, 8, 0.7
 PEER_REPEATS = 4  # it is several times slower, so a few rounds tell enough
-PACKAGES = ("langnorm", "torch", "transformers", "langchain-core", "langchain-huggingface")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Comparison:
     """One kind of work and who does it; the first side is what the others are compared with.
 
     Attributes:
@@ -74,7 +73,7 @@ class Row:
 
 
 class Bench:
-    """The rows for one model.
+    """The comparisons for one model.
 
     Args:
         model: The model.
@@ -91,32 +90,32 @@ class Bench:
         self.model, self.tokenizer, self.num_tokens = model, tokenizer, num_tokens
         self.engine = TransformersEngine(model, tokenizer)
         self.loop = asyncio.Runner()
-        self.many: list[list[BaseMessage]] = [[HumanMessage(text)] for text in prompts(NUM_PROMPTS)]
-        self.one = self.many[0]
+        self.many: list[Any] = [[HumanMessage(text)] for text in prompts(NUM_PROMPTS)]
+        self.one: list[BaseMessage] = self.many[0]
 
-    def row(self, name: str) -> Row:
-        """Return a row of `ROWS`."""
-        row: Row = getattr(self, name.replace("-", "_"))()
-        return row
+    def comparison(self, name: str) -> Comparison:
+        """Return a comparison of `COMPARISONS`."""
+        comparison: Comparison = getattr(self, name.replace("-", "_"))()
+        return comparison
 
-    def control(self) -> Row:
+    def control(self) -> Comparison:
         """The plain side twice, once in a new thread as langnorm's engine does it: is the rest to be trusted?"""
         raw = self.raw([self.one])
-        return Row(None, {RAW: raw, f"{RAW} in a thread": lambda: in_thread(raw)})
+        return Comparison(None, {RAW: raw, f"{RAW} in a thread": lambda: in_thread(raw)})
 
-    def invoke(self) -> Row:
+    def invoke(self) -> Comparison:
         """One prompt."""
         return self.against_raw(1.05, [self.one], self.ours(), lambda chat: discard(chat.invoke(self.one)))
 
-    def stream(self) -> Row:
+    def stream(self) -> Comparison:
         """One prompt, to the end of the stream."""
         return self.against_raw(1.08, [self.one], self.ours(), lambda chat: consume(chat.stream(self.one)))
 
-    def batch(self) -> Row:
+    def batch(self) -> Comparison:
         """Prompts of unequal lengths."""
         return self.against_raw(1.10, self.many, self.ours(), lambda chat: discard(chat.batch(self.many)))
 
-    def samples(self) -> Row:
+    def samples(self) -> Comparison:
         """Samples of one prompt. The peer has no `n` that works, so it gets the prompt that often."""
         options = {"do_sample": True, "temperature": TEMPERATURE}
         ours, peer = self.ours(temperature=TEMPERATURE), self.peer(**options)
@@ -126,29 +125,29 @@ class Bench:
         }
         if peer:
             sides[PEER] = lambda: discard(peer.batch([self.one] * NUM_SAMPLES))
-        return Row(1.10, sides, is_greedy=False)
+        return Comparison(1.10, sides, is_greedy=False)
 
-    def norms(self) -> Row:
+    def norms(self) -> Comparison:
         """Norms of late layers on against off, one prompt."""
         return self.on_against_off(lambda chat: discard(chat.invoke(self.one)))
 
-    def norms_batch(self) -> Row:
+    def norms_batch(self) -> Comparison:
         """Norms of late layers on against off, a batch."""
         return self.on_against_off(lambda chat: discard(chat.batch(self.many)))
 
-    def abatch(self) -> Row:
+    def abatch(self) -> Comparison:
         """The batch, asynchronously. The peer raises there."""
         chat = self.ours()
         sides = {RAW: self.raw(self.many), OURS: lambda: discard(self.loop.run(chat.abatch(self.many)))}
-        return Row(1.10, sides)
+        return Comparison(1.10, sides)
 
-    def astream(self) -> Row:
+    def astream(self) -> Comparison:
         """The stream, asynchronously. The peer raises there."""
         chat = self.ours()
         sides = {RAW: self.raw([self.one]), OURS: lambda: self.loop.run(aconsume(chat.astream(self.one)))}
-        return Row(1.08, sides)
+        return Comparison(1.08, sides)
 
-    def threads(self) -> Row:
+    def threads(self) -> Comparison:
         """The batch as one `invoke` in each of as many threads, which know nothing of each other."""
         chat = self.ours()
 
@@ -156,16 +155,16 @@ class Bench:
             with ThreadPoolExecutor(NUM_PROMPTS) as pool:
                 discard(list(pool.map(chat.invoke, self.many)))
 
-        return Row(JOINED_BAR, {RAW: self.raw(self.many), OURS: invoke_all})
+        return Comparison(JOINED_BAR, {RAW: self.raw(self.many), OURS: invoke_all})
 
-    def tasks(self) -> Row:
+    def tasks(self) -> Comparison:
         """The batch as one `ainvoke` in each of as many tasks."""
         chat = self.ours()
 
         async def invoke_all() -> None:
             await asyncio.gather(*map(chat.ainvoke, self.many))
 
-        return Row(JOINED_BAR, {RAW: self.raw(self.many), OURS: lambda: self.loop.run(invoke_all())})
+        return Comparison(JOINED_BAR, {RAW: self.raw(self.many), OURS: lambda: self.loop.run(invoke_all())})
 
     def against_raw(
         self,
@@ -173,15 +172,15 @@ class Bench:
         chats: list[list[BaseMessage]],
         ours: ChatLangNorm,
         call: Callable[[Any], float | None],
-    ) -> Row:
-        """Return the row in which ChatLangNorm and the peer get the same call."""
+    ) -> Comparison:
+        """Return the comparison in which ChatLangNorm and the peer get the same call."""
         sides, peer = {RAW: self.raw(chats), OURS: lambda: call(ours)}, self.peer()
-        return Row(bar, sides | ({PEER: lambda: call(peer)} if peer else {}))
+        return Comparison(bar, sides | ({PEER: lambda: call(peer)} if peer else {}))
 
-    def on_against_off(self, call: Callable[[Any], float | None]) -> Row:
-        """Return the row of norms on against norms off."""
+    def on_against_off(self, call: Callable[[Any], float | None]) -> Comparison:
+        """Return the comparison of norms on against norms off."""
         off, on = self.ours(norms="off"), self.ours(norms="steps")
-        return Row(1.02, {"norms off": lambda: call(off), "norms on": lambda: call(on)}, has_fine_bar=True)
+        return Comparison(1.02, {"norms off": lambda: call(off), "norms on": lambda: call(on)}, has_fine_bar=True)
 
     def ours(self, **options: Any) -> ChatLangNorm:
         """Return a ChatLangNorm over the shared model, greedy unless `options` say otherwise."""
@@ -212,7 +211,7 @@ class Bench:
         llm = HuggingFacePipeline(pipeline=pipeline)
         return ChatHuggingFace(llm=llm, tokenizer=self.tokenizer, model_id="local")
 
-    def check(self, row: Row) -> dict[str, str]:
+    def check(self, comparison: Comparison) -> dict[str, str]:
         """Run each side once and look at what it does; return what is wrong with the peer, if anything.
 
         Raises:
@@ -220,12 +219,12 @@ class Bench:
         """
         expected: Generated | None = None
         problems: dict[str, str] = {}
-        for name, work in row.sides.items():
+        for name, work in comparison.sides.items():
             try:
                 with watched(self.model) as done:
                     work()
                 expected = expected or done
-                self.check_work(done, expected, is_same_text=row.is_greedy and name != PEER)
+                self.check_work(done, expected, is_same_text=comparison.is_greedy and name != PEER)
             except Exception as error:
                 if name != PEER:
                     raise
@@ -238,16 +237,10 @@ class Bench:
         if not is_complete or done.num_passes < expected.num_passes:
             msg = f"There were {done}, not {expected} as with the first side."
             raise RuntimeError(msg)
-        # Threads bring the rows of a batch in any order.
+        # Threads bring the sequences of a batch in any order.
         if is_same_text and sorted(done.ids) != sorted(expected.ids):
             msg = "The token ids differ from those of the first side."
             raise RuntimeError(msg)
-
-
-def prompts(number: int) -> list[str]:
-    """Return sums to work out, each a little longer than the one before."""
-    terms = [str(47 + 38 * i % 500) for i in range(number + 1)]
-    return [f"What is {' + '.join(terms[: i + 2])}?" for i in range(number)]
 
 
 def in_thread(work: Work) -> None:
@@ -257,76 +250,12 @@ def in_thread(work: Work) -> None:
     thread.join()
 
 
-def discard(_result: object) -> None:
-    """Drop what a call returned: it is the time that counts."""
-
-
-def load_abacus() -> tuple[Any, Any]:
-    """Return the bundled model and its tokenizer."""
-    path = langnorm.abacus.path()
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    return model, transformers.AutoTokenizer.from_pretrained(path)
-
-
-def load_300m() -> tuple[Any, Any]:
-    """Return a Qwen3 of 300 million random parameters in float32, with Abacus' tokenizer."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(langnorm.abacus.path())
-    config = transformers.Qwen3Config(
-        vocab_size=1024,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=19,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-        initializer_range=0.05,  # with the default greedy decoding settles on one token
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How one model is timed.
-
-    Attributes:
-        load: Returns the model and its tokenizer.
-        num_tokens: Tokens per sequence.
-        repeats: Rounds of a row.
-        fine_repeats: Rounds of a row whose bar is fine.
-    """
-
-    load: Callable[[], tuple[Any, Any]]
-    num_tokens: int
-    repeats: int
-    fine_repeats: int
-
-
-MODELS = {"abacus": Setup(load_abacus, 128, 16, fine_repeats=150), "300m": Setup(load_300m, 32, 8, fine_repeats=16)}
-
-
-def listed(allowed: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a parser of comma-separated names."""
-
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        if unknown := set(names) - set(allowed):
-            msg = f"{', '.join(sorted(unknown))} is not one of: {', '.join(allowed)}"
-            raise argparse.ArgumentTypeError(msg)
-        return names
-
-    return parse
-
-
 def main() -> None:
-    """Run the rows that were asked for."""
+    """Run the comparisons that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=listed(MODELS), default=list(MODELS), help=",".join(MODELS))
-    parser.add_argument("--only", type=listed(ROWS), default=list(ROWS), help=",".join(ROWS))
-    parser.add_argument("--repeats", type=int, help="rounds of every row")
+    parser.add_argument("--only", type=listed(COMPARISONS), default=list(COMPARISONS), help=",".join(COMPARISONS))
+    parser.add_argument("--repeats", type=int, help="rounds of every comparison")
     parser.add_argument("--tokens", type=int, help="new tokens per sequence")
     parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models are")
@@ -347,21 +276,22 @@ def main() -> None:
         num_tokens = options.tokens or (32 if options.quick else setup.num_tokens)
         repeats = options.repeats or (4 if options.quick else None)
         model, tokenizer = setup.load()
-        bench, results = Bench(model.to(options.device), tokenizer, num_tokens, has_peer=not options.no_peer), {}
+        bench = Bench(model.to(options.device), tokenizer, num_tokens, has_peer=not options.no_peer)
+        results: dict[str, Any] = {}
         document["models"][model_name] = {"num_tokens": num_tokens, "rows": results}
-        for row_name in options.only:
-            row = bench.row(row_name)
-            problems = bench.check(row)
-            sides = {name: work for name, work in row.sides.items() if name not in problems}
-            rounds = repeats or (setup.fine_repeats if row.has_fine_bar else setup.repeats)
+        for name in options.only:
+            comparison = bench.comparison(name)
+            problems = bench.check(comparison)
+            sides = {side: work for side, work in comparison.sides.items() if side not in problems}
+            rounds = repeats or (setup.fine_repeats if comparison.has_fine_bar else setup.repeats)
             timings = take_turns(bench.model, sides, rounds, at_most={PEER: PEER_REPEATS})
-            bars = {} if row.bar is None else {name: row.bar for name in sides if name != PEER}
-            results[row_name] = summarise(timings, bars)
-            results[row_name]["sides"] |= {name: {"error": text} for name, text in problems.items()}
+            bars = {} if comparison.bar is None else {side: comparison.bar for side in sides if side != PEER}
+            results[name] = summarise(timings, bars)
+            results[name]["sides"] |= {side: {"error": text} for side, text in problems.items()}
             write_json(options.out, document)
         print_table(f"{model_name}, {num_tokens} new tokens", results)
         bench.loop.close()
-        del bench, row, sides, model
+        del bench, comparison, sides, model
         gc.collect()
     print(f"Written to {options.out}")
 

@@ -12,36 +12,30 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-from _documents import put
+import numpy as np
 
+from benchmarks.documents import put
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.abacus.generator import arithmetic, corpus
+from langnorm.evaluation.statistics import auroc
 from langnorm.norms.layers import select_layers
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("layer", "reasoning", "answer after it", "direct answer", "reasoning - direct", "AUC")
 
 
-def percentiles(chat: ChatLangNorm, problems: list[Any], *, enable_thinking: bool) -> dict[str, torch.Tensor]:
+def percentiles(chat: ChatLangNorm, problems: list[Any], *, enable_thinking: bool) -> dict[str, np.ndarray]:
     """Return the percentiles (tokens, layers) of the norms of each kind of step, attention sinks left out."""
     profile = chat.loaded_engine().profile
     assert profile is not None
     replies = chat.batch(problems, enable_thinking=enable_thinking, norms="tokens", layers="all")
-    rows: dict[str, list[tuple[float, ...]]] = {}
+    norms: dict[str, list[tuple[float, ...]]] = {}
     for trace in map(NormTrace.from_message, replies):
         assert trace.token_norms is not None
         for step in trace.steps:
             of_step = range(step.start, min(step.end, len(trace.token_norms)))
-            rows.setdefault(step.kind, []).extend(trace.token_norms[i] for i in of_step if i not in trace.sinks)
-    return {kind: torch.from_numpy(profile.sketch.percentile(of_kind)) for kind, of_kind in rows.items()}
-
-
-def auc(high: torch.Tensor, low: torch.Tensor) -> float:
-    """Return the probability that a value of `high` is above one of `low`, ties counted half (Mann-Whitney)."""
-    below = torch.searchsorted(low.sort().values, high.contiguous())
-    up_to = torch.searchsorted(low.sort().values, high.contiguous(), right=True)
-    return ((below + up_to).double() / 2).mean().item() / len(low)
+            norms.setdefault(step.kind, []).extend(trace.token_norms[i] for i in of_step if i not in trace.sinks)
+    return {kind: profile.sketch.percentile(of_kind) for kind, of_kind in norms.items()}
 
 
 def measure(num_problems: int) -> dict[str, Any]:
@@ -53,9 +47,9 @@ def measure(num_problems: int) -> dict[str, Any]:
     direct = percentiles(chat, problems, enable_thinking=False)["answer"]
     layers = []
     for layer in range(chat.loaded_engine().num_layers):
-        kinds = [tensor[:, layer] for tensor in (thinking["reasoning"], thinking["answer"], direct)]
-        means = [tensor.mean().item() for tensor in kinds]
-        layers.append([layer, *means, means[0] - means[2], auc(kinds[0], kinds[2])])
+        kinds = [ranks[:, layer] for ranks in (thinking["reasoning"], thinking["answer"], direct)]
+        means = [float(ranks.mean()) for ranks in kinds]
+        layers.append([layer, *means, means[0] - means[2], auroc(kinds[0], kinds[2])])
     numbers = {"reasoning": len(thinking["reasoning"]), "answer": len(thinking["answer"]), "direct": len(direct)}
     return {"num_problems": num_problems, "num_tokens": numbers, "columns": COLUMNS, "layers": layers}
 
@@ -71,7 +65,10 @@ def verdict(figures: dict[str, Any]) -> str:
     """Return in words how strong the signal is, in the late layers and where it is strongest and weakest."""
     aucs = {row[0]: row[-1] for row in figures["layers"]}
     late = select_layers("late", len(aucs))
-    mean, (weakest, strongest) = fmean(aucs[i] for i in late), (min(aucs, key=aucs.get), max(aucs, key=aucs.get))
+    mean, (weakest, strongest) = (
+        fmean(aucs[i] for i in late),
+        (min(aucs, key=aucs.__getitem__), max(aucs, key=aucs.__getitem__)),
+    )
     return (
         f"Late layers, which are read by default ({', '.join(map(str, late))}): mean AUC {mean:.2f}. Strongest: layer "
         f"{strongest} ({aucs[strongest]:.2f}); weakest: layer {weakest} ({aucs[weakest]:.2f})."

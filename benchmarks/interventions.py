@@ -1,7 +1,7 @@
 """What recursion and steering cost on top of recording norms, in batches of 1, 8 and 32.
 
-    python benchmarks/interventions.py
-    python benchmarks/interventions.py --models abacus --batches 1,8
+    python -m benchmarks.interventions
+    python -m benchmarks.interventions --models abacus --batches 1,8
 
 Sides take turns in one process, as in `chat.py`. `idle` sides have interventions that never trigger. The side
 `every token` runs the late layers once more for every token and takes none of the new states, so that the text
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from _timing import machine, print_table, results_file, summarise, take_turns, write_json
-from chat import MODELS, PACKAGES, discard, listed, prompts
 from langchain_core.messages import HumanMessage
 
+from benchmarks.setups import MODELS, PACKAGES, discard, listed, prompts
+from benchmarks.timing import machine, print_table, results_file, summarise, take_turns, write_json
 from langnorm import ChatLangNorm, Recursion, Steering
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.norms.layers import select_layers

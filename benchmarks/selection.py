@@ -1,6 +1,6 @@
 """Which of n answers is kept? Every score and every vote, beside random picks, majority vote and the oracle.
 
-Abacus answers held-out problems of 4 to 12 steps, 32 times each at two temperatures (`_samples.py`; about an hour and a
+Abacus answers held-out problems of 4 to 12 steps, 32 times each at two temperatures (`samples.py`; about an hour and a
 half of one core the first time). For n below 32 the samples are cut into groups of n, so that each of them counts once.
 Intervals are 95 % bootstrap intervals over problems, differences are paired. What the library does by default is chosen
 on the development split (`--split dev`) and reported on the test split. Prints tables and writes JSON; with `--write`
@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import _candidates
-import _samples
 import numpy as np
-from _candidates import Candidates
 from langchain_core.messages import HumanMessage
 
+import benchmarks.candidates
 import langnorm.scores.formulas
 import langnorm.scores.registry
+from benchmarks import samples
+from benchmarks.candidates import NUM_FOR_TOKENS, Candidates, Reader, usual_norms
+from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
 from langnorm.scores.registry import SCORES
 from langnorm.selection.options import VOTES, Selection
 from langnorm.selection.pruning import RULES
@@ -38,7 +40,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "selection-samples"
 SIZES = (1, 2, 4, 8, 16, 32)
 NUM_PROBLEMS = {"dev": 200, "test": 500}
-NUM_RESAMPLES = 4000
 NEARS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)  # standard deviations within which scores count as tied
 MIXTURES = {
     "mean_logprob + late_rate": {"mean_logprob": 1.0, "late_rate": 1.0},
@@ -56,30 +57,33 @@ def examine(
     number: int, split: str, usual: tuple[np.ndarray, np.ndarray]
 ) -> dict[float, tuple[Candidates, dict[int, dict[str, float]]]]:
     """Return the candidates of one problem and the share of right picks by size and method, for each temperature."""
-    by_temperature = candidates_of(number, split, usual)
+    by_temperature = load_candidates(number, split, usual)
     return {
         temperature: (candidates, {size: shares(candidates, size) for size in SIZES})
         for temperature, candidates in by_temperature.items()
     }
 
 
-def candidates_of(number: int, split: str, usual: tuple[np.ndarray, np.ndarray]) -> dict[float, Candidates]:
+def load_candidates(number: int, split: str, usual: tuple[np.ndarray, np.ndarray]) -> dict[float, Candidates]:
     """Return the candidates of one problem by temperature, kept beside its samples."""
     import torch
 
     torch.set_num_threads(1)
-    sources = [Path(module.__file__) for module in (langnorm.scores.registry, langnorm.scores.formulas, _candidates)]  # type: ignore[arg-type]
+    modules = (langnorm.scores.registry, langnorm.scores.formulas, benchmarks.candidates)
+    sources = [Path(inspect.getfile(module)) for module in modules]
     version = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=6).hexdigest()
     file = FOLDER / f"{split}-{number:04}.npz"
-    kept = file.with_suffix(f".{version}.pickle")
-    if kept.exists():
-        found: dict[float, Candidates] = pickle.loads(kept.read_bytes())
-        return found
+    stored = file.with_suffix(f".{version}.pickle")
+    if stored.exists():
+        by_temperature: dict[float, Candidates] = pickle.loads(stored.read_bytes())
+        return by_temperature
     problem = _problems(split)[number]
     reader = _reader(usual)
-    found = {t: reader.candidates(problem.prompt, problem.answer, drawn) for t, drawn in _samples.load(file).items()}
-    kept.write_bytes(pickle.dumps(found))
-    return found
+    by_temperature = {
+        t: reader.candidates(problem.prompt, problem.answer, drawn) for t, drawn in samples.load(file).items()
+    }
+    stored.write_bytes(pickle.dumps(by_temperature))
+    return by_temperature
 
 
 _cache: dict[str, Any] = {}
@@ -87,15 +91,15 @@ _cache: dict[str, Any] = {}
 
 def _problems(split: str) -> list[Any]:
     if split not in _cache:
-        _cache[split] = _samples.problems(split, NUM_PROBLEMS[split])  # type: ignore[arg-type]
+        _cache[split] = samples.problems(split, NUM_PROBLEMS[split])  # type: ignore[arg-type]
     problems: list[Any] = _cache[split]
     return problems
 
 
-def _reader(usual: tuple[np.ndarray, np.ndarray]) -> _candidates.Reader:
+def _reader(usual: tuple[np.ndarray, np.ndarray]) -> Reader:
     if "reader" not in _cache:
-        _cache["reader"] = _candidates.Reader(usual)
-    reader: _candidates.Reader = _cache["reader"]
+        _cache["reader"] = Reader(usual)
+    reader: Reader = _cache["reader"]
     return reader
 
 
@@ -104,18 +108,18 @@ def combined(values: np.ndarray) -> list[float | None]:
     if values.shape[1] == 1:
         return [None if np.isnan(value) else float(value) for value in values[:, 0]]
     spread = np.where(np.ptp(values, axis=0) > 1e-9 * np.abs(values).max(axis=0), values.std(axis=0), np.inf)
-    found = ((values - values.mean(axis=0)) / spread).mean(axis=1)
-    return [None if np.isnan(value) else float(value) for value in found]
+    means = ((values - values.mean(axis=0)) / spread).mean(axis=1)
+    return [None if np.isnan(value) else float(value) for value in means]
 
 
-def scores_of(group: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
+def all_scores(group: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
     """Return all scores and mixtures of one group."""
-    found = {name: combined(values) for name, values in group.items()}
+    scores = {name: combined(values) for name, values in group.items()}
     for name, weights in MIXTURES.items():
-        parts = [(weight, np.array(found[part], dtype=float)) for part, weight in weights.items()]
+        parts = [(weight, np.array(scores[part], dtype=float)) for part, weight in weights.items()]
         total = np.sum([w * (v - v.mean()) / (v.std() or np.inf) for w, v in parts], axis=0)
-        found[name] = [None if np.isnan(value) else float(value) for value in total]
-    return found
+        scores[name] = [None if np.isnan(value) else float(value) for value in total]
+    return scores
 
 
 def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
@@ -123,7 +127,7 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
     for start in range(0, len(of_problem.tokens), size):
         part = slice(start, start + size)
         is_right, answers = of_problem.is_right[part].astype(float), of_problem.answers[part]
-        supports = supports_of(answers)
+        supports = count_supports(answers)
         yield "random pick", is_right.mean()
         distinct = dict(zip(answers, is_right, strict=True))
         yield "random distinct pick", fmean(distinct.values())
@@ -131,9 +135,9 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
         nothing: list[float | None] = [None] * size
         order = by_score(range(size), nothing, supports)
         yield "majority vote", is_right[by_vote(order, Selection(vote="majority"), answers, nothing)[0]]
-        for name, scores in scores_of({name: values[part] for name, values in of_problem.values.items()}).items():
+        for name, scores in all_scores({name: values[part] for name, values in of_problem.values.items()}).items():
             for near in NEARS:
-                yield f"{name} | none, near {near:g}", is_right[first_of(scores, supports, near)]
+                yield f"{name} | none, near {near:g}", is_right[pick_first(scores, supports, near)]
             if name not in SCORES:
                 continue  # what was merely tried is not combined with votes
             order = by_score(range(size), scores, supports, Selection().near)
@@ -142,60 +146,37 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
                 yield f"{name} | {vote}", is_right[best]
 
 
-def supports_of(answers: list[str | None]) -> list[int]:
+def count_supports(answers: list[str | None]) -> list[int]:
     """Return how many candidates have the answer of each; 0 for those without one."""
     return [answers.count(answer) if answer is not None else 0 for answer in answers]
 
 
-def first_of(scores: list[float | None], supports: list[int], near: float) -> int:
+def pick_first(scores: list[float | None], supports: list[int], near: float) -> int:
     """Return the first of `by_score`'s order, without the order."""
-    known = [-np.inf if score is None else score for score in scores]
-    best = max(known)
+    values = [-np.inf if score is None else score for score in scores]
+    best = max(values)
     margin = near * float(np.std([score for score in scores if score is not None])) if best > -np.inf else 0.0
-    tied = [i for i, score in enumerate(known) if score == best or best - score <= margin]
-    return max(tied, key=lambda i: (supports[i], known[i], -i))
+    tied = [i for i, score in enumerate(values) if score == best or best - score <= margin]
+    return max(tied, key=lambda i: (supports[i], values[i], -i))
 
 
 def shares(of_problem: Candidates, size: int) -> dict[str, float]:
     """Return the share of right picks of each method, over the groups of one problem."""
-    found: dict[str, list[float]] = {}
+    by_method: dict[str, list[float]] = {}
     for method, right in picks(of_problem, size):
-        found.setdefault(method, []).append(float(right))
-    return {method: fmean(rights) for method, rights in found.items()}
+        by_method.setdefault(method, []).append(float(right))
+    return {method: fmean(rights) for method, rights in by_method.items()}
 
 
-def interval(values: np.ndarray) -> list[float]:
-    """Return the mean of some values of problems and its 95 % bootstrap interval."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return [float("nan")] * 3
-    means = resamples(len(values)) @ values
-    return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
-
-
-@cache
-def resamples(size: int) -> np.ndarray:
-    """Return the weights of each problem in each resample; the same ones for all, so that differences are paired."""
-    return np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), NUM_RESAMPLES) / size
-
-
-def auroc(scores: list[float | None], is_right: np.ndarray) -> float:
-    """Return the probability that a right answer has a higher score than a wrong one, ties counted half."""
-    values = np.array(scores, dtype=float)
-    right, wrong = values[is_right & ~np.isnan(values)], values[~is_right & ~np.isnan(values)]
-    if not len(right) or not len(wrong):
-        return float("nan")
-    return float((right[:, None] > wrong).mean() + (right[:, None] == wrong).mean() / 2)
-
-
-def aurocs(problems: list[Candidates]) -> dict[str, list[float]]:
+def aurocs(problems: list[Candidates]) -> dict[str, Interval]:
     """Return within-problem AUROC of each score for correctness, mean and interval, over problems with both kinds."""
-    found: dict[str, list[float]] = {}
+    by_name: dict[str, list[float]] = {}
     for of_problem in problems:
-        named = scores_of(of_problem.values) | {"shortness": (-of_problem.tokens.astype(float)).tolist()}
+        named = all_scores(of_problem.values) | {"shortness": (-of_problem.tokens.astype(float)).tolist()}
         for name, scores in named.items():
-            found.setdefault(name, []).append(auroc(scores, of_problem.is_right))
-    return {name: interval(np.array(values)) for name, values in found.items()}
+            values, is_right = np.array(scores, dtype=float), of_problem.is_right
+            by_name.setdefault(name, []).append(auroc(values[is_right], values[~is_right]))
+    return {name: bootstrap_mean(values) for name, values in by_name.items()}
 
 
 def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) -> dict[str, Any]:
@@ -247,7 +228,7 @@ def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) 
             of_vote.append(float(of_problem.is_right[best]))
         tokens.append(sum(candidate.tokens for candidate in candidates))
         full.append(sum(lengths))
-    accuracy = {vote: interval(np.array(of_vote)) for vote, of_vote in rights.items()}
+    accuracy = {vote: bootstrap_mean(of_vote) for vote, of_vote in rights.items()}
     return {"accuracy": accuracy, "tokens": fmean(tokens), "share": sum(tokens) / sum(full)}
 
 
@@ -259,9 +240,9 @@ def checked(problems: list[Candidates], score: str, vote: str) -> int:
             part = range(start, start + 8)
             group = [Candidate(of_problem.samples[i], of_problem.answers[i], 1, "stop") for i in part]
             best = rank_candidates(Selection(n=8, score=score, vote=vote), group).best  # type: ignore[arg-type]
-            scores = scores_of({name: values[start : start + 8] for name, values in of_problem.values.items()})[score]
+            scores = all_scores({name: values[start : start + 8] for name, values in of_problem.values.items()})[score]
             answers = of_problem.answers[start : start + 8]
-            order = by_score(range(8), scores, supports_of(answers), Selection().near)
+            order = by_score(range(8), scores, count_supports(answers), Selection().near)
             assert best == by_vote(order, Selection(vote=vote), answers, scores)[0]  # type: ignore[arg-type]
             num += 1
     return num
@@ -269,18 +250,18 @@ def checked(problems: list[Candidates], score: str, vote: str) -> int:
 
 def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]:
     """Return all figures of a split."""
-    files = _samples.make(FOLDER, "dev", _candidates.NUM_FOR_TOKENS)
-    usual = _candidates.usual_norms(files, vocabulary=1024)
+    files = samples.make(FOLDER, "dev", NUM_FOR_TOKENS)
+    usual = usual_norms(files, vocabulary=1024)
     _cache["usual"] = usual
-    _samples.make(FOLDER, split, num_problems)  # type: ignore[arg-type]
+    samples.make(FOLDER, split, num_problems)  # type: ignore[arg-type]
     with ProcessPoolExecutor(num_processes) as pool:
-        found = list(pool.map(partial(examine, split=split, usual=usual), range(num_problems), chunksize=4))
+        examined = list(pool.map(partial(examine, split=split, usual=usual), range(num_problems), chunksize=4))
     figures: dict[str, Any] = {"split": split, "num_problems": num_problems, "temperatures": {}}
     default = Selection()
-    for temperature in _samples.TEMPERATURES:
-        problems = [of_one[temperature][0] for of_one in found]
-        drawn = [_samples.load(FOLDER / f"{split}-{i:04}.npz")[temperature] for i in range(num_problems)]
-        rights = {size: [of_one[temperature][1][size] for of_one in found] for size in SIZES}
+    for temperature in samples.TEMPERATURES:
+        problems = [of_one[temperature][0] for of_one in examined]
+        drawn = [samples.load(FOLDER / f"{split}-{i:04}.npz")[temperature] for i in range(num_problems)]
+        rights = {size: [of_one[temperature][1][size] for of_one in examined] for size in SIZES}
         by_size: dict[int, Groups] = {
             size: {method: np.array([of_one[method] for of_one in of_size]) for method in of_size[0]}
             for size, of_size in rights.items()
@@ -290,10 +271,10 @@ def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]
             "tokens": fmean(float(of_one.tokens.mean()) for of_one in problems),
             "distinct": fmean(len(set(of_one.answers)) for of_one in problems),
             "accuracy": {
-                method: {str(size): interval(by_size[size][method]) for size in SIZES} for method in by_size[1]
+                method: {str(size): bootstrap_mean(by_size[size][method]) for size in SIZES} for method in by_size[1]
             },
             "over_majority": {
-                method: {str(size): interval(by_size[size][method] - majority[size]) for size in SIZES}
+                method: {str(size): bootstrap_mean(by_size[size][method] - majority[size]) for size in SIZES}
                 for method in by_size[1]
             },
             "auroc": aurocs(problems),
@@ -331,7 +312,7 @@ def rounded(value: Any) -> Any:
 
 def main() -> None:
     """Measure, print and write."""
-    from _selection_tables import report
+    from benchmarks.selection_tables import report
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=tuple(NUM_PROBLEMS), default="test")

@@ -14,6 +14,7 @@ import langnorm.abacus
 from langnorm.abacus.generator import arithmetic, chat, corpus, tools
 from langnorm.abacus.generator.base import Example, Split
 from langnorm.abacus.tokenizer import render
+from langnorm.selection.answers import last_number
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,14 +24,12 @@ TEMPERATURE = 0.7
 _MAX_NEW_TOKENS = 700  # the longest working in training has about 550
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
 
-_NUMBER = re.compile(r"-?\d+")
 _TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
 def final_number(text: str) -> str | None:
-    """Return the last number after the reasoning, or None."""
-    numbers = _NUMBER.findall(text.rpartition("</think>")[2])
-    return numbers[-1] if numbers else None
+    """Return the last number after the reasoning in plain digits, or None."""
+    return last_number(text.rpartition("</think>")[2])
 
 
 def tool_calls(text: str) -> list[Any] | None:
@@ -65,14 +64,14 @@ def complete(
 
     torch.manual_seed(0)
     prompts = [render(tokenizer, example)[0] for example in examples]
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     completions: list[list[str]] = [[] for _ in examples]
     size = max(1, batch_size // num_samples)
     options: dict[str, Any] = {"do_sample": False}
     if temperature:
         options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    for start in tqdm(range(0, len(by_length), size), unit="batch", leave=False):
-        chosen = by_length[start : start + size]
+    for start in tqdm(range(0, len(order), size), unit="batch", leave=False):
+        chosen = order[start : start + size]
         inputs = tokenizer.pad({"input_ids": [prompts[i] for i in chosen]}, padding_side="left", return_tensors="pt")
         with torch.inference_mode():
             output = model.generate(  # type: ignore[operator]
@@ -141,8 +140,8 @@ _LINES = {
 
 def table(figures: dict[str, float]) -> str:
     """Return the figures as a Markdown table."""
-    rows = [f"| {text} | {figures[key]:.3f} |" for key, text in _LINES.items() if key in figures]
-    return "\n".join(["| measured | figure |", "|---|---|", *rows])
+    lines = [f"| {text} | {figures[key]:.3f} |" for key, text in _LINES.items() if key in figures]
+    return "\n".join(["| measured | figure |", "|---|---|", *lines])
 
 
 def write_card(card: Path, figures: dict[str, float]) -> None:
@@ -170,9 +169,9 @@ def main() -> None:
         figures = measure(model, tokenizer, line, arguments.num_problems, arguments.split)
         print(table(figures), flush=True)
         if arguments.write:
-            kept = json.loads(results.read_text()) if results.exists() else {}
-            results.write_text(json.dumps(kept | figures, indent=2) + "\n")
-            write_card(card, kept | figures)
+            earlier = json.loads(results.read_text()) if results.exists() else {}
+            results.write_text(json.dumps(earlier | figures, indent=2) + "\n")
+            write_card(card, earlier | figures)
 
 
 if __name__ == "__main__":

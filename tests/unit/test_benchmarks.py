@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import langnorm.abacus
-from benchmarks import _samples
+from benchmarks import samples
 
 
 def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
     """Token by token the same answers; norms and probabilities differ by rounding only."""
-    assert _samples.check(_samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4
+    assert samples.check(samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from langnorm.abacus.generator.base import Example, Split
+from langnorm.abacus.generator.base import Example, Operator, Split, Step
 from langnorm.abacus.generator.stories import tell
 from langnorm.abacus.generator.working import work
 
@@ -19,23 +18,12 @@ Level = Literal["easy", "hard"]
 
 LEVELS: dict[Level, range] = {"easy": range(1, 4), "hard": range(4, 13)}
 
-Operator = Literal["+", "-", "*", "/"]
 Weights = Mapping[Operator, float]
 
 _WEIGHTS: Weights = {"+": 4.0, "-": 3.0, "*": 2.0, "/": 2.0}
 _PRACTICE_WEIGHTS: Weights = {"+": 2.0, "-": 4.0, "*": 4.0, "/": 4.0}
 _MAX_VALUE = 9_999
 _MAX_OPERAND = 999
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One exact step `left operator right = result`; `left` is the result of the step before."""
-
-    left: int
-    operator: Operator
-    right: int
-    result: int
 
 
 def draw(

@@ -1,4 +1,4 @@
-"""What every part of the generator agrees on: an example, and which split it belongs to."""
+"""What every part of the generator agrees on: an example, the split it belongs to, and a step of arithmetic."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "dev", "test"]
+Operator = Literal["+", "-", "*", "/"]
 
 _BUCKETS = 20  # one of twenty problems is for development, one for the test, the rest for training
 
@@ -37,6 +38,16 @@ class Example:
     def prompt(self) -> tuple[dict[str, Any], ...]:
         """The messages before the one to be learnt."""
         return self.messages[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One exact step `left operator right = result`; `left` is the result of the step before."""
+
+    left: int
+    operator: Operator
+    right: int
+    result: int
 
 
 def bucket(text: str, num_buckets: int) -> int:

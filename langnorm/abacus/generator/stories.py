@@ -5,20 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from langnorm.abacus.generator.story_themes import (
-    DISTRACTORS,
-    GROWN,
-    NAMES,
-    OBJECTS,
-    SHRUNK,
-    THEMES,
-    Theme,
-)
-
-if TYPE_CHECKING:
-    from langnorm.abacus.generator.arithmetic import Step
+from langnorm.abacus.generator.base import Step
+from langnorm.abacus.generator.story_themes import WORDS, Theme
 
 Kind = Literal["instructions", "expression", "story", "people", "dialogue"]
 
@@ -95,21 +85,12 @@ def _expression_question(rng: random.Random, steps: Sequence[Step]) -> str:
     return template.format(expression(rng, steps))
 
 
-_ORDERS: dict[str, tuple[str, ...]] = {
-    "+": ("Add {}.", "Increase it by {}.", "Plus {}.", "Then add {}.", "Next, add {}.", "Add {} to it."),
-    "-": ("Subtract {}.", "Take away {}.", "Minus {}.", "Then subtract {}.", "Decrease it by {}.",
-          "Subtract {} from it."),
-    "*": ("Multiply by {}.", "Times {}.", "Then multiply by {}.", "Multiply it by {}.", "Take it {} times."),
-    "/": ("Divide by {}.", "Then divide by {}.", "Divide it by {}.", "Split it into {} equal parts."),
-}  # fmt: skip
-
-
 def _instructions(rng: random.Random, steps: Sequence[Step]) -> str:
     start = rng.choice(
         ("Start with {}.", "Take {}.", "Begin with the number {}.", "Take the number {}.", "Start at {}.")
     )
     parts = [start.format(steps[0].left)]
-    parts += [rng.choice(_ORDERS[step.operator]).format(step.right) for step in steps]
+    parts += [rng.choice(WORDS.orders[step.operator]).format(step.right) for step in steps]
     parts.append(
         rng.choice(("What is the result?", "What do you get?", "What number is it?", "Give the result.",
                     "What is it now?", "Which number comes out?"))
@@ -118,8 +99,8 @@ def _instructions(rng: random.Random, steps: Sequence[Step]) -> str:
 
 
 def _story(rng: random.Random, steps: Sequence[Step]) -> Story:
-    theme = rng.choice(THEMES)
-    words = _Words(rng, theme)
+    theme = rng.choice(WORDS.themes)
+    words = _Cast(rng, theme)
     rest = list(steps)
     sentences = []
     if theme.groups and steps[0].operator == "*" and rng.random() < 0.7:
@@ -129,35 +110,35 @@ def _story(rng: random.Random, steps: Sequence[Step]) -> Story:
         sentences.append(words.fill(rng.choice(theme.starts), steps[0].left))
     for step in rest:
         if rng.random() < 0.18:
-            sentences.append(words.fill(rng.choice(DISTRACTORS), rng.randint(2, 60)))
+            sentences.append(words.fill(rng.choice(WORDS.distractors), rng.randint(2, 60)))
         sentences.append(words.fill(rng.choice(theme.events[step.operator]), step.right))
     if rng.random() < 0.15:
-        sentences.insert(1, words.fill(rng.choice(DISTRACTORS), rng.randint(2, 60)))
+        sentences.insert(1, words.fill(rng.choice(WORDS.distractors), rng.randint(2, 60)))
     sentences.append(words.fill(rng.choice(theme.questions)))
     answer = words.fill(rng.choice(theme.answers), "{}") if rng.random() < 0.5 else _ANSWER
     return _user(" ".join(sentences), answer, "story")
 
 
-class _Words:
+class _Cast:
     """The person, friend and object of one story, put into its templates."""
 
     def __init__(self, rng: random.Random, theme: Theme) -> None:
-        self.person, self.friend = rng.sample(NAMES, 2)
-        self.object = rng.choice(theme.objects or OBJECTS)
+        self.person, self.friend = rng.sample(WORDS.people, 2)
+        self.object = rng.choice(theme.objects or WORDS.objects)
 
     def fill(self, template: str, *numbers: int | str) -> str:
         return template.format(*numbers, P=self.person, F=self.friend, O=self.object)
 
 
 def _people(rng: random.Random, steps: Sequence[Step]) -> Story:
-    names = rng.sample(NAMES, len(steps) + 1)
-    thing = rng.choice(OBJECTS)
+    names = rng.sample(WORDS.people, len(steps) + 1)
+    thing = rng.choice(WORDS.objects)
     sentences = [f"{names[0]} has {steps[0].left} {thing}."]
     for step, name, previous in zip(steps, names[1:], names, strict=False):
-        template = rng.choice((GROWN | SHRUNK)[step.operator])
+        template = rng.choice(WORDS.comparisons[step.operator])
         sentences.append(template.format(step.right, name, previous, O=thing))
         if rng.random() < 0.12:
-            sentences.append(rng.choice(DISTRACTORS).format(rng.randint(2, 60), P=name, F=previous, O=thing))
+            sentences.append(rng.choice(WORDS.distractors).format(rng.randint(2, 60), P=name, F=previous, O=thing))
     sentences.append(rng.choice(("How many {} does {} have?", "So how many {} does {} have?")).format(
         thing, names[-1]
     ))  # fmt: skip
@@ -170,7 +151,7 @@ def _dialogue(rng: random.Random, steps: Sequence[Step]) -> Story:
     known = steps[0].left
     before = rng.randint(1, max(1, known - 1))
     question = f"What is {before} + {known - before}?" if known > 1 else "What is 0 + 1?"
-    orders = " ".join(rng.choice(_ORDERS[step.operator]).format(step.right) for step in steps)
+    orders = " ".join(rng.choice(WORDS.orders[step.operator]).format(step.right) for step in steps)
     follow_up = rng.choice(("{} What is it now?", "Now: {}", "{}", "Good. {} What do you get?"))
     messages = (
         {"role": "user", "content": question},

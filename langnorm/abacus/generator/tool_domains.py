@@ -1,402 +1,97 @@
-"""The tool domains about the world: weather, travel, messages, money, the home."""
+"""The domains of tools, read from `content/tool_domains_*.toml`: what they do and return, and how users ask for it."""
 
 from __future__ import annotations
 
-from langnorm.abacus.generator.tool_shapes import Domain, Outcome, choice, flag, optional, required
+from dataclasses import dataclass
+from typing import Any, Literal
 
-WORLD_DOMAINS: tuple[Domain, ...] = (
-    Domain(
-        "weather", "the weather",
-        ("weather_now", "city_weather", "forecast", "weather", "current_weather", "lookup_weather",
-         "weatherReport"),
-        ("Get the weather in a city.", "Current weather for a place.",
-         "Returns the weather report of a city.",
-         "Look up the forecast for a location."),
-        (required("city location place town where", "place", "Name of the city"),
-         choice("unit units scale", "celsius fahrenheit", "Temperature unit", (" in {unit}",
-                                                                               " in degrees {unit}"),
-                "celsius"),
-         optional("days num_days", "count", "Number of days", (" for the next {days} days",
-                                                               " for {days} days"),
-                  "integer", 1)),
-        ("What's the weather like in {city}?", "What is the weather in {city}?",
-         "Tell me the weather in {city}.",
-         "How is the weather in {city}?", "Get the weather for {city}.", "Weather in {city}?",
-         "Give me the forecast for {city}.", "Check the weather in {city}."),
-        ("Do I need an umbrella in {city}?", "Is it raining in {city}?", "How warm is it in {city}?",
-         "Should I take a coat to {city}?", "Is it cold in {city} right now?", "Will it be sunny in {city}?",
-         "I am packing for {city}, is it hot there?"),
-        Outcome((("temperature", "degrees"), ("condition", "condition")),
-                ("It is {temperature} degrees and {condition} in {city}.",
-                 "In {city} it is {condition}, {temperature} degrees.",
-                 "The weather in {city} is {condition} with {temperature} degrees.")),
-        listable=True,
-    ),
-    Domain(
-        "clock", "the local time",
-        ("city_time", "local_time", "time_in", "world_clock", "timeAt"),
-        ("Get the current time in a city.", "Returns the local time of a place.", "World clock for cities.",
-         "What time it is somewhere."),
-        (required("city place location zone", "place", "City to get the time for"),),
-        ("What time is it in {city}?", "Tell me the time in {city}.", "What is the local time in {city}?",
-         "Give me the current time in {city}.", "Time in {city}?"),
-        ("Is it already morning in {city}?", "Can I still call someone in {city} or are they asleep?",
-         "Is it late in {city}?", "I have a call with {city}, what does their clock say?"),
-        Outcome((("time", "clock"),), ("It is {time} in {city}.", "The local time in {city} is {time}.",
-                                       "{city}: {time}.")),
-        listable=True,
-    ),
-    Domain(
-        "clock now", "the current time",
-        ("current_time", "now", "clock", "what_time", "time_now"),
-        ("Get the current time.", "Returns the time now.", "Tells what time it is.",
-         "The clock of this computer."),
-        (),
-        ("What time is it?", "Tell me the time.", "What is the time now?", "Give me the current time.",
-         "What's the time?"),
-        ("Is it lunch time yet?", "Am I late for the meeting at noon?",
-         "My watch stopped, what does yours say?",
-         "Is it past midnight already?"),
-        Outcome((("time", "clock"),), ("It is {time}.", "The time is {time}.", "It is {time} now.")),
-    ),
-    Domain(
-        "now date", "the date",
-        ("today", "current_date", "todays_date", "date_today"),
-        ("Get the date of today.", "Returns today's date.", "Tells the current date.",
-         "The calendar date of today."),
-        (),
-        ("What is the date today?", "Tell me today's date.", "What day is it?",
-         "Which date do we have today?"),
-        ("I need to date this letter, what do I write?", "How far into the month are we?",
-         "Is it the weekend yet?",
-         "I lost track of the days, which one is it?"),
-        Outcome((("date", "date"),), ("Today is {date}.", "The date is {date}.", "It is {date} today.")),
-    ),
-    Domain(
-        "stocks", "a stock price",
-        ("stock_price", "quote", "share_price", "get_quote", "ticker_price"),
-        ("Get the price of a stock.", "Current share price of a ticker.", "Stock quote for a symbol.",
-         "Look up what a share costs."),
-        (required("ticker symbol stock", "ticker", "Ticker symbol"),),
-        ("What is the stock price of {ticker}?", "Get the price of {ticker}.",
-         "How much is one share of {ticker}?",
-         "Give me a quote for {ticker}.", "Look up the share price of {ticker}."),
-        ("How is {ticker} doing on the market?", "Can I afford a share of {ticker}?",
-         "Is {ticker} trading high today?",
-         "I own some {ticker}, what is it worth now?"),
-        Outcome((("price", "price"),), ("{ticker} trades at {price}.", "The price of {ticker} is {price}.",
-                                        "One share of {ticker} costs {price}.")),
-        listable=True,
-    ),
-    Domain(
-        "message mail", "an email sent",
-        ("send_email", "email", "mail_to", "sendMail", "compose_email"),
-        ("Send an email.", "Sends a mail to an address.", "Write and send an email to someone.",
-         "Email a person."),
-        (required("to recipient address", "email", "Email address of the recipient"),
-         required("body text message content", "saying", "Text of the email"),
-         optional("subject title topic", "topic", "Subject line",
-                  (" with the subject '{subject}'", " with subject \"{subject}\""))),
-        ("Send an email to {to} saying '{body}'.", "Email {to}: \"{body}\".",
-         "Write a mail to {to} with the text '{body}'.",
-         "Mail '{body}' to {to}."),
-        ("Let {to} know: '{body}'.", "{to} should hear from me that '{body}'.",
-         "Tell the person at {to} \"{body}\".", "I want {to} to read '{body}' in the inbox."),
-        Outcome((("status", "ok"), ("id", "code")), ("The email to {to} went out with id {id}.",
-                                                    "Done, the email was sent ({id}).",
-                                                    "I emailed {to}; the id is {id}.")),
-    ),
-    Domain(
-        "message sms", "a text message sent",
-        ("send_sms", "text_message", "message", "send_text", "chat_send"),
-        ("Send a text message to a person.", "Sends a short message.", "Text someone from the contacts.",
-         "Send an SMS to a contact."),
-        (required("name contact to person", "person", "Who gets the message"),
-         required("message text body", "saying", "What to send")),
-        ("Text {name} '{message}'.", "Send a message to {name}: \"{message}\".",
-         "Send {name} the text '{message}'.",
-         "Message {name} with '{message}'."),
-        ("Let {name} know that '{message}'.", "My friend {name} needs to hear '{message}'.",
-         "Can {name} be told '{message}'?",
-         "I want to tell {name} \"{message}\"."),
-        Outcome((("status", "ok"),), ("Message to {name}: {status}.", "I texted {name} (status: {status}).",
-                                      "The message for {name} has the status {status}.")),
-    ),
-    Domain(
-        "calendar reminder", "a calendar entry",
-        ("add_event", "create_event", "calendar_add", "schedule_meeting", "newEvent"),
-        ("Add an event to the calendar.", "Creates a calendar entry.", "Schedule an event on a day.",
-         "Book a date in the calendar."),
-        (required("title name event", "topic", "Title of the event"), required("date day on", "date",
-                                                                               "Day of the event"),
-         optional("time start at", "clock", "Start time", (" at {time}", " starting at {time}"))),
-        ("Add '{title}' to my calendar on {date}.", "Create an event \"{title}\" on {date}.",
-         "Schedule '{title}' for {date}.", "Put '{title}' into the calendar for {date}."),
-        ("I am busy with '{title}' on {date}.", "Block {date} for '{title}'.",
-         "Don't let me double-book {date}, there is '{title}'.",
-         "'{title}' takes place on {date}, so note it in my schedule."),
-        Outcome((("event_id", "code"),), ("The event {title} is in your calendar as {event_id}.",
-                                          "Scheduled for {date} ({event_id}).",
-                                          "Done, the entry is {event_id}.")),
-    ),
-    Domain(
-        "language", "a translation",
-        ("translate", "translate_text", "translator", "to_language"),
-        ("Translate text into a language.", "Translates a sentence.", "Turn words into another language.",
-         "Translation service for short texts."),
-        (required("text sentence phrase source", "saying", "Text to translate"),
-         required("language target lang to", "language", "Target language")),
-        ("Translate '{text}' into {language}.", "Translate \"{text}\" to {language}.",
-         "What is '{text}' in {language}?", "Give me the {language} translation of '{text}'."),
-        ("How do you say '{text}' in {language}?",
-         "My friend only speaks {language}, how do I tell them '{text}'?",
-         "I want to write \"{text}\" to someone who reads {language}.",
-         "What would '{text}' be for a {language} speaker?"),
-        Outcome((("translation", "translation"),), ("In {language} it is: {translation}",
-                                                    "You say: {translation}",
-                                                    "The {language} translation is {translation}.")),
-    ),
-    Domain(
-        "currency", "a currency conversion",
-        ("convert_currency", "exchange", "currency", "fx_convert", "exchangeRate"),
-        ("Convert money between currencies.", "Exchanges an amount into another currency.",
-         "Currency converter.",
-         "Convert an amount of money."),
-        (required("amount value sum", "number", "Amount of money", "number"),
-         required("source from_currency base", "currency", "Currency to convert from"),
-         required("target to_currency quote", "currency", "Currency to convert to")),
-        ("Convert {amount} {source} to {target}.", "How much is {amount} {source} in {target}?",
-         "Exchange {amount} {source} into {target}.", "What are {amount} {source} in {target}?"),
-        ("I have {amount} {source}, how many {target} do I get?",
-         "The hotel costs {amount} {source}. How many {target} is that?",
-         "I will be paid {amount} {source} but think in {target}.",
-         "How many {target} do I need to buy {amount} {source}?"),
-        Outcome((("converted", "price"),), ("{amount} {source} are {converted} {target}.",
-                                            "That is {converted} {target}.",
-                                            "You get {converted} {target} for {amount} {source}.")),
-    ),
-    Domain(
-        "distance", "a distance",
-        ("distance", "route_length", "how_far", "city_distance", "distanceBetween"),
-        ("Distance between two places.", "Computes how far two cities are apart.",
-         "Get the distance from A to B.",
-         "Length of the way between places."),
-        (required("origin start from_city source", "place", "Where the way starts"),
-         required("destination end to_city target", "place", "Where the way ends")),
-        ("How far is it from {origin} to {destination}?",
-         "What is the distance between {origin} and {destination}?",
-         "Get the distance from {origin} to {destination}.",
-         "Compute how far {destination} is from {origin}."),
-        ("Could I drive from {origin} to {destination} in a day?",
-         "Is it a long way from {origin} to {destination}?",
-         "I want to cycle from {origin} to {destination}, is that realistic?",
-         "Are {origin} and {destination} close to each other?"),
-        Outcome((("kilometers", "large"),), ("It is {kilometers} km from {origin} to {destination}.",
-                                             "The distance is {kilometers} km.",
-                                             "{origin} and {destination} are {kilometers} km apart.")),
-    ),
-    Domain(
-        "population", "a population figure",
-        ("population", "inhabitants", "city_population", "count_people"),
-        ("Population of a place.", "Returns how many people live somewhere.",
-         "Number of inhabitants of a city or country.",
-         "Look up the population of a place."),
-        (required("place city country region", "place", "The city or country"),),
-        ("What is the population of {place}?", "How many people live in {place}?",
-         "Look up the population of {place}.",
-         "Tell me how many inhabitants {place} has."),
-        ("Is {place} a big city?", "How crowded is {place}?", "Does {place} have more than a million people?",
-         "Is {place} smaller than Malta?"),
-        Outcome((("population", "large"),), ("{place} has {population} inhabitants.",
-                                             "{population} people live in {place}.",
-                                             "The population of {place} is {population}.")),
-        listable=True,
-    ),
-    Domain(
-        "capital", "a capital city",
-        ("capital_of", "find_capital", "capital", "country_capital"),
-        ("Capital of a country.", "Returns the capital city of a country.", "Look up a country's capital."),
-        (required("country nation land state", "country", "Name of the country"),),
-        ("What is the capital of {country}?", "Tell me the capital of {country}.",
-         "Look up the capital of {country}.",
-         "Which city is the capital of {country}?"),
-        ("Where does the government of {country} sit?", "Which city rules {country}?",
-         "In which city is the parliament of {country}?",
-         "I forgot what the main city of {country} is called."),
-        Outcome((("capital", "place"),), ("The capital of {country} is {capital}.", "It is {capital}.",
-                                          "{capital} is the capital of {country}.")),
-        listable=True,
-    ),
-    Domain(
-        "flight", "a flight",
-        ("find_flights", "flight_search", "book_flight", "flights", "searchFlight"),
-        ("Find flights between two cities.", "Searches for a flight.",
-         "Look up planes from one city to another.",
-         "Flight search by origin and destination."),
-        (required("origin from_city departure", "place", "Departure city"),
-         required("destination to_city arrival", "place", "Arrival city"),
-         optional("date day when", "date", "Day of the flight", (" on {date}", " for {date}"))),
-        ("Find a flight from {origin} to {destination}.", "Search flights from {origin} to {destination}.",
-         "Which flights go from {origin} to {destination}?",
-         "Show me flights from {origin} to {destination}."),
-        ("I need to get from {origin} to {destination} by plane.",
-         "I live in {origin} and want to fly to {destination}.",
-         "Is there a plane from {origin} to {destination}?", "I am flying to {destination} from {origin}."),
-        Outcome((("flight", "code"), ("departure", "clock")),
-                ("Flight {flight} leaves {origin} at {departure}.",
-                 "I found {flight}, which departs at {departure}.",
-                 "You can take {flight} at {departure}.")),
-    ),
-    Domain(
-        "train", "a train connection",
-        ("next_train", "train_times", "train_to", "departures"),
-        ("Get the next train to a city.", "Next train departure for a destination.",
-         "Looks up trains to a place."),
-        (required("destination city to station", "place", "Where the train goes"),),
-        ("When does the next train to {destination} leave?", "Find the next train to {destination}.",
-         "Look up trains to {destination}.", "Which train goes to {destination} next?"),
-        ("I have to be in {destination} soon and go by rail.",
-         "How long do I wait on the platform for {destination}?",
-         "Can I still catch a train to {destination}?",
-         "I'm at the station and want to go to {destination}."),
-        Outcome((("departure", "clock"), ("platform", "count")),
-                ("The next train to {destination} leaves at {departure} from platform {platform}.",
-                 "It leaves at {departure} from platform {platform}.", "Platform {platform}, {departure}.")),
-    ),
-    Domain(
-        "restaurant", "a restaurant",
-        ("find_restaurant", "restaurants", "where_to_eat", "dining", "restaurantFinder"),
-        ("Find a restaurant in a city.", "Searches places to eat.", "Recommends restaurants in a town.",
-         "Restaurant finder."),
-        (required("city location place area", "place", "Where to look"),
-         optional("cuisine food kind", "cuisine", "Kind of food",
-                  (" with {cuisine} food", " that serves {cuisine} food", " for {cuisine} cuisine"))),
-        ("Find a restaurant in {city}.", "Recommend me a restaurant in {city}.",
-         "Search for a place to eat in {city}.",
-         "Show me a good restaurant in {city}."),
-        ("I am hungry and in {city}, so find me a place.",
-         "We want to have dinner in {city}, maybe somewhere.",
-         "Is there anywhere to eat in {city}?",
-         "I'm taking a friend out for lunch in {city}, find us a spot."),
-        Outcome((("name", "person"), ("rating", "count")), ("Try {name}, rated {rating}.",
-                                                            "{name} in {city} has a rating of {rating}.",
-                                                          "I found {name} (rating {rating}).")),
-    ),
-    Domain(
-        "hotel", "a hotel room",
-        ("book_hotel", "hotel", "reserve_room", "hotel_booking"),
-        ("Book a hotel room.", "Reserves a room for some nights.", "Hotel booking in a city."),
-        (required("city place where", "place", "City of the hotel"), required("nights num_nights stay",
-                                                                              "count", "Number of nights",
-                                                                              "integer"),
-         flag("breakfast with_breakfast", "Whether to include breakfast", (" with breakfast",
-                                                                           " including breakfast"),
-              (" without breakfast",))),
-        ("Book a hotel in {city} for {nights} nights.", "Reserve a room in {city} for {nights} nights.",
-         "Get me {nights} nights in a hotel in {city}.", "Book {nights} nights in {city}."),
-        ("I need a place to sleep in {city} for {nights} nights.",
-         "I will stay in {city} for {nights} nights and need a bed.",
-         "Where can I stay {nights} nights in {city}?",
-         "We are in {city} for {nights} nights and have no room yet."),
-        Outcome((("booking", "code"), ("total", "price")),
-                ("Your room in {city} is booked: {booking}, {total} in total.",
-                                                          "Booked as {booking} for {total}.",
-                                                          "Done: {booking}, which costs {total}.")),
-    ),
-    Domain(
-        "lights", "the lights changed",
-        ("set_light", "lights", "light_switch", "switch_light", "lampControl"),
-        ("Switch the light of a room.", "Turns lights on or off.", "Controls the lamps in a room."),
-        (required("room where place area", "room", "Name of the room"), choice("state action mode", "on off",
-                                                                               "on or off")),
-        ("Turn {state} the light in the {room}.", "Switch the {room} light {state}.",
-         "Turn the lights in the {room} {state}.",
-         "Set the {room} lamp to {state}."),
-        ("I want the lamp in the {room} to be {state}.",
-         "Someone left the {room} light wrong, it should be {state}.",
-         "The {room} lamp has to go {state}.", "It would be nice to have the {room} light {state}."),
-        Outcome((("status", "ok"),), ("The light in the {room} is {state} ({status}).",
-                                      "The {room} light: {status}.", "Light {state}: {status}.")),
-    ),
-    Domain(
-        "thermostat", "the heating set",
-        ("set_thermostat", "set_temperature", "heating", "thermostat"),
-        ("Set the temperature of a room.", "Controls the heating.", "Sets the thermostat to some degrees."),
-        (required("degrees temperature value target", "room_degrees", "Wanted temperature", "integer"),
-         optional("room area zone", "room", "Which room", (" in the {room}",))),
-        ("Set the thermostat to {degrees} degrees.", "Heat to {degrees} degrees.",
-         "Set the heating to {degrees}.",
-         "Change the temperature to {degrees} degrees."),
-        ("I am cold, make it {degrees} degrees.", "It is too hot, I want {degrees} degrees.",
-         "I sleep best at {degrees} degrees, so set that.",
-         "It should be {degrees} degrees when I come home."),
-        Outcome((("now", "room_degrees"),), ("It is {now} degrees now and will be {degrees}.",
-                                             "Set to {degrees}; it is {now} now.",
-                                             "The thermostat now reads {now} degrees.")),
-    ),
-    Domain(
-        "music", "a song played",
-        ("play_song", "music", "play", "player_start", "playMusic"),
-        ("Play a song.", "Plays music by title.", "Start a track on the speaker.", "Music player."),
-        (required("title song track name", "topic", "Title of the song"),
-         optional("volume loudness level", "percent", "Volume in percent", (" at volume {volume}",
-                                                                            " with the volume at {volume}"),
-                                                                            "integer", 50)),
-        ("Play '{title}'.", "Play the song \"{title}\".", "Start the track '{title}'.", "Put on '{title}'."),
-        ("I want to hear '{title}'.", "I would love to listen to \"{title}\".",
-         "I am in the mood for '{title}', so let it sound.",
-         "Can we dance to '{title}'?"),
-        Outcome((("status", "ok"), ("length", "clock")), ("{title} is playing, length {length}.",
-                                                          "Now playing: {title} ({length}).",
-                                                        "It plays for {length}.")),
-    ),
-    Domain(
-        "timer reminder", "a timer",
-        ("set_timer", "timer", "start_timer", "countdown"),
-        ("Start a timer.", "Sets a countdown in minutes.", "Timer for some minutes."),
-        (required("minutes duration length time", "minutes", "Length in minutes", "integer"),
-         optional("label name title", "word", "Name of the timer", (" called {label}", " named '{label}'"))),
-        ("Set a timer for {minutes} minutes.", "Start a {minutes} minute timer.",
-         "Count down {minutes} minutes.",
-         "Start a timer of {minutes} minutes."),
-        ("My cake needs {minutes} minutes in the oven, so measure that.",
-         "I will nap for {minutes} minutes, wake me up then.",
-         "Ring when {minutes} minutes are over.", "Beep in {minutes} minutes."),
-        Outcome((("ends_at", "clock"),), ("The timer ends at {ends_at}.",
-                                          "Your {minutes} minutes are over at {ends_at}.",
-                                          "It rings at {ends_at}.")),
-    ),
-    Domain(
-        "recipe", "a recipe",
-        ("find_recipe", "recipe", "cook_book", "recipeFor"),
-        ("Find a recipe for a dish.", "Looks up how to cook something.", "Cook book search."),
-        (required("dish meal food name", "dish", "The dish to cook"),
-         optional("servings people portions", "count", "Number of people", (" for {servings} people",
-                                                                            " with {servings} servings"),
-                                                                            "integer", 2)),
-        ("Find a recipe for {dish}.", "Give me a recipe for {dish}.", "Look up how to cook {dish}.",
-         "Search the cook book for {dish}."),
-        ("How do I make {dish}?", "I want to cook {dish} tonight.", "What do I need for {dish}?",
-         "Which ingredients go into {dish}?"),
-        Outcome((("minutes", "minutes"), ("page", "percent")),
-                ("{dish} takes {minutes} minutes, see page {page}.",
-                                                "The recipe is on page {page} and takes {minutes} minutes.",
-                                                               "Page {page}, {minutes} minutes.")),
-        listable=True,
-    ),
-    Domain(
-        "score", "a match score",
-        ("match_score", "score", "live_score", "game_result"),
-        ("Get the score of a team.", "Last result of a sports team.", "Looks up how a team played."),
-        (required("team club name", "place", "Name of the team"), optional("sport game kind", "sport",
-                                                                           "Which sport", (" in {sport}",))),
-        ("What is the score of {team}?", "Look up the last result of {team}.", "Get the score of {team}.",
-         "How did {team} play?"),
-        ("Did {team} win?", "I missed the game of {team} yesterday, how did it end?", "Is {team} leading?",
-         "Are the fans of {team} happy today?"),
-        Outcome((("home", "count"), ("away", "count")), ("{team}: {home} to {away}.",
-                                                         "It ended {home}:{away}.",
-                                                         "The score is {home} to {away}.")),
-        listable=True,
-    ),
-)  # fmt: skip
+from langnorm.abacus.generator.tables import load
+
+Kind = Literal["string", "integer", "number", "boolean", "enum", "strings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument that the tools of a domain take.
+
+    Attributes:
+        names: Candidates for its name. The first is also its slot in request templates.
+        kind: Its type.
+        about: What its description says.
+        pool: The pool of `tool_values` that its values come from; empty for an enum.
+        choices: The values of an enum.
+        phrases: What a request appends to give an optional argument (when true, for a boolean). An
+            argument without phrases is required.
+        negative_phrases: What a request appends to make an optional boolean false.
+        default: The default of an optional argument.
+    """
+
+    names: tuple[str, ...]
+    kind: Kind
+    about: str
+    pool: str = ""
+    choices: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
+    negative_phrases: tuple[str, ...] = ()
+    default: Any = None
+
+    @property
+    def slot(self) -> str:
+        """The name by which templates refer to the argument."""
+        return self.names[0]
+
+    @property
+    def required(self) -> bool:
+        """Whether every call gives the argument."""
+        return not self.phrases
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tool returns, as keys with the pools of their values, and sentences that say it."""
+
+    fields: dict[str, str]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One kind of tool, with all the ways to describe it, to ask for it and to report its result.
+
+    Attributes:
+        group: Domains that share a word of this text are too alike to be offered together.
+        gist: What the user wants, as it fits after "The user wants".
+        names: Names that say what the tool does.
+        descriptions: Descriptions of the tool.
+        plain: Requests that ask for the action. Those that end with a period are imperative.
+        implied: Requests that only make sense with such a tool.
+        outcome: The result.
+        arguments: The arguments, required ones first.
+        listable: Whether "A and B" in the place of the only value asks for two calls.
+        refusable: Whether a model without such a tool has to say so.
+    """
+
+    group: str
+    gist: str
+    names: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    plain: tuple[str, ...]
+    implied: tuple[str, ...]
+    outcome: Outcome
+    arguments: tuple[Argument, ...] = ()
+    listable: bool = False
+    refusable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """The domains of one file."""
+
+    domains: tuple[Domain, ...]
+
+
+DOMAINS: tuple[Domain, ...] = tuple(
+    domain
+    for file_name in ("tool_domains_world.toml", "tool_domains_data.toml")
+    for domain in load(file_name, Domains).domains
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from langnorm.abacus.generator import names as name_pools
+from langnorm.abacus.generator.tool_domains import DOMAINS
 from langnorm.abacus.generator.tool_requests import (
     ask,
     ask_by_name,
@@ -17,9 +18,8 @@ from langnorm.abacus.generator.tool_requests import (
     lower_first,
     spoken,
 )
-from langnorm.abacus.generator.tool_schemas import DOMAINS, Call, Tool, alike, draw_domains, lookalike, offer
+from langnorm.abacus.generator.tool_schemas import Call, Tool, alike, draw_domains, lookalike, offer
 from langnorm.abacus.generator.tool_turns import (
-    SMALL_TALK,
     assistant,
     calling,
     draw_result,
@@ -33,13 +33,14 @@ from langnorm.abacus.generator.tool_turns import (
     wants,
 )
 from langnorm.abacus.generator.tool_values import draw_value
+from langnorm.abacus.generator.tool_wordings import WORDINGS
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
     from langnorm.abacus.generator.base import Split
-    from langnorm.abacus.generator.tool_shapes import Domain
+    from langnorm.abacus.generator.tool_domains import Domain
     from langnorm.abacus.generator.tool_turns import Message, Style
 
 
@@ -109,8 +110,8 @@ def earlier_turn(scene: Scene) -> list[Message]:
     """Draw a finished exchange to stand before the request."""
     rng = scene.rng
     if not scene.tools or rng.random() < 0.1:
-        greeting, reply = rng.choice(SMALL_TALK)[:2]
-        return [user(greeting), assistant(reply)]
+        small_talk = rng.choice(WORDINGS.small_talk)
+        return [user(small_talk.request), assistant(small_talk.answer)]
     call = draw_call(rng, rng.choice(scene.tools))
     content, answer = draw_result(scene.rng, call)
     text = _ask(scene, call, _draw_style(scene, call.tool))
@@ -255,13 +256,14 @@ def no_call(scene: Scene) -> Ending:
     rng = scene.rng
     draw = rng.random()
     if draw < 0.3:
-        text, answer, thought = rng.choice(SMALL_TALK)
+        small_talk = rng.choice(WORDINGS.small_talk)
+        text, answer = small_talk.request, small_talk.answer
         if rng.random() < 0.3:
             text = text.lower()
         if rng.random() < 0.3 and "Hello" in answer:
             name = name_pools.person(rng)
             text, answer = f"{text} I am {name}.", answer.replace("Hello!", f"Hello {name}!")
-        return Ending([user(text), assistant(answer)], thought, answer)
+        return Ending([user(text), assistant(answer)], small_talk.thought, answer)
     offered = [tool.domain for tool in scene.tools]
     domain = _unoffered(rng, offered)
     (absent,) = offer(rng, [domain], scene.split, random_names=scene.random)

@@ -8,97 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from langnorm.abacus.generator.tool_schemas import Call, Tool
 from langnorm.abacus.generator.tool_values import draw_value
+from langnorm.abacus.generator.tool_wordings import WORDINGS
 
 if TYPE_CHECKING:
     import random
 
-    from langnorm.abacus.generator.tool_shapes import Argument
+    from langnorm.abacus.generator.tool_domains import Argument
 
-_WITH_ARGUMENTS = (
-    "Call {tool} with {arguments}.",
-    "Call the tool {tool} with {arguments}.",
-    "Use the {tool} tool: {arguments}",
-    "Use {tool} with {arguments}.",
-    "Please run {tool} with {arguments}.",
-    "Run {tool} with {arguments}.",
-    "Invoke {tool} with {arguments}.",
-    "I need the result of {tool} for {arguments}.",
-    "What does {tool} return for {arguments}?",
-    "What is the output of {tool} with {arguments}?",
-    "Can you call {tool} with {arguments}?",
-    "{tool}: {arguments}",
-)
-_FUNCTION_LIKE = (
-    "What is {tool}({arguments})?",
-    "What is the value of {tool}({arguments})?",
-    "What is the value of {tool}({arguments})? Use the tool.",
-    "what's {tool}({arguments})",
-    "{tool}({arguments})",
-    "Compute {tool}({arguments}).",
-    "Evaluate {tool}({arguments}).",
-    "Give me {tool}({arguments}).",
-    "Run {tool}({arguments}) please.",
-    "Tell me the result of {tool}({arguments}).",
-    "How much is {tool}({arguments})?",
-    "Call {tool}({arguments}).",
-)
-_ONE_VALUE = (
-    "Use {tool} to process {value}.",
-    "Use {tool} on {value}.",
-    "Run {tool} on {value}.",
-    "Apply {tool} to {value}.",
-    "Run {tool} for {value}.",
-    "What does {tool} give for {value}?",
-    "What is {tool} of {value}?",
-    "Pass {value} to {tool}.",
-    "Send {value} through {tool}.",
-    "Ask {tool} about {value}.",
-    "What do you get when you apply {tool} to {value}?",
-    "Give {value} to the {tool} tool.",
-)
-_NO_ARGUMENTS = (
-    "Please run {tool}.",
-    "Call {tool}.",
-    "Run {tool}.",
-    "Use the {tool} tool.",
-    "Use {tool}.",
-    "Invoke {tool} for me.",
-    "{tool}()",
-    "What does {tool} return?",
-    "What is {tool}()?",
-    "Can you run {tool}?",
-    "Execute {tool} now.",
-    "What does {tool} say?",
-)
-_GREETINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello! ", "Good morning. ", "Hi there, ")
-_PREFACES = (
-    "I am planning my week and have a lot to do. ",
-    "I hope you are well. ",
-    "I have a question. ",
-    "Here is what I need: ",
-    "My colleague told me you can help. ",
-    "I am in a hurry. ",
-    "Sorry to bother you again. ",
-    "Quick question: ",
-    "One more thing. ",
-)
-_ENDINGS = (
-    " Thanks!",
-    " Thank you.",
-    " Thanks in advance.",
-    " Please hurry.",
-    " Use a tool for that.",
-    " Use your tools.",
-)
-_ASKING = (
-    "Please ",
-    "Please ",
-    "Can you ",
-    "Could you ",
-    "Could you please ",
-    "Would you ",
-    "I want you to ",
-)
 # How the values of one tool are joined when it is to be called for each of them.
 _PAIRS = ("{0} and also {1}", "{0} & {1}")
 _PAIR_OF_PLACES = "{0} and in {1}"
@@ -158,21 +74,21 @@ def ask_by_name(rng: random.Random, call: Call) -> str:
     name = f"{mark}{call.tool.name}{mark}"
     arguments = call.arguments
     if not arguments:
-        return rng.choice(_NO_ARGUMENTS).format(tool=name)
+        return rng.choice(WORDINGS.no_arguments).format(tool=name)
     draw = rng.random()
     all_required = all(argument.required for argument in call.tool.domain.arguments)
     if len(arguments) == 1 and all_required and draw < 0.35:
         value = next(iter(arguments.values()))
-        return rng.choice(_ONE_VALUE).format(tool=name, value=_written(rng, value, alone=True))
+        return rng.choice(WORDINGS.one_value).format(tool=name, value=_written(rng, value, alone=True))
     if draw < 0.6:
         given_first = list(call.values) == [argument.slot for argument in call.tool.domain.arguments][: len(arguments)]
         if given_first and rng.random() < 0.75:
             inside = ", ".join(_written(rng, value, alone=len(arguments) == 1) for value in arguments.values())
         else:
             inside = _keywords(rng, arguments, "=")
-        return rng.choice(_FUNCTION_LIKE).format(tool=call.tool.name, arguments=inside)
+        return rng.choice(WORDINGS.function_like).format(tool=call.tool.name, arguments=inside)
     said = _keywords(rng, arguments, rng.choice(("=", "=", " = ", ": ", " ", " set to ", " ")))
-    return rng.choice(_WITH_ARGUMENTS).format(tool=name, arguments=said)
+    return rng.choice(WORDINGS.with_arguments).format(tool=name, arguments=said)
 
 
 def _keywords(rng: random.Random, arguments: dict[str, Any], sign: str) -> str:
@@ -261,22 +177,22 @@ def dress(rng: random.Random, text: str, *, imperative: bool) -> str:
     """
     imperative = imperative and text.endswith(".") and "Please" not in text and lower_first(text) != text
     if imperative and rng.random() < 0.3:
-        asking = rng.choice(_ASKING)
+        asking = rng.choice(WORDINGS.asking)
         text = asking + lower_first(text)
         if asking.startswith(("Can", "Could", "Would")):
             text = text[:-1] + "?"
     draw = rng.random()
     if draw < 0.08:
-        greeting = rng.choice(_GREETINGS)
+        greeting = rng.choice(WORDINGS.greetings)
         text = greeting + (lower_first(text) if greeting.endswith(", ") else text)
     elif draw < 0.15:
-        text = rng.choice(_PREFACES) + text
+        text = rng.choice(WORDINGS.prefaces) + text
     elif draw < 0.25:
         # Only the start is made lower-case: values have to stay as they are.
         text = lower_first(text)
     draw = rng.random()
     if draw < 0.06 and text[-1] in ".?!":
-        text += rng.choice(_ENDINGS)
+        text += rng.choice(WORDINGS.endings)
     elif draw < 0.16:
         text = text.removesuffix(".").removesuffix("?")
     return text

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langnorm.abacus.generator import names
-from langnorm.abacus.generator.tool_domains import WORLD_DOMAINS
-from langnorm.abacus.generator.tool_domains_more import DATA_DOMAINS
+from langnorm.abacus.generator.tool_domains import DOMAINS
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Collection, Sequence
 
     from langnorm.abacus.generator.base import Split
-    from langnorm.abacus.generator.tool_shapes import Argument, Domain
+    from langnorm.abacus.generator.tool_domains import Argument, Domain
 
-DOMAINS: tuple[Domain, ...] = WORLD_DOMAINS + DATA_DOMAINS
 KNOWN_NAMES = frozenset(name for domain in DOMAINS for name in domain.names) | frozenset(
     name for domain in DOMAINS for argument in domain.arguments for name in argument.names
 )

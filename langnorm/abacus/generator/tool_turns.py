@@ -17,21 +17,6 @@ if TYPE_CHECKING:
 Style = Literal["plain", "implied", "named"]
 Message = dict[str, Any]
 
-SMALL_TALK = (
-    ("Hi!", "Hello! How can I help you?", "No tool fits a greeting."),
-    ("Hello there.", "Hello! What can I do for you?", "This is a greeting, so I greet back."),
-    ("Good morning!", "Good morning! How can I help you?", "No tool fits a greeting."),
-    ("Hey, how are you?", "I am fine, thank you. How can I help you?", "Small talk needs no tool."),
-    ("Thank you, that was all.", "You are welcome!", "The user says thanks. No tool is needed."),
-    ("Thanks a lot!", "You are welcome!", "The user says thanks. No tool is needed."),
-    ("Good night.", "Good night!", "The user says goodbye. No tool fits."),
-    ("Bye!", "Goodbye!", "The user says goodbye. No tool fits."),
-    ("Who are you?", "I am Abacus, a small assistant.", "The user asks about me. No tool is needed."),
-    ("You are great.", "Thank you! What can I do for you?", "The user is friendly. No tool is needed."),
-    ("Can you help me?", "Of course. What do you need?", "The user has not said what it is about."),
-    ("Are you there?", "Yes, I am here. How can I help you?", "No tool is needed to say that."),
-)  # fmt: skip
-
 
 def user(text: str) -> Message:
     """Return a message of the user."""
@@ -111,7 +96,7 @@ def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Styl
 def draw_result(rng: random.Random, call: Call) -> tuple[str, str]:
     """Draw what a tool returns for a call and the sentence that reports it."""
     outcome = call.tool.domain.outcome
-    values = {key: draw_value(rng, pool) for key, pool in outcome.fields}
+    values = {key: draw_value(rng, pool) for key, pool in outcome.fields.items()}
     # An answer may only use optional arguments that were given; the tables never use any.
     answer = fill(rng.choice(outcome.answers), call, **values)
     draw = rng.random()

@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langnorm.abacus.generator import names
+from langnorm.abacus.generator.tables import load
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-_LISTS: dict[str, tuple[Any, ...]] = {
-    "country": ("France", "Germany", "Italy", "Spain", "Portugal", "Norway", "Sweden", "Finland", "Denmark",
-                "Poland", "Austria", "Greece", "Turkey", "Egypt", "Kenya", "Nigeria", "Ghana", "India",
-                "China", "Japan", "Korea", "Vietnam", "Thailand", "Brazil", "Chile", "Peru", "Mexico",
-                "Canada", "Iceland", "Ireland"),
-    "currency": ("USD", "EUR", "GBP", "JPY", "CHF", "CNY", "INR", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF",
-                 "TRY", "BRL", "MXN", "CAD", "AUD", "NZD", "KRW"),
-    "language": ("French", "German", "Italian", "Spanish", "Portuguese", "Norwegian", "Swedish", "Finnish",
-                 "Danish", "Polish", "Greek", "Turkish", "Arabic", "Hindi", "Chinese", "Japanese", "Korean",
-                 "Vietnamese", "Thai", "Dutch", "Czech", "Latin", "Swahili", "Hebrew", "Russian", "Welsh"),
-    "condition": ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy", "stormy", "clear", "overcast",
-                  "hazy"),
-    "cuisine": ("Italian", "Thai", "Indian", "Mexican", "Greek", "Japanese", "vegan", "French", "Turkish",
-                "Lebanese", "Korean", "Ethiopian"),
-    "room": ("kitchen", "bedroom", "bathroom", "office", "hallway", "garage", "living room", "cellar",
-             "attic", "nursery"),
-    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "today",
-            "tomorrow"),
-    "color": ("red", "blue", "green", "yellow", "purple", "orange", "white", "pink", "teal", "amber"),
-    "length_unit": ("miles", "kilometers", "meters", "feet", "inches", "yards", "centimeters"),
-    "weight_unit": ("pounds", "kilograms", "grams", "ounces", "stones", "tons"),
-    "animal": ("otter", "badger", "heron", "lynx", "beetle", "gecko", "walrus", "camel", "toad", "moose",
-               "ferret", "newt", "puffin", "bison"),
-    "dish": ("lasagna", "ramen", "goulash", "pancakes", "paella", "risotto", "falafel", "borscht", "tacos",
-             "curry", "moussaka", "pho"),
-    "genre": ("jazz", "rock", "techno", "folk", "soul", "opera", "blues", "reggae", "disco", "swing"),
-    "product": ("laptop", "headphones", "desk", "lamp", "backpack", "kettle", "printer", "monitor", "bicycle",
-                "tent", "blender", "jacket", "sofa", "toaster"),
-    "status": ("shipped", "pending", "delivered", "cancelled", "open", "closed", "in transit", "on hold",
-               "packed"),
-    "priority": ("low", "high", "urgent", "normal"),
-    "table": ("customers", "orders", "invoices", "users", "products", "payments", "sessions", "students",
-              "books", "visits"),
-    "sport": ("football", "tennis", "hockey", "rugby", "chess", "cricket", "handball", "golf"),
-    "fact": (
-        "Honey does not spoil.", "Octopuses have three hearts.", "Bananas are berries.",
-        "Snails can sleep for years.",
-        "A day on Venus is longer than its year.", "Wombats make cube-shaped droppings.",
-    ),
-    "joke": (
-        "Why did the chicken cross the road? To get to the other side.",
-        "I would tell you a UDP joke, but you might not get it.",
-        "What is brown and sticky? A stick.", "I used to be a baker, but I could not make enough dough.",
-    ),
-    "summary": (
-        "a small town by the sea", "the study of old coins", "a way to store data in rows",
-        "a plant that grows in sand",
-        "a dance from the mountains", "a kind of early telescope", "a game for two players",
-        "a method to dye wool",
-    ),
-    "translation": ("bonjour", "gracias", "danke schön", "おはよう", "你好", "buona notte", "obrigado",
-    "merhaba",
-                    "hyvää yötä"),
-    "ok": ("ok", "done", "success", "sent", "saved", "created"),
-    "verb": ("buy", "water", "call", "clean", "fix", "check", "pack", "return", "order", "paint", "feed",
-             "wash", "read", "print", "sell", "visit"),
-    "object": ("the plants", "the car", "Grandma", "the bike", "the dog", "milk", "the dentist", "the report",
-               "the windows", "some bread", "the tickets", "the fridge", "the invoices", "a present",
-               "the library books", "new shoes", "the roof", "the cat"),
-    "saying": (
-        "I will be late", "see you tomorrow", "the meeting is moved", "happy birthday", "please call me back",
-        "good morning", "where is the station", "thank you very much", "dinner is ready", "the code is ready",
-        "I love rain", "how are you", "we won the game", "the train is delayed", "bring your own cup",
-        "今天下雨", "明日は休みです", "olá, tudo bem", "ça va bien", "grüß dich", "你吃饭了吗", "są zdrowi",
-        "¿dónde estás?",
-    ),
-}  # fmt: skip
+
+@dataclass(frozen=True, slots=True)
+class ValueLists:
+    """Values to choose from, by the name of their pool."""
+
+    lists: dict[str, tuple[str, ...]]
+
+
+_LISTS = load("tool_values.toml", ValueLists).lists
 
 
 def _integer(rng: random.Random) -> int:
@@ -103,7 +47,7 @@ def _task(rng: random.Random) -> str:
 def _saying(rng: random.Random) -> str:
     draw = rng.random()
     if draw < 0.6:
-        return str(rng.choice(_LISTS["saying"]))
+        return rng.choice(_LISTS["saying"])
     return names.phrase(rng) if draw < 0.75 else names.value_string(rng)
 
 

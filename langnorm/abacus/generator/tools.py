@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from langnorm.abacus.generator.base import Example, Split
+from langnorm.abacus.generator.tool_domains import DOMAINS
 from langnorm.abacus.generator.tool_exchanges import FORMS, Scene, earlier_turn, no_call
-from langnorm.abacus.generator.tool_schemas import DOMAINS, Tool, draw_domains, offer
+from langnorm.abacus.generator.tool_schemas import Tool, draw_domains, offer
+from langnorm.abacus.generator.tool_wordings import WORDINGS
 
 if TYPE_CHECKING:
     import random
@@ -19,18 +21,6 @@ Names = Literal["mixed", "known", "random"]
 _RANDOM_NAMES_SHARE = 0.65
 _SYSTEM_SHARE = 0.15
 _PRACTICE_RANDOM_NAMES_SHARE = 0.75
-_SYSTEMS = (
-    "You are a helpful assistant.",
-    "You are a helpful assistant that uses tools.",
-    "You are a friendly assistant.",
-    "Use the tools when they fit.",
-    "You are Abacus.",
-    "Answer briefly.",
-    "Be concise and polite.",
-    "You help the staff of a small company.",
-    "Call a tool whenever you can.",
-    "You are an agent with access to tools.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +100,7 @@ def draw(rng: random.Random, split: Split, names: Names = "mixed", shares: Share
     for _ in range(rng.choices(range(len(shares.earlier_turns)), shares.earlier_turns)[0]):
         messages = [*earlier_turn(scene), *messages]
     if no_tools or rng.random() < _SYSTEM_SHARE:
-        messages.insert(0, {"role": "system", "content": rng.choice(_SYSTEMS)})
+        messages.insert(0, {"role": "system", "content": rng.choice(WORDINGS.system_messages)})
     if thinking:
         last = messages[-1]
         messages[-1] = {"role": "assistant", "content": last["content"], "reasoning_content": ending.thought}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from langnorm.abacus.generator.arithmetic import Step
+from langnorm.abacus.generator.base import Step
 
 Style = Literal["terse", "state", "split", "check"]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langnorm.abacus.generator.names import belongs, identifier, value_string
-from langnorm.abacus.generator.tool_schemas import DOMAINS, KNOWN_NAMES
+from langnorm.abacus.generator.tool_domains import DOMAINS
+from langnorm.abacus.generator.tool_schemas import KNOWN_NAMES
 from langnorm.abacus.generator.tools import choice, draw
 
 if TYPE_CHECKING:

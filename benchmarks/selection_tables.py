@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from _documents import put
-
+from benchmarks.documents import put
 from langnorm.scores.registry import SCORES
 from langnorm.selection.options import Selection
 
@@ -85,10 +84,10 @@ def pruning_table(figures: dict[str, Any]) -> str:
     lines = ["| T | n | rule | share of the tokens | vote | accuracy | without stopping |", "|---" * 7 + "|"]
     for t, of_one in figures["temperatures"].items():
         for rule, by_size in of_one["pruning"].items():
-            for size, found in by_size.items():
-                for vote, accuracy in found["accuracy"].items():
+            for size, of_size in by_size.items():
+                for vote, accuracy in of_size["accuracy"].items():
                     whole = of_one["accuracy"][default_method(vote=vote)][size][0]
-                    share = f"{found['share']:.2f}"
+                    share = f"{of_size['share']:.2f}"
                     lines.append(f"| {t} | {size} | {rule} | {share} | {vote} | {accuracy[0]:.3f} | {whole:.3f} |")
     return "\n".join(lines)
 

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import _samples
 import numpy as np
-from _samples import Sampled
 from langchain_core.messages import convert_to_messages
 
+from benchmarks.samples import MAX_TOKENS, Sampled, load
 from langnorm import ChatLangNorm, NormTrace
+from langnorm.chat.results import build_message
 from langnorm.engines.requests import Completion, TokenLogprob
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import last_number
 from langnorm.text.detokenizer import decode_pieces
+from langnorm.text.readers import read
 
 NUM_FOR_TOKENS = 50  # problems of the development split from which the usual norm of each token is taken
 
@@ -65,11 +66,11 @@ class Reader:
             completion = Completion(
                 token_ids=ids,
                 pieces=pieces,
-                finish_reason="stop" if len(ids) < _samples.MAX_TOKENS else "length",
+                finish_reason="stop" if len(ids) < MAX_TOKENS else "length",
                 norms=sampled.norms[:, list(call.recording.layers)].tolist(),
                 logprobs=[TokenLogprob(value) for value in logprobs],
             )
-            message = call.message(completion)
+            message = build_message(call, completion, read(call.new_reader(), pieces))
             trace = NormTrace.from_message(message)
             samples.append(sample_of(trace, logprobs, pieces))
             texts.append(message.text if completion.finish_reason == "stop" else "")
@@ -81,9 +82,9 @@ class Reader:
         every = tuple(range(sampled.norms.shape[1]))
         whole = replace(sample, norms=sampled.norms.tolist(), layers=every, thresholds=None)
         top = replace(whole, norms=sampled.norms[:, -4:-1].tolist(), layers=every[-4:-1])
-        found = {name: per_layer(name, sample) for name in SCORES}
-        found["quiet_logprob, all layers"] = per_layer("quiet_logprob", whole)
-        found["growth, layers 8 to 10"] = per_layer("growth", top)
+        scores = {name: per_layer(name, sample) for name in SCORES}
+        scores["quiet_logprob, all layers"] = per_layer("quiet_logprob", whole)
+        scores["growth, layers 8 to 10"] = per_layer("growth", top)
         tried: dict[str, Callable[[], Any]] = {
             "weakest step's logprob": lambda: _weakest(sampled.logprobs[:, None], sample)[0],
             "intensity": lambda: np.nan if trace.intensity is None else trace.intensity,
@@ -99,17 +100,17 @@ class Reader:
                 "norm per token id, weakest step": lambda: _weakest(relative, sample),
                 "norm per token id, numerals": lambda: relative[is_numeral if is_numeral.any() else ...].mean(axis=0),
             }
-        return found | {name: np.asarray(function()) for name, function in tried.items()}
+        return scores | {name: np.asarray(function()) for name, function in tried.items()}
 
     def candidates(self, prompt: Any, answer: str | None, drawn: list[Sampled]) -> Candidates:
         """Return all there is of the samples of one problem at one temperature."""
         samples, texts, traces = self.samples(prompt, drawn)
-        rows = [self.values(*of_one) for of_one in zip(drawn, samples, traces, strict=True)]
+        scores = [self.values(*of_one) for of_one in zip(drawn, samples, traces, strict=True)]
         answers = [last_number(text) for text in texts]
         return Candidates(
-            values={name: np.stack([np.atleast_1d(row[name]) for row in rows]) for name in rows[0]},
+            values={name: np.stack([np.atleast_1d(of_sample[name]) for of_sample in scores]) for name in scores[0]},
             answers=answers,
-            is_right=np.array([given == answer for given in answers]),
+            is_right=np.array([each == answer for each in answers]),
             tokens=np.array([len(sampled.ids) for sampled in drawn]),
             samples=samples,
         )
@@ -118,16 +119,17 @@ class Reader:
 def _weakest(values: np.ndarray, sample: Sample) -> np.ndarray:
     """Return the lowest mean of a step, per column of (tokens, columns)."""
     means = [values[start:end].mean(axis=0) for start, end in sample.steps if len(values[start:end])]
-    return np.min(means or [values.mean(axis=0)], axis=0)
+    lowest: np.ndarray = np.min(means or [values.mean(axis=0)], axis=0)
+    return lowest
 
 
 def usual_norms(files: list[Path], vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (vocabulary, layers) of the logarithm of the norms of each token."""
-    rows = [sampled for file in files for of_one in _samples.load(file).values() for sampled in of_one]
-    num_layers = rows[0].norms.shape[1]
+    samples = [sampled for file in files for of_one in load(file).values() for sampled in of_one]
+    num_layers = samples[0].norms.shape[1]
     sums, squares = np.zeros((2, vocabulary, num_layers))
     counts = np.zeros((vocabulary, 1))
-    for sampled in rows:
+    for sampled in samples:
         logs = np.log(sampled.norms)
         np.add.at(sums, sampled.ids[:-1], logs)
         np.add.at(squares, sampled.ids[:-1], logs**2)

@@ -1,8 +1,9 @@
 """Many sampled answers of Abacus with their norms, for benchmarks that need hundreds of thousands of them.
 
 A plain decoder in PyTorch, without transformers and without langnorm's engine: the prompt is run once for all samples,
-the caches are written in place, and rows that have ended are dropped. It gives what the engine gives (`check` compares
-them) several times as fast. Samples lie in a folder, a file per problem, so that a run that was stopped goes on.
+the caches are written in place, and sequences that have ended are dropped. It gives what the engine gives (`check`
+compares them) several times as fast. Samples lie in a folder, a file per problem, so that a run that was stopped goes
+on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NUM_SAMPLES = 32
 TEMPERATURES = (0.7, 1.0)
 MAX_TOKENS = 700  # the longest working in training has about 550
 _ROOM = 128  # positions by which the caches grow
-_FEW = 0.75  # when no more than this share of the rows is left, the others are dropped
+_FEW = 0.75  # when no more than this share of the sequences is left, the others are dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,12 @@ class Decoder:
         generator = torch.Generator().manual_seed(seed)
         length = len(prompt)
         caches = torch.zeros(2, self.num_layers, 1, self.num_kv_heads, length + _ROOM, self.head_dim)
-        logits, _ = self.run(torch.tensor([prompt]), *caches, 0)
-        num_rows = len(temperatures)
-        caches = caches.repeat_interleave(num_rows, 2)
-        logits = logits.expand(num_rows, -1)
+        logits, _ = self.run(torch.tensor([prompt]), caches[0], caches[1], 0)
+        num_sequences = len(temperatures)
+        caches = caches.repeat_interleave(num_sequences, 2)
+        logits = logits.expand(num_sequences, -1)
         scale = torch.tensor(temperatures)[:, None]
-        alive = torch.arange(num_rows)
+        alive = torch.arange(num_sequences)
         tokens: list[list[int]] = [[] for _ in temperatures]
         norms: list[list[Tensor]] = [[] for _ in temperatures]
         logprobs: list[list[float]] = [[] for _ in temperatures]
@@ -141,14 +142,14 @@ class Decoder:
                 alive, scale, chosen, caches = alive[left], scale[left], chosen[left], caches[:, :, left]
             if position == caches.size(-2):
                 caches = F.pad(caches, (0, 0, 0, _ROOM))
-            logits, of_step = self.run(chosen, *caches, position)
+            logits, of_step = self.run(chosen, caches[0], caches[1], position)
             for place, number in enumerate(alive.tolist()):
                 if number >= 0:
                     norms[number].append(of_step[place])
-        rows = [torch.stack(of) if of else torch.zeros(0, self.num_layers) for of in norms]
+        stacked = [torch.stack(of) if of else torch.zeros(0, self.num_layers) for of in norms]
         return [
-            Sampled(np.array(ids, dtype=np.int32), row.numpy(), np.array(values, dtype=np.float32))
-            for ids, row, values in zip(tokens, rows, logprobs, strict=True)
+            Sampled(np.array(ids, dtype=np.int32), of_answer.numpy(), np.array(values, dtype=np.float32))
+            for ids, of_answer, values in zip(tokens, stacked, logprobs, strict=True)
         ]
 
 
@@ -163,10 +164,10 @@ def load(file: Path) -> dict[float, list[Sampled]]:
         ends, temperatures = np.cumsum(stored["lengths"]), stored["temperatures"].tolist()
         ids, logprobs = (np.split(stored[name], ends[:-1]) for name in ("ids", "logprobs"))
         norms = np.split(stored["norms"], np.cumsum(stored["lengths"] - 1)[:-1])
-    found: dict[float, list[Sampled]] = {}
+    by_temperature: dict[float, list[Sampled]] = {}
     for temperature, *of_sample in zip(temperatures, ids, norms, logprobs, strict=True):
-        found.setdefault(temperature, []).append(Sampled(*of_sample))
-    return found
+        by_temperature.setdefault(temperature, []).append(Sampled(*of_sample))
+    return by_temperature
 
 
 def _save(file: Path, temperatures: list[float], samples: list[Sampled]) -> None:
@@ -231,7 +232,7 @@ def check(decoder: Decoder, num_problems: int = 4) -> float:
 
 
 def main() -> None:
-    """Make samples: `python benchmarks/_samples.py FOLDER SPLIT NUM_PROBLEMS PART OF_PARTS`."""
+    """Make samples: `python -m benchmarks.samples FOLDER SPLIT NUM_PROBLEMS PART OF_PARTS`."""
     import sys
 
     folder, split, num_problems, *part = sys.argv[1:]

@@ -1,0 +1,1 @@
+"""How well a score or a model does: statistics of what was measured."""
