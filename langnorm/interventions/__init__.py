@@ -1,1 +1,5 @@
-"""What acts on norms: pure decisions over the rows of a batch, with torch and nothing else."""
+"""What acts on norms: decisions over the tokens of a forward pass, with torch and without any engine.
+
+`options` and `plan` say what is to be done; `recursion`, `steering` and `suppression` hold what one sequence remembers
+at one layer; `sequence` is one sequence with all its layers; `forward_pass` is what an engine calls.
+"""

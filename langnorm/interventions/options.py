@@ -5,13 +5,24 @@ Defaults are the constants of the paper's reference code (arXiv 2606.06188).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-from langnorm.checks import check_choice, check_flag, check_integer, check_number
+from langnorm.checks import check_choice, check_flag, check_integer, check_number, refuse
 from langnorm.errors import OptionError
 from langnorm.norms.layers import LayerSelection, select_layers
-from langnorm.norms.thresholds import IQRThreshold, ReferenceThreshold, ThresholdRule, threshold_rule
+from langnorm.norms.thresholds import (
+    IQRThreshold,
+    ReferenceThreshold,
+    ThresholdRule,
+    threshold_rule,
+    threshold_rule_to_dict,
+)
+
+ThresholdOption = ThresholdRule | Mapping[Any, Any] | str | float
+"""What the option `threshold` takes, in the words of `threshold_rule`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +40,7 @@ class Intervention:
     name: ClassVar[str] = "intervention"
 
     layers: LayerSelection = "late"
-    threshold: Any = field(default_factory=IQRThreshold)
+    threshold: ThresholdOption = field(default_factory=IQRThreshold)
 
     def __post_init__(self) -> None:
         rule = threshold_rule(self.threshold)
@@ -40,16 +51,34 @@ class Intervention:
             )
             raise OptionError(msg)
         object.__setattr__(self, "threshold", rule)
-        if isinstance(self.layers, str):
-            select_layers(self.layers, 1)  # this is the check
-        else:
-            object.__setattr__(self, "layers", tuple(self.layers))
+        check_layers("layers", self.layers, owner=self.name)
+        if not isinstance(self.layers, str):
+            object.__setattr__(self, "layers", tuple(map(operator.index, self.layers)))
 
     @property
     def rule(self) -> ThresholdRule:
         """The threshold rule."""
-        rule: ThresholdRule = self.threshold
-        return rule
+        return threshold_rule(self.threshold)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options in plain JSON types, as `build_options` takes them."""
+        options = {option.name: getattr(self, option.name) for option in fields(self)}
+        layers = self.layers if isinstance(self.layers, str) else list(self.layers)
+        return options | {"layers": layers, "threshold": threshold_rule_to_dict(self.rule)}
+
+
+def check_layers(name: str, layers: object, *, owner: str) -> None:
+    """Raise `OptionError` unless a value selects decoder layers, as far as that can be said without a model.
+
+    Args:
+        name: Of the option.
+        layers: What was given.
+        owner: What the option belongs to, such as `recursion`.
+    """
+    if isinstance(layers, str) or not isinstance(layers, Sequence) or not layers:
+        select_layers(layers, 1)  # type: ignore[arg-type]  # it refuses what is no selection of any model
+    elif any(isinstance(layer, bool) or not hasattr(layer, "__index__") for layer in layers):
+        refuse(name, layers, '"late", "all" or a list of indices such as `[20, -2]`', owner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

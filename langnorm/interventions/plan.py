@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
+from langnorm.checks import build_options, check_number, refuse
+from langnorm.errors import OptionError, closest
+from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression, check_layers
 
 Options = TypeVar("Options", bound=Intervention, covariant=True)
 
@@ -26,7 +29,7 @@ class Plan(Generic[Options]):
 
     @property
     def is_active(self) -> bool:
-        """Whether it can do anything at all."""
+        """Whether there are thresholds to go by; without, nothing is done."""
         return self.thresholds is not None
 
     def threshold_at(self, layer: int) -> float:
@@ -40,6 +43,11 @@ class Plan(Generic[Options]):
             return None
         return {str(layer): value for layer, value in zip(self.layers, self.thresholds, strict=True)}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan in plain JSON types, for `Plans.from_dict`."""
+        thresholds = None if self.thresholds is None else list(self.thresholds)
+        return {"options": self.options.to_dict(), "layers": list(self.layers), "thresholds": thresholds}
+
 
 @dataclass(frozen=True, slots=True)
 class Plans:
@@ -50,10 +58,47 @@ class Plans:
     suppression: Plan[Suppression] | None = None
 
     def all(self) -> tuple[Plan[Any], ...]:
-        """Return those that there are."""
+        """Return the plans that are not None."""
         return tuple(plan for plan in (self.recursion, self.steering, self.suppression) if plan is not None)
 
     @property
     def layers(self) -> tuple[int, ...]:
         """All layers that may be acted on, ascending."""
         return tuple(sorted({layer for plan in self.all() if plan.is_active for layer in plan.layers}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plans in plain JSON types, by the name of the intervention; `from_dict` makes them again."""
+        return {plan.options.name: plan.to_dict() for plan in self.all()}
+
+    @classmethod
+    def from_dict(cls, plans: Mapping[str, Any]) -> Plans:
+        """Return the plans that `to_dict` has written.
+
+        Raises:
+            OptionError: A name is unknown, a field is missing, or a value is not allowed.
+        """
+        return cls(**{name: _build_plan(name, fields) for name, fields in plans.items()})
+
+
+_OPTIONS: dict[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
+_FIELDS = ("options", "layers", "thresholds")
+
+
+def _build_plan(name: str, fields: Any) -> Plan[Any]:
+    if name not in _OPTIONS:
+        msg = f"There is no intervention `{name}`. Use {', '.join(f'`{known}`' for known in _OPTIONS)}."
+        raise OptionError(msg + closest(str(name), _OPTIONS))
+    if not isinstance(fields, Mapping) or set(fields) != set(_FIELDS):
+        refuse("plan", fields, f"a mapping with {', '.join(f'`{field}`' for field in _FIELDS)}", owner=name)
+    options = build_options(_OPTIONS[name], name, fields["options"])
+    if options is None:
+        refuse("options", None, "a mapping of the fields of the options", owner=name)
+    layers, thresholds = fields["layers"], fields["thresholds"]
+    check_layers("layers", layers, owner=name)
+    if thresholds is not None:
+        if not isinstance(thresholds, Sequence) or len(thresholds) != len(layers):
+            refuse("thresholds", thresholds, f"one norm for each of the layers `{list(layers)}`, or None", owner=name)
+        for threshold in thresholds:
+            check_number("thresholds", threshold, low=0, owner=name)
+        thresholds = tuple(map(float, thresholds))
+    return Plan(options, tuple(layers), thresholds)

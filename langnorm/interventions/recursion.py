@@ -1,94 +1,165 @@
-"""Which tokens a layer is run for again, and which new states are taken (arXiv 2606.06188)."""
+"""Runs a layer again for tokens whose norm is high there (ALRR, arXiv 2606.06188).
+
+    h_0 = F_l(x);  active = tau < ||h_0|| < blowup * tau
+    while active and i < max_extra:
+        h_new = F_l(h_i)
+        growth = (||h_new|| - ||h_i||) / (||h_i|| + eps)
+        active = ||h_new|| > tau and growth >= growth_eps and ||h_new|| < blowup * tau
+        h_{i+1} = (1 - alpha) * h_i + alpha * h_new    where still active; a state that ends the recursion is not taken
+
+What is decided is a few numbers per token, so it is decided on the host: only the host can run a layer again.
+"""
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-
-from langnorm.interventions.rows import Rows
+from langnorm.interventions.token_norms import token_norms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from torch import Tensor
 
     from langnorm.interventions.options import Recursion
     from langnorm.interventions.plan import Plan
 
-COUNTS = ("triggered", "passes", "accepted", "rejected_by_growth", "rejected_by_blowup",
-          "rejected_by_threshold")  # fmt: skip
-"""What is counted per layer: tokens whose norm was high, their extra passes, and what became of these."""
+Rerun = Callable[["Tensor", Sequence[int]], "Tensor"]
+"""Runs a layer again: takes states (N, d) of all tokens of some sequences of the pass, and the ascending indices of
+these sequences, and returns their new states (N, d)."""
+
+_TAKEN, _LOW_GROWTH, _BLOWN_UP, _BELOW_THRESHOLD = range(4)
 
 
-class RecursionRows(Rows):
-    """The rows of a batch that recurse at one layer in blocks of the same length.
+class LayerRecursion:
+    """The recursion of one sequence at one layer, and what has come of it.
 
     Args:
-        rows: Their numbers in the batch, ascending.
-        plans: Their plans.
-        layer: The layer.
-        states: Any states of the layer (B, d): for their number and device.
+        plan: Of the request.
+        layer: 0-based index of the decoder layer.
+        num_prompt_tokens: Length of the prompt, whose tokens have negative steps.
     """
 
-    def __init__(self, rows: Sequence[int], plans: Sequence[Plan[Recursion]], layer: int, states: Tensor) -> None:
-        device = states.device
-        super().__init__(rows, states.size(0), device)
-        options = [plan.options for plan in plans]
-        self._tau = self._beside_positions(plan.threshold_at(layer) for plan in plans)
-        self._limit = self._beside_positions(o.blowup for o in options) * self._tau
-        growth_eps = self._beside_positions(o.growth_eps for o in options)
-        self._constants = torch.stack(
-            [self._tau, self._limit, growth_eps, self._beside_positions(o.eps for o in options)]
-        )  # (4, R, 1)
-        self._alpha = self._beside_positions(o.alpha for o in options)
-        self._counts = torch.zeros(len(COUNTS), len(rows), dtype=torch.int64, device=device)
-        self.max_extra = self._beside_positions(o.max_extra for o in options)
-        self.most_extra = max(o.max_extra for o in options)
-        self.reads_prompt = torch.tensor([not o.only_decode for o in options], device=device)[:, None]
-        self.any_reads_prompt = any(not o.only_decode for o in options)
-        self.block = options[0].block
+    def __init__(self, plan: Plan[Recursion], layer: int, num_prompt_tokens: int) -> None:
+        options: Recursion = plan.options
+        self.options = options
+        self.tau = plan.threshold_at(layer)
+        self.limit = options.blowup * self.tau
+        self.first_step = 0 if options.only_decode else -num_prompt_tokens
+        self._growth_eps, self._eps = options.growth_eps, options.eps
+        # One entry per token that was run again: its step, how many new states were taken, and why the next was not.
+        self._steps, self._num_taken, self._rejections = array("q"), array("q"), array("b")
 
-    def _beside_positions(self, values: Iterable[float]) -> Tensor:
-        return self.column(values)[:, None]  # (R, 1)
-
-    def high(self, norms: Tensor) -> Tensor:
-        """Return which tokens have a high norm, `n > tau`, of norms (R, T). Those in bounds are run again."""
-        return norms > self._tau
-
-    def in_bounds(self, norms: Tensor) -> Tensor:
-        """Return which tokens have no exploded norm, `n < blowup * tau`, of norms (R, T)."""
-        return norms < self._limit
-
-    def count_triggered(self, tokens: Tensor) -> None:
-        """Count tokens (R, T) that are to be run again."""
-        self._counts[0] += tokens.sum(dim=1)
-
-    def decide(self, active: Tensor, before: Tensor, after: Tensor, some: Tensor) -> Tensor:
-        """Return which new states are taken (S, T); their tokens stay active. All passes are counted.
+    def judge(self, before: float, after: float) -> int:
+        """Return what becomes of a new state: taken, or the first reason against it.
 
         Args:
-            active: Which tokens are active (S, T).
-            before: Norms of their last computed pass (S, T).
-            after: Norms of the new states (S, T).
-            some: Which of the rows these are, as places in `rows` (S,).
+            before: Norm of the last computed pass.
+            after: Norm of the new state.
         """
-        tau, limit, growth_eps, eps = self._constants[:, some]  # each (S, 1)
-        has_grown = active & ((after - before) / (before + eps) >= growth_eps)
-        left = has_grown & (after < limit)
-        accepted: Tensor = left & (after > tau)
-        # Each is a part of the one before, so what they lose is what was rejected; in the order of COUNTS.
-        outcomes = torch.stack([active, accepted, active ^ has_grown, has_grown ^ left, left ^ accepted])
-        self._counts[1:].index_add_(1, some, outcomes.sum(dim=-1))
-        return accepted
+        if not (after - before) / (before + self._eps) >= self._growth_eps:
+            return _LOW_GROWTH
+        if not after < self.limit:
+            return _BLOWN_UP
+        return _TAKEN if after > self.tau else _BELOW_THRESHOLD
 
-    def mixed(self, old: Tensor, new: Tensor, accepted: Tensor, some: Tensor) -> Tensor:
-        """Return `(1 - alpha) * old + alpha * new` for accepted tokens and `old` for others, of states (S, T, d)."""
-        alpha = self._alpha[some][..., None].to(old.dtype)
-        # With alpha 1 the new state is taken as it is: 0 * old would be NaN where the old one is infinite.
-        blend = torch.where(alpha == 1, new, (1 - alpha) * old + alpha * new)
-        return torch.where(accepted[..., None], blend, old)
+    def record(self, step: int, num_taken: int, rejection: int) -> None:
+        """Note what became of a token that was run again; steps ascend."""
+        self._steps.append(step)
+        self._num_taken.append(num_taken)
+        self._rejections.append(rejection)
 
-    def counts_of(self, row: int) -> dict[str, int]:
-        """Return what was counted for a row of the batch, by the names of `COUNTS`."""
-        return dict(zip(COUNTS, self._counts[:, self.places[row]].tolist(), strict=True))
+    def roll_back(self, step: int) -> None:
+        """Forget this step and all after it."""
+        first = bisect_left(self._steps, step)
+        del self._steps[first:], self._num_taken[first:], self._rejections[first:]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tokens had a high norm, their extra passes, and what became of these."""
+        num_taken, rejections = sum(self._num_taken), self._rejections
+        return {
+            "triggered": len(self._steps),
+            "passes": num_taken + len(rejections) - rejections.count(_TAKEN),
+            "accepted": num_taken,
+            "rejected_by_growth": rejections.count(_LOW_GROWTH),
+            "rejected_by_blowup": rejections.count(_BLOWN_UP),
+            "rejected_by_threshold": rejections.count(_BELOW_THRESHOLD),
+        }
+
+
+@dataclass(eq=False, slots=True)
+class RecursingToken:
+    """A token of high norm in the pass that is under way.
+
+    Attributes:
+        recursion: Of its sequence at this layer.
+        sequence: Index of the sequence in the pass.
+        row: Of the token in the states of the pass.
+        step: Decode step; negative in the prompt.
+        norm: Of its last computed pass through the layer.
+    """
+
+    recursion: LayerRecursion
+    sequence: int
+    row: int
+    step: int
+    norm: float
+    num_taken: int = field(default=0, init=False)
+    rejection: int = field(default=_TAKEN, init=False)
+
+
+def recur(states: Tensor, tokens: Sequence[RecursingToken], first_rows: Sequence[int], rerun: Rerun) -> Tensor:
+    """Return the states of a pass after recursion of some of its tokens; the same object if none was changed.
+
+    Args:
+        states: What the layer put out, of all tokens of the pass (N, d). They are left as they are.
+        tokens: Those that are active, by row.
+        first_rows: Row of the first token of each sequence of the pass, and at last N.
+        rerun: Runs the layer again.
+    """
+    current, active, num_passes = states, tokens, 0
+    while active := [token for token in active if num_passes < token.recursion.options.max_extra]:
+        num_passes += 1
+        sequences = sorted({token.sequence for token in active})
+        if len(sequences) == len(first_rows) - 1:
+            new = rerun(current, sequences)
+            places: Sequence[int] = [token.row for token in active]
+        else:
+            rows = [row for i in sequences for row in range(first_rows[i], first_rows[i + 1])]
+            place_of = {row: place for place, row in enumerate(rows)}
+            new = rerun(current[rows], sequences)
+            places = [place_of[token.row] for token in active]
+        norms = token_norms(new).tolist()
+        taken: list[tuple[RecursingToken, int]] = []
+        for token, place in zip(active, places, strict=True):
+            norm = norms[place]
+            token.rejection = token.recursion.judge(token.norm, norm)
+            if token.rejection == _TAKEN:
+                token.num_taken += 1
+                token.norm = norm
+                taken.append((token, place))
+        if taken:
+            if current is states:
+                current = states.clone()
+            _mix(current, new, taken)
+        active = [token for token, _ in taken]
+    for token in tokens:
+        token.recursion.record(token.step, token.num_taken, token.rejection)
+    return current
+
+
+def _mix(states: Tensor, new: Tensor, taken: Sequence[tuple[RecursingToken, int]]) -> None:
+    """Put `(1 - alpha) * old + alpha * new` into the states (N, d), for tokens with their places in the new states."""
+    for alpha in {token.recursion.options.alpha for token, _ in taken}:
+        rows = [token.row for token, _ in taken if token.recursion.options.alpha == alpha]
+        places = [place for token, place in taken if token.recursion.options.alpha == alpha]
+        mixed = new if len(places) == len(new) else new[places]
+        if alpha != 1:  # with 1, 0 * old would be NaN where the old state is infinite
+            old = states if len(rows) == len(states) else states[rows]
+            mixed = (1 - alpha) * old + alpha * mixed
+        if len(rows) == len(states):
+            states.copy_(mixed)
+        else:
+            states[rows] = mixed

@@ -184,6 +184,15 @@ def _named_rule(name: Any, given: dict[Any, Any]) -> ThresholdRule:
     return rule(**given)
 
 
+def threshold_rule_to_dict(rule: ThresholdRule) -> dict[str, Any]:
+    """Return a rule in plain JSON types, as `threshold_rule` takes it: its name under `"rule"`, and its fields."""
+    name = next(name for name, kind in _RULES.items() if isinstance(rule, kind))
+    options = {field.name: getattr(rule, field.name) for field in fields(rule)}
+    if isinstance(rule, FixedThreshold) and isinstance(rule.values, Mapping):
+        options["values"] = {str(layer): value for layer, value in rule.values.items()}
+    return {"rule": name} | options
+
+
 def resolve_thresholds(
     rule: ThresholdRule, layers: Sequence[int], distribution: QuantileSketch | None
 ) -> tuple[float, ...] | None:

@@ -1,14 +1,15 @@
-"""Runs decoder layers once more for chosen rows, without a trace in the KV cache."""
+"""Runs decoder layers once more for chosen sequences, without a trace in the KV cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Cache
+from transformers.cache_utils import DynamicLayer, StaticLayer
 
 from langnorm.errors import ModelError, OptionError
 from langnorm.norms.layers import layer_output
@@ -51,12 +52,22 @@ def check_can_rerun(model: Any, layers: Sequence[int], block: int) -> None:
 
 
 @dataclass(slots=True)
-class _Pass:
-    """What a layer was called with in pass 0, and the keys and values that its attention saw."""
+class _LayerCall:
+    """What a layer was called with in pass 0, and the keys and values that its attention saw.
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    keys_values: dict[int, tuple[Tensor, Tensor]]
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        keys_values: By index of the cache's layer, what each update returned; None for a cache that keeps all of it.
+        read_only: Such a cache as extra passes see it.
+        cache_name: The keyword argument that it is.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    keys_values: dict[int, tuple[Tensor, Tensor]] | None = None
+    read_only: _ReadOnlyCache | None = None
+    cache_name: str = ""
 
 
 class _WatchedCache:
@@ -79,16 +90,28 @@ class _WatchedCache:
 
 
 class _ReadOnlyCache:
-    """The keys and values of pass 0 for some rows: an update writes nothing."""
+    """The keys and values of pass 0 for some sequences: an update writes nothing.
 
-    def __init__(self, cache: Any, keys_values: dict[int, tuple[Tensor, Tensor]], rows: Tensor | None) -> None:
+    Args:
+        cache: The cache itself.
+        keys_values: What the updates of pass 0 returned; None where the cache still has it.
+        sequences: Which sequences of the batch (S,); None for all.
+    """
+
+    def __init__(
+        self, cache: Any, keys_values: dict[int, tuple[Tensor, Tensor]] | None, sequences: Tensor | None
+    ) -> None:
         self._cache = cache
         self._keys_values = keys_values
-        self._rows = rows
+        self._sequences = sequences
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:  # noqa: ARG002
-        seen = self._keys_values[layer_idx]
-        return seen if self._rows is None else tuple(_rows_of(tensor, self._rows) for tensor in seen)
+        if self._keys_values is None:
+            layer = self._cache.layers[layer_idx]
+            seen = layer.keys, layer.values
+        else:
+            seen = self._keys_values[layer_idx]
+        return seen if self._sequences is None else tuple(_take(tensor, self._sequences) for tensor in seen)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("update"):  # of a recurrent state
@@ -114,7 +137,7 @@ class LayerRerunner:
     def __init__(self, decoder_layers: nn.ModuleList, layers: Sequence[int]) -> None:
         self._decoder_layers = decoder_layers
         self._layers = layers
-        self._passes: dict[int, _Pass] = {}
+        self._calls: dict[int, _LayerCall] = {}
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -128,40 +151,49 @@ class LayerRerunner:
         finally:
             for handle in handles:
                 handle.remove()
-            self._passes.clear()
+            self._calls.clear()
 
-    def _hook(self, layer: int) -> Any:
+    def _hook(self, layer: int) -> Callable[..., Any]:
+        call = self._calls[layer] = _LayerCall()
+
         def watch(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if call.read_only is None and call.keys_values:
+                _use_cache_that_keeps_all(call, kwargs)
+            if call.read_only is not None:
+                call.args, call.kwargs = args, kwargs
+                return None
             keys_values: dict[int, tuple[Tensor, Tensor]] = {}
 
             def watched(value: Any) -> Any:
                 return _WatchedCache(value, keys_values) if isinstance(value, Cache) else value
 
-            args = tuple(map(watched, args))
-            kwargs = {name: watched(value) for name, value in kwargs.items()}
-            self._passes[layer] = _Pass(args, kwargs, keys_values)
-            return args, kwargs
+            call.args = tuple(map(watched, args))
+            call.kwargs = {name: watched(value) for name, value in kwargs.items()}
+            call.keys_values = keys_values
+            return call.args, call.kwargs
 
         return watch
 
-    def run(self, layers: Sequence[int], states: Tensor, rows: Tensor, batch_size: int) -> Tensor:
+    def run(self, layers: Sequence[int], states: Tensor, sequences: Sequence[int], batch_size: int) -> Tensor:
         """Return what consecutive layers make of other states at the same positions.
 
         Args:
             layers: Their indices, ascending.
             states: What enters the first of them (S, T, d).
-            rows: Which rows of the batch these are (S,).
-            batch_size: B, the number of rows in the batch.
+            sequences: Which sequences of the batch these are, ascending (S,).
+            batch_size: B, the number of sequences in the batch.
         """
-        some = None if len(rows) == batch_size else rows
+        some = None if len(sequences) == batch_size else torch.tensor(sequences, device=states.device)
         for layer in layers:
-            last = self._passes[layer]
-
-            def of_rows(value: Any, last: _Pass = last) -> Any:
-                return _of_rows(value, some, batch_size, last.keys_values)
-
-            args = tuple(map(of_rows, last.args))
-            kwargs = {name: of_rows(value) for name, value in last.kwargs.items()}
+            call = self._calls[layer]
+            if call.read_only is not None and some is None:
+                args, kwargs = call.args, call.kwargs | {call.cache_name: call.read_only}
+            else:
+                args = tuple(_take_argument(value, some, batch_size, call.keys_values) for value in call.args)
+                kwargs = {
+                    name: _take_argument(value, some, batch_size, call.keys_values)
+                    for name, value in call.kwargs.items()
+                }
             if "hidden_states" in kwargs:
                 kwargs["hidden_states"] = states
             else:
@@ -171,22 +203,36 @@ class LayerRerunner:
         return states
 
 
-def _of_rows(value: Any, rows: Tensor | None, batch_size: int, keys_values: dict[int, tuple[Tensor, Tensor]]) -> Any:
-    """Return an argument of a layer for some rows of the batch only; the layer may write to none of it."""
-    if isinstance(value, _WatchedCache):
-        return _ReadOnlyCache(value, keys_values, rows)
+def _use_cache_that_keeps_all(call: _LayerCall, kwargs: dict[str, Any]) -> None:
+    """Stop watching a cache, after a pass was watched, whose layer still has after an update all that this returned."""
+    names = [name for name, value in kwargs.items() if isinstance(value, Cache)]
+    has_others = any(isinstance(value, Mapping) for value in kwargs.values())
+    if len(names) != 1 or has_others or any(isinstance(value, _WatchedCache) for value in call.args):
+        return
+    cache, (index, *more) = kwargs[names[0]], call.keys_values or {}
+    keeps_all = type(cache).update is Cache.update and not cache.offloading and not more
+    if keeps_all and type(cache.layers[index]) in (DynamicLayer, StaticLayer):
+        call.cache_name, call.read_only, call.keys_values = names[0], _ReadOnlyCache(cache, None, None), None
+
+
+def _take_argument(
+    value: Any, sequences: Tensor | None, batch_size: int, keys_values: dict[int, tuple[Tensor, Tensor]] | None
+) -> Any:
+    """Return an argument of a layer for some sequences of the batch only; the layer may write to none of it."""
+    if isinstance(value, _WatchedCache | Cache):
+        return _ReadOnlyCache(value, keys_values, sequences)
     if isinstance(value, Mapping):  # such as keys and values that later layers share
-        return {name: _of_rows(item, rows, batch_size, keys_values) for name, item in value.items()}
-    if rows is None:
+        return {name: _take_argument(item, sequences, batch_size, keys_values) for name, item in value.items()}
+    if sequences is None:
         return value
     if isinstance(value, torch.Tensor):
-        # One dimension is positions, shared by all rows; a leading 1 is shared too.
-        return _rows_of(value, rows) if value.ndim > 1 and value.size(0) == batch_size else value
+        # One dimension is positions, shared by all sequences; a leading 1 is shared too.
+        return _take(value, sequences) if value.ndim > 1 and value.size(0) == batch_size else value
     if isinstance(value, tuple | list):
-        return type(value)(_of_rows(item, rows, batch_size, keys_values) for item in value)
+        return type(value)(_take_argument(item, sequences, batch_size, keys_values) for item in value)
     return value
 
 
-def _rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
+def _take(tensor: Tensor, sequences: Tensor) -> Tensor:
     # Arguments come from wherever the layer before was, with weights on several devices.
-    return tensor[rows.to(tensor.device)]
+    return tensor[sequences.to(tensor.device)]

@@ -10,7 +10,7 @@ import pytest
 from langnorm import ChatLangNorm, NormTrace, Recursion, Steering, Suppression
 from langnorm.checks import build_options
 from langnorm.errors import OptionError
-from langnorm.interventions.draws import draw
+from langnorm.interventions.random_draws import draw_uniform
 from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold
 
 
@@ -88,11 +88,15 @@ def test_a_misspelt_option_is_refused() -> None:
 
 def test_draws_depend_on_everything_they_should() -> None:
     """And on nothing else: they are the same whenever they are drawn, and uniform."""
-    one = draw(1, 0, "steering", 5, 9)
-    others = {draw(2, 0, "steering", 5, 9), draw(1, 1, "steering", 5, 9), draw(1, 0, "suppression", 5, 9)}
-    assert one == draw(1, 0, "steering", 5, 9)
-    assert len(others | {one, draw(1, 0, "steering", 6, 9), draw(1, 0, "steering", 5, 10)}) == 6
-    numbers = [draw(0, 0, "steering", step, 0) for step in range(2000)]
+    one = draw_uniform(1, 0, "steering", 5, 9)
+    others = {
+        draw_uniform(2, 0, "steering", 5, 9),
+        draw_uniform(1, 1, "steering", 5, 9),
+        draw_uniform(1, 0, "suppression", 5, 9),
+    }
+    assert one == draw_uniform(1, 0, "steering", 5, 9)
+    assert len(others | {one, draw_uniform(1, 0, "steering", 6, 9), draw_uniform(1, 0, "steering", 5, 10)}) == 6
+    numbers = [draw_uniform(0, 0, "steering", step, 0) for step in range(2000)]
     assert 0 <= min(numbers) < 0.01 < 0.99 < max(numbers) < 1
     assert 0.48 < sum(numbers) / len(numbers) < 0.52
 

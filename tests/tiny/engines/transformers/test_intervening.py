@@ -12,9 +12,9 @@ import torch
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Request
 from langnorm.errors import ModelError, OptionError
-from langnorm.interventions.draws import draw
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
+from langnorm.interventions.random_draws import draw_uniform
 from tests.reference import interventions as reference
 from tests.support.calls import PROMPTS, answer, answers, ask
 from tests.support.models import NUM_LAYERS
@@ -81,7 +81,7 @@ def expected_of(model: Any, request: Request) -> reference.Outcome:
         recursion=fields(plans.recursion),
         steering=fields(plans.steering),
         suppression=fields(plans.suppression),
-        draws=partial(draw, SEED, 0),
+        draws=partial(draw_uniform, SEED, 0),
     )
 
 

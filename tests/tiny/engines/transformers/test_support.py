@@ -157,7 +157,7 @@ def any_model_of(tokenizer) -> Callable[[str], PreTrainedModel]:
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_a_layer_run_again_on_its_own_input_gives_its_own_output(family: str, any_model_of) -> None:
     """For some rows of a padded batch, at every step and layer; and what is generated stays the same."""
-    model, rows, differences = any_model_of(family), torch.tensor([0, 2]), []
+    model, rows, differences = any_model_of(family), [0, 2], []
     ids, mask = padded([PROMPTS[0], PROMPTS[1], PROMPTS[2]])
     options = {"attention_mask": mask, "max_new_tokens": NUM_TOKENS, "do_sample": False, "pad_token_id": 0}
     expected = model.generate(ids, **options)

@@ -1,0 +1,80 @@
+"""One sequence under interventions: what it remembers at each layer, and the report of what was done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langnorm.interventions.recursion import LayerRecursion
+from langnorm.interventions.steering import LayerSteering
+from langnorm.interventions.suppression import LayerSuppression
+
+if TYPE_CHECKING:
+    from langnorm.interventions.plan import Plan, Plans
+
+
+def _layers_of(plan: Plan[Any] | None) -> tuple[int, ...]:
+    return plan.layers if plan and plan.is_active else ()
+
+
+class InterveningSequence:
+    """The interventions of one sequence, by layer.
+
+    Args:
+        plans: Of its request.
+        seed: Of its request.
+        sample: Its number among the samples of the request.
+        num_prompt_tokens: Length of the prompt.
+    """
+
+    def __init__(self, plans: Plans, *, seed: int, sample: int, num_prompt_tokens: int) -> None:
+        self._plans = plans
+        self._num_prompt_tokens = num_prompt_tokens
+        self.last_step: float = -float("inf")
+        """Decode step of the last token that was run."""
+        self.recursion: dict[int, LayerRecursion] = {}
+        self.steering: dict[int, LayerSteering] = {}
+        self.suppression: dict[int, LayerSuppression] = {}
+        if plan := plans.recursion:
+            self.recursion = {i: LayerRecursion(plan, i, num_prompt_tokens) for i in _layers_of(plan)}
+        if steering := plans.steering:
+            self.steering = {i: LayerSteering(steering, i, seed, sample) for i in _layers_of(steering)}
+        if suppression := plans.suppression:
+            self.suppression = {i: LayerSuppression(suppression, i, seed, sample) for i in _layers_of(suppression)}
+
+    def roll_back(self, step: int) -> None:
+        """Forget this decode step and all after it, which are about to be computed again."""
+        for by_layer in (self.recursion, self.steering, self.suppression):
+            for state in by_layer.values():
+                state.roll_back(step)
+
+    def report(self, num_tokens: int, num_layers: int) -> dict[str, Any]:
+        """Return what was done, in plain JSON types, by the name of the intervention.
+
+        Args:
+            num_tokens: How many of the generated tokens were run.
+            num_layers: Number of decoder layers of the model.
+        """
+        report: dict[str, Any] = {}
+        if plan := self._plans.recursion:
+            num_run = num_tokens + (0 if plan.options.only_decode else self._num_prompt_tokens)
+            counts = {str(layer): {"tokens": num_run} | state.counts() for layer, state in self.recursion.items()}
+            extra = plan.options.block * sum(of_layer["passes"] for of_layer in counts.values())
+            ordinary = num_run * num_layers
+            report["recursion"] = {
+                "thresholds": plan.thresholds_by_layer(),
+                "layers": counts,
+                "extra_layer_passes": extra,
+                "share_of_layer_passes": round(extra / (extra + ordinary), 6) if ordinary else 0.0,
+            }
+        if steering := self._plans.steering:
+            pulls = [
+                {"token": step, "layer": layer, "cosine": round(cosine, 6)}
+                for layer, state in self.steering.items()
+                for step, cosine in state.pulls
+            ]
+            pulls.sort(key=lambda pull: (pull["token"], pull["layer"]))
+            report["steering"] = {"thresholds": steering.thresholds_by_layer(), "injections": pulls}
+        if suppression := self._plans.suppression:
+            num_shrunk = {str(layer): state.num_shrunk for layer, state in self.suppression.items()}
+            report["suppression"] = {"thresholds": suppression.thresholds_by_layer(), "suppressed": num_shrunk}
+        return report

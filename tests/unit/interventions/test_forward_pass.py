@@ -1,0 +1,279 @@
+"""Interventions on toy layers: in any company, order and repetition every sequence gets what it gets alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langnorm.interventions import steering
+from langnorm.interventions.forward_pass import Interventions
+from langnorm.interventions.options import Recursion, Steering, Suppression
+from langnorm.interventions.plan import Plan, Plans
+from langnorm.interventions.random_draws import draw_uniform
+from tests.reference import interventions as reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+NUM_LAYERS, HIDDEN, PROMPT = 3, 6, 2
+LAYERS = (1, 2)
+THRESHOLDS = (2.6, 2.9)
+NUM_UNDOABLE = 8  # fewer than in use, so that the bank overflows here
+WEIGHTS = torch.randn(NUM_LAYERS, HIDDEN, HIDDEN, generator=torch.Generator().manual_seed(1))
+
+RECURSIONS = (
+    Recursion(growth_eps=-0.5, blowup=2.0),
+    Recursion(growth_eps=-0.3, blowup=1.4, max_extra=3, alpha=0.5, only_decode=False),
+    Recursion(growth_eps=-0.6, blowup=3.0, max_extra=2, alpha=0.7, block=2),
+)
+STEERINGS = (
+    Steering(low_k=1, p_inject=0.8, cos_min=-0.5, cooldown=2, bank_size=2),
+    Steering(low_k=2, p_inject=1.0, cos_min=0.1, cooldown=0, bank_size=3, gamma=1.3, beta=1.0),
+)
+SUPPRESSIONS = (Suppression(), Suppression(action="clamp"), Suppression(mode="random", factor=0.3))
+
+
+def run_layer(layer: int, states: Tensor, number: Tensor) -> Tensor:
+    """Return what a toy layer makes of states (N, d) of the sequences with these numbers (N,)."""
+    return 0.8 * states + torch.tanh(states @ WEIGHTS[layer]) + 0.1 * number[:, None]
+
+
+def embed(number: int, step: int, *, is_guess: bool = False) -> Tensor:
+    """Return what enters the first layer (d,) at a step of a sequence; a guessed token is another one."""
+    generator = torch.Generator().manual_seed(10_000 * number + 10 * (step + PROMPT) + is_guess)
+    return torch.randn(HIDDEN, generator=generator)
+
+
+@dataclass
+class Turn:
+    """What a sequence has computed in one pass: `length` tokens from `back` before its next one."""
+
+    number: int
+    back: int = 0
+    length: int = 1
+    is_guess: bool = False
+    leaves: bool = False
+
+
+@dataclass
+class ToyEngine:
+    """Runs turns of sequences together, and keeps the last state of each step and the reports of those that left."""
+
+    plans: Sequence[Plans]
+    interventions: Interventions = field(default_factory=lambda: Interventions(NUM_LAYERS))
+    next_steps: dict[int, int] = field(default_factory=dict)
+    peaks: dict[int, int] = field(default_factory=dict)
+    states: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def run(self, turns: Sequence[Turn]) -> None:
+        """Run one pass."""
+        first_steps, inputs, numbers = [], [], []
+        for turn in turns:
+            number = turn.number
+            if number not in self.next_steps:
+                self.interventions.add(
+                    f"request {number}", self.plans[number], seed=number, sample=1, num_prompt_tokens=PROMPT
+                )
+                self.next_steps[number] = self.peaks[number] = -PROMPT
+            # All over again, or no more than the bank can undo.
+            earliest = -PROMPT if turn.back > NUM_UNDOABLE else self.peaks[number] - NUM_UNDOABLE
+            first = max(-PROMPT, earliest, self.next_steps[number] - turn.back)
+            steps = range(first, first + turn.length)
+            first_steps.append(first)
+            inputs += [embed(number, step, is_guess=turn.is_guess) for step in steps]
+            numbers += [number] * turn.length
+            self.peaks[number] = max(first, self.peaks[number] if turn.back <= NUM_UNDOABLE else first, steps.stop)
+            self.next_steps[number] = first if turn.is_guess else steps.stop
+        self._forward(turns, first_steps, torch.stack(inputs), torch.tensor(numbers))
+
+    def _forward(self, turns: Sequence[Turn], first_steps: list[int], states: Tensor, numbers: Tensor) -> None:
+        lengths = [turn.length for turn in turns]
+        keys = [f"request {turn.number}" for turn in turns]
+        self.interventions.begin_pass(keys, first_steps, 1 if set(lengths) == {1} else lengths)
+
+        def rerun(layers: range, states: Tensor, sequences: Sequence[int]) -> Tensor:
+            own = torch.tensor([turns[i].number for i in sequences for _ in range(lengths[i])])
+            for layer in layers:
+                states = run_layer(layer, states, own)
+            return states
+
+        for layer in range(NUM_LAYERS):
+            states = run_layer(layer, states, numbers)
+            if layer in LAYERS:
+                before = states.clone()
+                after, norms = self.interventions.act(layer, states, rerun)
+                assert torch.equal(states, before)
+                if norms is not None:
+                    torch.testing.assert_close(norms, after.norm(dim=-1))
+                states = after
+        row = 0
+        for turn, first in zip(turns, first_steps, strict=True):
+            for step in range(first, first + turn.length):
+                self.states[turn.number, step] = states[row]
+                row += 1
+
+    def leave(self, number: int) -> tuple[dict[str, Any], list[Tensor]]:
+        """Let a sequence leave; return its report and its states by step."""
+        num_tokens = self.next_steps.pop(number)
+        report = self.interventions.report(f"request {number}", max(0, num_tokens))
+        self.interventions.remove(f"request {number}")
+        return report, [self.states[number, step] for step in range(-PROMPT, num_tokens)]
+
+
+def run_alone(plans: Sequence[Plans], number: int, num_tokens: int) -> tuple[dict[str, Any], list[Tensor]]:
+    """Return report and states of a sequence that is run by itself, token by token."""
+    engine = ToyEngine(plans)
+    for _ in range(PROMPT + num_tokens):
+        engine.run([Turn(number)])
+    return engine.leave(number)
+
+
+def plan_of(options: Any) -> Plan[Any] | None:
+    """Return the plan of some options."""
+    return options and Plan(options, LAYERS, THRESHOLDS)
+
+
+PLANS = st.builds(
+    Plans,
+    recursion=st.sampled_from((None, *RECURSIONS)).map(plan_of),
+    steering=st.sampled_from((None, *STEERINGS)).map(plan_of),
+    suppression=st.sampled_from((None, *SUPPRESSIONS)).map(plan_of),
+)
+TURNS = st.builds(
+    Turn,
+    number=st.integers(0, 3),
+    back=st.sampled_from((0, 0, 0, 1, 3, 99)),
+    length=st.sampled_from((1, 1, 1, 2, 5)),
+    is_guess=st.sampled_from((False, False, True)),
+    leaves=st.sampled_from((False, False, False, False, True)),
+)
+PASSES = st.lists(TURNS, min_size=1, max_size=4, unique_by=lambda turn: turn.number)
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans=st.lists(PLANS, min_size=4, max_size=4), passes=st.lists(PASSES, min_size=1, max_size=25))
+def test_every_sequence_gets_what_it_gets_alone(plans, passes) -> None:
+    """Whoever enters and leaves beside it, however its tokens are cut into passes, computed again or only guessed."""
+    with mock.patch.object(steering, "NUM_UNDOABLE", NUM_UNDOABLE):
+        engine = ToyEngine(plans)
+        for turns in passes:
+            engine.run(turns)
+            for turn in turns:
+                if turn.leaves:
+                    check_as_alone(engine, turn.number)
+        for number in list(engine.next_steps):
+            check_as_alone(engine, number)
+
+
+def check_as_alone(engine: ToyEngine, number: int) -> None:
+    """Check the report and all states of a sequence that leaves."""
+    engine.run([Turn(number)])  # in place of what was guessed
+    num_tokens = engine.next_steps[number]
+    report, states = engine.leave(number)
+    expected_report, expected_states = run_alone(engine.plans, number, num_tokens)
+    assert same(report, expected_report)
+    for state, expected in zip(states, expected_states, strict=True):
+        torch.testing.assert_close(state, expected, rtol=1e-4, atol=1e-5)
+
+
+def same(report: Any, expected: Any) -> bool:
+    """Return whether reports are equal but for the rounding of cosines."""
+    if isinstance(expected, dict):
+        return report.keys() == expected.keys() and all(same(report[name], expected[name]) for name in expected)
+    if isinstance(expected, list):
+        return len(report) == len(expected) and all(map(same, report, expected))
+    return report == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
+
+
+class ToyRecursion(reference.Recursion):
+    """The oracle's recursion on the toy layers."""
+
+    number: int = 0
+
+    def extra_pass(self, decoder: Any, inputs: Any, layer: int, h: Tensor) -> Tensor:
+        """Run the layers of the block."""
+        for index in range(layer - self.block + 1, layer + 1):
+            h = run_layer(index, h[None], torch.tensor([self.number]))[0]
+        return h
+
+
+def oracle_fields(plan: Plan[Any] | None) -> dict[str, Any]:
+    """Return what the oracle is made of."""
+    if plan is None:
+        return {"thresholds": {}}
+    names = [name for name in type(plan.options).__slots__ if name not in ("layers", "threshold", "only_decode")]
+    return {"thresholds": dict(zip(LAYERS, THRESHOLDS, strict=True))} | {n: getattr(plan.options, n) for n in names}
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans=PLANS, number=st.integers(0, 3))
+def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
+    """States, counts, pulls and shrunk states of 30 tokens, of all three interventions together."""
+    recursion = ToyRecursion(**oracle_fields(plans.recursion))
+    recursion.number = number
+    steerer = reference.Steering(**oracle_fields(plans.steering))
+    suppressor = reference.Suppression(**oracle_fields(plans.suppression))
+    draws = partial(draw_uniform, number, 1)
+    with_prompt = plans.recursion is not None and not plans.recursion.options.only_decode
+    expected = []
+    for step in range(-PROMPT, 30):
+        h = embed(number, step)
+        for layer in range(NUM_LAYERS):
+            h = run_layer(layer, h[None], torch.tensor([number]))[0]
+            if layer in recursion.thresholds and (step >= 0 or with_prompt):
+                h = recursion.apply(None, [], layer, h)  # type: ignore[arg-type]
+            if layer in steerer.thresholds and step >= 0:
+                h = steerer.apply(layer, h, step, draws)
+            if layer in suppressor.thresholds and step >= 0:
+                h = suppressor.apply(layer, h, step, draws)
+        expected.append(h)
+
+    report, states = run_alone([plans] * 4, number, 30)
+
+    torch.testing.assert_close(torch.stack(states), torch.stack(expected), rtol=1e-4, atol=1e-5)
+    if plans.recursion:
+        assert report["recursion"]["layers"] == {str(layer): counts for layer, counts in recursion.counts.items()}
+    if plans.steering:
+        pulls = [(pull["token"], pull["layer"]) for pull in report["steering"]["injections"]]
+        assert pulls == [(step, layer) for step, layer, _ in steerer.injections]
+    if plans.suppression:
+        assert report["suppression"]["suppressed"] == {str(i): count for i, count in suppressor.counts.items()}
+
+
+def test_something_is_done_in_these_tests() -> None:
+    """The toy layers have norms on both sides of the thresholds: every intervention acts, and not always."""
+    plans = Plans(*map(plan_of, (RECURSIONS[1], STEERINGS[0], SUPPRESSIONS[2])))
+    report, _ = run_alone([plans], 0, 60)
+    for counts in report["recursion"]["layers"].values():
+        assert 5 < counts["accepted"] < counts["passes"] < 150
+    assert 3 < len(report["steering"]["injections"]) < 60
+    assert all(3 < count < 40 for count in report["suppression"]["suppressed"].values())
+
+
+def test_tokens_of_unknown_keys_and_padding_are_left_alone() -> None:
+    """Their states flow on, whatever their norms."""
+    plans = Plans(recursion=plan_of(RECURSIONS[1]), suppression=plan_of(SUPPRESSIONS[0]))
+    interventions = Interventions(NUM_LAYERS)
+    interventions.add("known", plans, seed=0, sample=0, num_prompt_tokens=1)
+    states = torch.full((3, HIDDEN), 1.2)
+
+    def rerun(_layers: range, states: Tensor, sequences: Sequence[int]) -> Tensor:
+        assert list(sequences) == [1]
+        return 1.1 * states
+
+    interventions.begin_pass([None, "known", None], [0, 0, 0])
+    after, _ = interventions.act(1, states, rerun)
+    assert (after != states).any(dim=1).tolist() == [False, True, False]
+    interventions.begin_pass([None, "known"], [-2, -2], [1, 2])
+    after, _ = interventions.act(1, states, rerun)
+    assert (after != states).any(dim=1).tolist() == [False, False, True]
+    assert interventions.report("known", 0)["recursion"]["layers"]["1"]["triggered"] == 1

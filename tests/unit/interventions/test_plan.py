@@ -1,0 +1,81 @@
+"""Plans go to plain JSON and come back as they were."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langnorm.errors import OptionError
+from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
+from langnorm.interventions.plan import Plan, Plans
+from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold
+
+SHARES = st.floats(0.01, 0.99)
+NORMS = st.floats(0, 1e30)
+COMMON: dict[str, st.SearchStrategy[Any]] = {
+    "layers": st.sampled_from(["late", "all"]) | st.lists(st.integers(-5, 5), min_size=1),
+    "threshold": st.one_of(
+        st.builds(IQRThreshold, k=st.floats(0, 9)),
+        st.builds(QuantileThreshold, q=SHARES),
+        st.builds(FixedThreshold, NORMS | st.dictionaries(st.integers(0, 40), NORMS, min_size=1)),
+    ),
+}
+OPTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "recursion": st.builds(
+        Recursion,
+        alpha=SHARES,
+        max_extra=st.integers(0, 9),
+        only_decode=st.booleans(),
+        block=st.integers(1, 3),
+        **COMMON,
+    ),
+    "steering": st.builds(Steering, beta=SHARES, low_k=st.integers(1, 99), cos_min=st.floats(-1, 1), **COMMON),
+    "suppression": st.builds(
+        Suppression, mode=st.sampled_from(["high", "random"]), action=st.sampled_from(["mul", "clamp"]), **COMMON
+    ),
+}
+
+
+@st.composite
+def any_plan(draw: st.DrawFn, name: str) -> Plan[Any] | None:
+    """Draw None or a plan with any options."""
+    layers = draw(st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True))
+    thresholds = draw(st.none() | st.tuples(*[NORMS] * len(layers)))
+    plan = Plan(draw(OPTIONS[name]), tuple(sorted(layers)), thresholds)
+    return draw(st.sampled_from([None, plan]))
+
+
+@given(plans=st.builds(Plans, **{name: any_plan(name) for name in OPTIONS}))
+def test_plans_survive_json(plans: Plans) -> None:
+    """Options, layers and thresholds are the same afterwards."""
+    assert Plans.from_dict(json.loads(json.dumps(plans.to_dict(), allow_nan=False))) == plans
+
+
+@pytest.mark.parametrize(
+    ("plans", "said"),
+    [
+        ({"recursoin": {}}, "There is no intervention `recursoin`.*Did you mean `recursion`"),
+        ({"recursion": {"options": {}}}, "`layers`"),
+        ({"steering": {"options": {"bta": 1}, "layers": [1], "thresholds": None}}, "no option `bta`"),
+        ({"steering": {"options": {}, "layers": [], "thresholds": None}}, "not a selection"),
+        ({"steering": {"options": {}, "layers": [1], "thresholds": [1.0, 2.0]}}, "one norm for each"),
+        ({"steering": {"options": {}, "layers": [1], "thresholds": ["x"]}}, "thresholds"),
+    ],
+)
+def test_other_dicts_are_refused(plans: dict[str, Any], said: str) -> None:
+    """The error says what is wrong."""
+    with pytest.raises(OptionError, match=said):
+        Plans.from_dict(plans)
+
+
+@pytest.mark.parametrize("kind", [Recursion, Steering, Suppression])
+@pytest.mark.parametrize("layers", [5, [], (), None, b"late", {1, 2}, [True], ["1"], [1.5]])
+def test_layers_that_are_no_selection_are_refused(kind: type[Intervention], layers: Any) -> None:
+    """When the options are made, with what was given."""
+    with pytest.raises(OptionError) as error:
+        kind(layers=layers)
+    assert repr(layers) in str(error.value)
