@@ -13,7 +13,7 @@ test: check
 
 # What to run before each commit: below a minute, and no model is loaded.
 quick: check
-	$(BIN)/python -m pytest --quiet tests/unit
+	$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
 check: install
 	$(BIN)/ruff check .
