@@ -1,10 +1,10 @@
-"""For tests of what is built on langnorm: an engine that answers from a script, and messages with a trace.
+r"""For tests of what is built on langnorm: an engine that answers from a script, and messages with a trace.
 
 Neither needs weights, so tests with them take milliseconds:
 
     >>> from langnorm import ChatLangNorm, NormTrace
     >>> from langnorm.testing import ScriptedEngine, message_with_norms
-    >>> engine = ScriptedEngine(["<think>\\n6 * 7 = 42\\n</think>\\n\\nIt is 42."])
+    >>> engine = ScriptedEngine(["<think>\n6 * 7 = 42\n</think>\n\nIt is 42."])
     >>> reply = ChatLangNorm(engine=engine).invoke("What is 6 * 7?")
     >>> reply.content
     'It is 42.'
@@ -141,7 +141,7 @@ class ScriptedEngine(BaseEngine):
     @property
     def prompts(self) -> list[str]:
         """The prompts of all requests so far, as text."""
-        return [str(self.tokenizer.decode(request.prompt_ids)) for request in self.requests]
+        return [str(self.tokenizer.decode(list(request.prompt_ids))) for request in self.requests]
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the next answers of the script.
@@ -151,10 +151,9 @@ class ScriptedEngine(BaseEngine):
         """
         for request in requests:
             self.check(request)
-        answers = [self._next(request) for request in requests]
         return [
-            Response(tuple(self._deltas(request, answer)[-1].completion for answer in group))  # type: ignore[misc]
-            for request, group in zip(requests, answers, strict=True)
+            Response(tuple(self._answered(request, answer)[1] for answer in self._next(request)))
+            for request in requests
         ]
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
@@ -164,7 +163,8 @@ class ScriptedEngine(BaseEngine):
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the next answer of the script token by token."""
         self.check(request)
-        yield from self._deltas(request, self._next(request)[0])
+        deltas, _ = self._answered(request, self._next(request)[0])
+        yield from deltas
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta]:
         """Yield what `stream` yields."""
@@ -190,30 +190,35 @@ class ScriptedEngine(BaseEngine):
                 answers.append(answer)
         return answers
 
-    def _deltas(self, request: Request, answer: ScriptedAnswer) -> list[Delta]:
-        """Return an answer as it is streamed; the last one has the completion."""
+    def _answered(self, request: Request, answer: ScriptedAnswer) -> tuple[list[Delta], Completion]:
+        """Return an answer as it is streamed and as a whole; the last delta has the whole too."""
         from langnorm.text.detokenizer import Detokenizer
 
-        ids, limit = self._token_ids(answer), self._limit(request)
+        ids = self._token_ids(answer)
         text = Detokenizer(self.tokenizer, request.sampling.stop)
         deltas = []
-        for token_id in ids[:limit]:
+        for token_id in ids[: self._limit(request)]:
             text.add(token_id)
             if text.is_stopped:
                 break
-            deltas.append(Delta(tuple(text.take())))
-        num_tokens = len(text.pieces)
+            if taken := text.take():
+                deltas.append(Delta(tuple(taken)))
         text.finish()
-        is_whole = text.is_stopped or num_tokens == len(ids)
+        num_tokens = len(text.pieces)
+        reason: FinishReason = "length"
+        if text.is_stopped:
+            reason = "stop"
+        elif num_tokens == len(ids):
+            reason = answer.finish_reason
         completion = Completion(
             token_ids=ids[:num_tokens],
             pieces=text.pieces,
-            finish_reason="stop" if text.is_stopped else answer.finish_reason if is_whole else "length",
+            finish_reason=reason,
             norms=self._norms(answer, request.norm_layers, num_tokens - 1),
             interventions=dict(answer.interventions),
             logprobs=_logprobs(answer, request, ids[:num_tokens]),
         )
-        return [*(delta for delta in deltas if delta.pieces), Delta(tuple(text.take(is_last=True)), completion)]
+        return [*deltas, Delta(tuple(text.take(is_last=True)), completion)], completion
 
     def _token_ids(self, answer: ScriptedAnswer) -> list[int]:
         if not isinstance(answer.text, str):
@@ -253,10 +258,10 @@ def message_with_norms(
     content: str | Sequence[str],
     *,
     reasoning: str | Sequence[str] = (),
-    intensities: float | None | Sequence[float | None] = 0.5,
+    intensities: float | Sequence[float | None] | None = 0.5,
     low: Sequence[bool | None] | None = None,
     layers: Sequence[int] = (2,),
-    norms: Sequence[float] | None = None,
+    norms: float | Sequence[float] = 1.0,
     tool_calls: Sequence[Mapping[str, Any]] = (),
     finish_reason: FinishReason = "stop",
 ) -> AIMessage:
@@ -271,7 +276,7 @@ def message_with_norms(
             last. None is an unknown intensity.
         low: Whether each step is low; None means below 0.1.
         layers: The layers that the trace says were read.
-        norms: Mean norm of each step, the same in every layer; None is 1 everywhere.
+        norms: Mean norm of every step, or one for each; the same in every layer.
         tool_calls: The calls, as LangChain has them; each is a step of its own.
         finish_reason: Why it ended.
 
@@ -295,7 +300,7 @@ def message_with_norms(
     is_low = [None if value is None else value < _LOW_BELOW for value in of_steps]
     if low is not None:
         is_low = _one_each("low", low, num_steps)
-    means = [(float(value),) * len(layers) for value in _one_each("norms", 1.0 if norms is None else norms, num_steps)]
+    means = [(float(value),) * len(layers) for value in _one_each("norms", norms, num_steps)]
     known = [value for value in of_steps if value is not None]
     trace = NormTrace(
         tokens=num_steps + 1,
