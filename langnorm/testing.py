@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.norms.profile import NormProfile
-    from langnorm.text.steps import Kind
+    from langnorm.text.reasoning import Part
 
 _LOW_BELOW = 0.1
 
@@ -289,7 +289,7 @@ def message_with_norms(
 
     from langnorm.trace import KEY, NormStep, NormTrace
 
-    texts: dict[Kind, list[str]] = {
+    texts: dict[Part, list[str]] = {
         "reasoning": _steps(reasoning),
         "answer": _steps(content),
         "tool_call": [json.dumps(call["args"]) for call in tool_calls],
