@@ -2,24 +2,34 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test quick check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
 
+# Everything, with the share of the code that the tests run.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
+
+# What to run before each commit: below a minute, and no model is loaded.
+quick: check
+	$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Git then runs the linters before each commit.
+hooks: install
+	$(BIN)/pre-commit install
+
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	touch $@
 
 clean:

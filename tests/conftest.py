@@ -9,30 +9,56 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")  # tiny models gain nothing from m
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that spin take what they wait for
 
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from transformers import AutoTokenizer
-
-import langnorm.abacus
-from langnorm.engines.registry import BUNDLED_MODEL, get_engine
-from langnorm.engines.transformers.engine import TransformersEngine
-from tests.support.models import tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from langnorm.engines.transformers.engine import TransformersEngine
+
+TESTS = Path(__file__).parent
+TIERS = ("unit", "tiny", "bundled", "standard")
+"""The folders of tests; each is a marker of the same name."""
+OUT_OF_TIER = {"unit": {"model_of", "engine_of", "abacus_engine"}, "tiny": {"abacus_engine"}}
+"""Fixtures that a tier goes without: `unit` loads no model, `tiny` not the bundled one."""
+
 # A busy machine is not a failure.
 settings.register_profile("langnorm", deadline=None)
 settings.load_profile("langnorm")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test with the tier whose folder it is in."""
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0]
+        if tier not in TIERS:
+            msg = f"`{item.nodeid}` is in no tier. Move it into one of these folders of tests/: {', '.join(TIERS)}."
+            raise pytest.UsageError(msg)
+        item.add_marker(tier)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fails a test that asks for a model which its tier goes without."""
+    tier = item.path.relative_to(TESTS).parts[0]
+    if wrong := OUT_OF_TIER.get(tier, set()).intersection(getattr(item, "fixturenames", ())):
+        fixtures = ", ".join(f"`{name}`" for name in sorted(wrong))
+        later = " or ".join(f"tests/{name}" for name in TIERS[TIERS.index(tier) + 1 : -1])
+        pytest.fail(f"A test in tests/{tier} asks for {fixtures}. Move it to {later}.", pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     """Abacus' tokenizer."""
+    from transformers import AutoTokenizer
+
+    import langnorm.abacus
+
     return AutoTokenizer.from_pretrained(langnorm.abacus.path())
 
 
@@ -42,6 +68,7 @@ def model_of(tokenizer) -> Callable[..., PreTrainedModel]:
 
     Tuples stand for lists. Whoever changes a model builds its own, with a `seed` that no other test uses.
     """
+    from tests.support.models import tiny_model
 
     @cache
     def build(family: str, **fields: Any) -> PreTrainedModel:
@@ -55,6 +82,7 @@ def model_of(tokenizer) -> Callable[..., PreTrainedModel]:
 @pytest.fixture(scope="session")
 def engine_of(model_of, tokenizer) -> Callable[..., TransformersEngine]:
     """Returns an engine over the model that `model_of` returns for the same arguments."""
+    from langnorm.engines.transformers.engine import TransformersEngine
 
     @cache
     def build(family: str, **fields: Any) -> TransformersEngine:
@@ -66,4 +94,6 @@ def engine_of(model_of, tokenizer) -> Callable[..., TransformersEngine]:
 @pytest.fixture(scope="session")
 def abacus_engine() -> TransformersEngine:
     """The engine of the bundled model. Its weights may change, so tests must not rely on what it says."""
+    from langnorm.engines.registry import BUNDLED_MODEL, get_engine
+
     return get_engine("transformers", BUNDLED_MODEL, {})

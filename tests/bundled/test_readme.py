@@ -28,5 +28,6 @@ def test_the_written_out_commands_are_those_of_make() -> None:
     text = README.read_text()
     (question,) = re.findall(r'langnorm ask "([^"]+)"', makefile)
     assert question in text
-    assert '--constraint constraints.txt --editable ".[dev]"' in makefile
-    assert '--constraint constraints.txt --editable ".[dev]"' in text
+    for arguments in ('"pip>=25.1"', "--constraint constraints.txt --editable . --group dev", "-m pytest --cov"):
+        assert arguments in makefile
+        assert arguments in text

@@ -41,6 +41,30 @@ def test_muon_steps_against_the_gradient() -> None:
     assert torch.allclose(weight, torch.eye(8) * (1 - 0.1 * 0.5 - 0.1), atol=0.02)
 
 
+def test_processes_share_the_work_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each makes its share of the updates; added up, as between processes, they are those of one process alone."""
+    gradients = torch.randn(5, 8, 4, generator=torch.Generator().manual_seed(0))
+
+    def step() -> list[torch.Tensor]:
+        weights = [torch.nn.Parameter(torch.zeros(8, 4)) for _ in gradients]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient.clone()
+        Muon(weights, lr=1.0, momentum=0.0).step()
+        return [weight.detach() for weight in weights]
+
+    alone = step()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda _tensor: None)  # what others would add is left out
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        shares.append(step())
+    for whole, first, second in zip(alone, *shares, strict=True):
+        torch.testing.assert_close(first + second, whole)
+        assert (first == 0).all() != (second == 0).all()
+
+
 def test_batches_fit_their_budget() -> None:
     """A batch, padding included, is at most a process' share of a step; ranks and seeds differ."""
     run = Run(tokens_per_step=2_048)
@@ -128,6 +152,27 @@ def test_the_command_line_says_what_everything_is(capsys: pytest.CaptureFixture[
     text = " ".join(capsys.readouterr().out.split())
     assert "Single-threaded processes that share each step. (default: 2)" in text
     assert "--no-compiles" in text
+
+
+def test_the_command_line_starts_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the run that was asked for; the folder is made, and Ctrl-C is no error."""
+    started = []
+
+    def spawn(function: Any, args: tuple[Any, ...], nprocs: int) -> None:
+        started.append((function, args, nprocs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "spawn", spawn)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "1")  # so that they are put back
+    folder = tmp_path / "a" / "run"
+    monkeypatch.setattr(sys, "argv", ["train", "--folder", str(folder), "--num-processes", "3", "--no-compiles"])
+    train.main()
+    ((function, (run, *others), num_processes),) = started
+    assert function is train._train_process
+    assert (run.num_processes, run.compiles, num_processes) == (3, False, 3)
+    assert others == [folder, 29_511, None]
+    assert folder.is_dir()
 
 
 def test_weights_that_are_not_there_are_said_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

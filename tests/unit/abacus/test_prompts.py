@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
+import pytest
+
 from langnorm.abacus.generator.base import split_of
-from langnorm.abacus.prompts import prompts
+from langnorm.abacus.prompts import main, prompts
 
 
 def test_prompts_are_of_the_development_split() -> None:
@@ -14,3 +19,10 @@ def test_prompts_are_of_the_development_split() -> None:
         assert messages[-1]["role"] == "user"
         said = "\n".join(message["content"] for message in messages if message["role"] == "user")
         assert split_of(said) == "dev"
+
+
+def test_they_are_printed_as_json_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One list of messages a line, which is what `langnorm calibrate` reads."""
+    monkeypatch.setattr(sys, "argv", ["prompts", "--num-prompts", "3"])
+    main()
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == prompts(3)

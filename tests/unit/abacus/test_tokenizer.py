@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from transformers import AutoTokenizer
 
 import langnorm.abacus
 from langnorm.abacus.generator import corpus
-from langnorm.abacus.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS, VOCABULARY_SIZE, render
+from langnorm.abacus.generator.base import Example
+from langnorm.abacus.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS, VOCABULARY_SIZE, main, render
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
 
@@ -72,3 +75,33 @@ def test_the_template_is_qwens(num_tools: int) -> None:
         "<|im_start|>user\n<tool_response>\n3\n</tool_response>\n<tool_response>\n4\n</tool_response><|im_end|>" in text
     )
     assert text.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def test_training_writes_a_tokenizer_of_the_same_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few examples give fewer merges; control tokens, digits and the template are those of the bundled one."""
+    monkeypatch.setattr(sys, "argv", ["tokenizer", "--out", str(tmp_path), "--num-examples", "200"])
+    main()
+    trained: Any = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(trained) <= VOCABULARY_SIZE
+    assert trained.chat_template == TOKENIZER.chat_template
+    assert trained.eos_token == TOKENIZER.eos_token
+    for token in CONTROL_TOKENS + MARKUP_TOKENS:
+        assert len(trained(token)["input_ids"]) == 1
+    assert len(trained("385")["input_ids"]) == 3
+    text = "Mia has 12 boxes: naïve?\n"
+    assert trained.decode(trained(text)["input_ids"]) == text
+
+
+def test_a_template_that_changes_prompts_is_refused() -> None:
+    """What was read while answering has to be what was learnt."""
+
+    class Changing:
+        """Renders a prompt in another way once it is answered."""
+
+        def apply_chat_template(self, messages: list[Any], **_options: Any) -> str:
+            """Returns the number of messages, in words."""
+            return "one" if len(messages) == 1 else "two"
+
+    messages = ({"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello!"})
+    with pytest.raises(ValueError, match="renders the prompt differently once it is answered"):
+        render(Changing(), Example("chat", messages, enable_thinking=False))  # type: ignore[arg-type]

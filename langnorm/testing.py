@@ -1,0 +1,369 @@
+r"""For tests of what is built on langnorm: an engine that answers from a script, and messages with a trace.
+
+Neither needs weights, so tests with them take milliseconds:
+
+    >>> from langnorm import ChatLangNorm, NormTrace
+    >>> from langnorm.testing import ScriptedEngine, message_with_norms
+    >>> engine = ScriptedEngine(["<think>\n6 * 7 = 42\n</think>\n\nIt is 42."])
+    >>> reply = ChatLangNorm(engine=engine).invoke("What is 6 * 7?")
+    >>> reply.content
+    'It is 42.'
+    >>> reply.additional_kwargs["reasoning_content"]
+    '6 * 7 = 42'
+    >>> "What is 6 * 7?" in engine.prompts[0]
+    True
+    >>> NormTrace.from_message(message_with_norms("It is 42.", intensities=0.05)).low_steps
+    (0,)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from langnorm.engines.base import ABILITIES, BaseEngine
+from langnorm.engines.requests import Completion, Delta, FinishReason, Request, Response, TokenLogprob
+from langnorm.errors import OptionError
+from langnorm.norms.identity import ModelIdentity
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.norms.profile import NormProfile
+    from langnorm.text.reasoning import Part
+
+_LOW_BELOW = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedAnswer:
+    """What a `ScriptedEngine` says once.
+
+    Attributes:
+        text: All that the model writes, marks of reasoning and tool calls included; or its token ids.
+        norms: A norm for all tokens and layers, or a row for each of the T - 1 tokens that are run, with a norm for
+            each decoder layer of the engine. Rows beyond a cut are not used.
+        logprobs: A log-probability for all tokens, or one for each.
+        finish_reason: `"stop"` appends the end-of-turn token; `"length"` leaves the answer broken off.
+        interventions: What was done to its hidden states, by the name of the intervention.
+    """
+
+    text: str | Sequence[int]
+    norms: float | Sequence[Sequence[float]] = 1.0
+    logprobs: float | Sequence[float] = -1.0
+    finish_reason: FinishReason = "stop"
+    interventions: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ScriptedEngine(BaseEngine):
+    """An engine without weights that gives the answers of a script, in order.
+
+    Each sample of each request takes the next answer. Stop texts and `max_tokens` are obeyed; sampling, grammars,
+    interventions and pruners are accepted and change nothing. It streams token by token.
+
+    Args:
+        answers: Texts, `ScriptedAnswer` objects, or exceptions, which are raised.
+        tokenizer: With a chat template; None takes that of the bundled model.
+        num_layers: Number of decoder layers.
+        context_length: Most tokens of prompt and answer together; None is no limit.
+        profile: The profile that comes with it. Make it of the engine's `identity`.
+        is_repeated: Whether the script begins again at its end, which otherwise is an error.
+
+    Attributes:
+        requests: All requests so far.
+
+    Raises:
+        OptionError: There is no answer.
+    """
+
+    abilities = frozenset(ABILITIES) - {"prompt", "states"}
+
+    def __init__(
+        self,
+        answers: Iterable[str | ScriptedAnswer | Exception],
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        num_layers: int = 4,
+        context_length: int | None = 2048,
+        profile: NormProfile | None = None,
+        is_repeated: bool = False,
+    ) -> None:
+        self.requests: list[Request] = []
+        self._answers = [ScriptedAnswer(answer) if isinstance(answer, str) else answer for answer in answers]
+        if not self._answers:
+            msg = "The script is empty. Give at least one answer."
+            raise OptionError(msg)
+        self._given_tokenizer = tokenizer
+        self._num_layers = num_layers
+        self._context_length = context_length
+        self._profile = profile
+        self._is_repeated = is_repeated
+        self._num_used = 0
+        self._lock = threading.Lock()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, with its chat template."""
+        if self._given_tokenizer is not None:
+            return self._given_tokenizer
+        from transformers import AutoTokenizer
+
+        import langnorm.abacus
+
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+        return tokenizer
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+        return self._num_layers
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that prompt and answer may have together; None is no limit."""
+        return self._context_length
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The same for all scripted engines with this number of layers."""
+        return ModelIdentity("ScriptedEngine", "none", "float32", self.num_layers, "none")
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """The profile that it was given."""
+        return self._profile
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts of all requests so far, as text."""
+        return [str(self.tokenizer.decode(list(request.prompt_ids))) for request in self.requests]
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the next answers of the script.
+
+        Raises:
+            OptionError: The script has come to its end, or its norms or log-probabilities do not fit an answer.
+        """
+        for request in requests:
+            self.check(request)
+        return [
+            Response(tuple(self._answered(request, answer)[1] for answer in self._next(request)))
+            for request in requests
+        ]
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return what `generate` returns, on the same thread."""
+        return self.generate(requests)
+
+    def stream(self, request: Request) -> Generator[Delta]:
+        """Yield the next answer of the script token by token."""
+        self.check(request)
+        deltas, _ = self._answered(request, self._next(request)[0])
+        yield from deltas
+
+    async def astream(self, request: Request) -> AsyncGenerator[Delta]:
+        """Yield what `stream` yields."""
+        for delta in self.stream(request):
+            yield delta
+
+    def _next(self, request: Request) -> list[ScriptedAnswer]:
+        """Return an answer for each sample of a request."""
+        answers = []
+        with self._lock:
+            self.requests.append(request)
+            for _ in range(request.sampling.n):
+                if self._num_used == len(self._answers) and not self._is_repeated:
+                    msg = (
+                        f"All `{len(self._answers)}` answers of the script are used up. Give more of them, or "
+                        "`is_repeated=True` to begin again."
+                    )
+                    raise OptionError(msg)
+                answer = self._answers[self._num_used % len(self._answers)]
+                self._num_used += 1
+                if isinstance(answer, Exception):
+                    raise answer
+                answers.append(answer)
+        return answers
+
+    def _answered(self, request: Request, answer: ScriptedAnswer) -> tuple[list[Delta], Completion]:
+        """Return an answer as it is streamed and as a whole; the last delta has the whole too."""
+        from langnorm.text.detokenizer import Detokenizer
+
+        ids = self._token_ids(answer)
+        text = Detokenizer(self.tokenizer, request.sampling.stop)
+        deltas = []
+        for token_id in ids[: self._limit(request)]:
+            text.add(token_id)
+            if text.is_stopped:
+                break
+            if taken := text.take():
+                deltas.append(Delta(tuple(taken)))
+        text.finish()
+        num_tokens = len(text.pieces)
+        reason: FinishReason = "length"
+        if text.is_stopped:
+            reason = "stop"
+        elif num_tokens == len(ids):
+            reason = answer.finish_reason
+        completion = Completion(
+            token_ids=ids[:num_tokens],
+            pieces=text.pieces,
+            finish_reason=reason,
+            norms=self._norms(answer, request.norm_layers, num_tokens - 1),
+            interventions=dict(answer.interventions),
+            logprobs=_logprobs(answer, request, ids[:num_tokens]),
+        )
+        return [*deltas, Delta(tuple(text.take(is_last=True)), completion)], completion
+
+    def _token_ids(self, answer: ScriptedAnswer) -> list[int]:
+        if not isinstance(answer.text, str):
+            return list(answer.text)
+        ids: list[int] = self.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
+        end_id = self.tokenizer.eos_token_id
+        return [*ids, int(end_id)] if answer.finish_reason == "stop" and isinstance(end_id, int) else ids
+
+    def _limit(self, request: Request) -> int | None:
+        limits = [request.sampling.max_tokens]
+        if self.context_length is not None:
+            limits.append(self.context_length - len(request.prompt_ids))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _norms(self, answer: ScriptedAnswer, layers: Sequence[int], num_rows: int) -> list[list[float]]:
+        """Return a row for each token that was run, with the norms of the layers that are asked for."""
+        if not layers:
+            return []
+        if isinstance(answer.norms, int | float):
+            rows = [[float(answer.norms)] * len(layers)] * num_rows
+        elif len(answer.norms) < num_rows or any(len(row) != self.num_layers for row in answer.norms):
+            msg = (
+                f"The `norms` of a scripted answer do not fit. Give `{num_rows}` rows or more, one for each token but "
+                f"the last, with `{self.num_layers}` norms each, one for each decoder layer."
+            )
+            raise OptionError(msg)
+        else:
+            rows = [[float(row[layer]) for layer in layers] for row in answer.norms[:num_rows]]
+        if rows:
+            import torch
+
+            self.statistics.update(torch.tensor(rows)[:, None], layers, [num_rows])
+        return rows
+
+
+def message_with_norms(
+    content: str | Sequence[str],
+    *,
+    reasoning: str | Sequence[str] = (),
+    intensities: float | Sequence[float | None] | None = 0.5,
+    low: Sequence[bool | None] | None = None,
+    layers: Sequence[int] = (2,),
+    norms: float | Sequence[float] = 1.0,
+    tool_calls: Sequence[Mapping[str, Any]] = (),
+    finish_reason: FinishReason = "stop",
+) -> AIMessage:
+    """Return a message that carries a trace, as `ChatLangNorm` makes them.
+
+    The message has a token for each step, and one that ends it.
+
+    Args:
+        content: The answer; a list has its steps.
+        reasoning: The reasoning; a list has its steps.
+        intensities: Intensity of every step, or one for each, those of the reasoning first, and those of tool calls
+            last. None is an unknown intensity.
+        low: Whether each step is low; None means below 0.1.
+        layers: The layers that the trace says were read.
+        norms: Mean norm of every step, or one for each; the same in every layer.
+        tool_calls: The calls, as LangChain has them; each is a step of its own.
+        finish_reason: Why it ended.
+
+    Raises:
+        OptionError: There are not as many intensities, norms or values of `low` as steps.
+    """
+    import json
+
+    from langchain_core.messages import AIMessage
+
+    from langnorm.trace import KEY, NormStep, NormTrace
+
+    texts: dict[Part, list[str]] = {
+        "reasoning": _steps(reasoning),
+        "answer": _steps(content),
+        "tool_call": [json.dumps(call["args"]) for call in tool_calls],
+    }
+    kinds = [(kind, *span) for kind, steps in texts.items() for span in _spans(steps)]
+    num_steps = len(kinds)
+    of_steps = _one_each("intensities", intensities, num_steps)
+    is_low = [None if value is None else value < _LOW_BELOW for value in of_steps]
+    if low is not None:
+        is_low = _one_each("low", low, num_steps)
+    means = [(float(value),) * len(layers) for value in _one_each("norms", norms, num_steps)]
+    known = [value for value in of_steps if value is not None]
+    trace = NormTrace(
+        tokens=num_steps + 1,
+        layers=tuple(layers),
+        mean=tuple(map(fmean, zip(*means, strict=True))) or None,
+        steps=tuple(
+            NormStep(i, i + 1, kind, (start, end), means[i], of_steps[i], is_low[i])
+            for i, (kind, start, end) in enumerate(kinds)
+        ),
+        intensity=fmean(known) if known else None,
+        profile="scripted" if known else None,
+    )
+    num_reasoning = len(texts["reasoning"])
+    reasoning_text = "".join(texts["reasoning"])
+    return AIMessage(
+        content="".join(texts["answer"]),
+        additional_kwargs={"reasoning_content": reasoning_text} if reasoning_text else {},
+        tool_calls=[{"type": "tool_call", "id": f"call_{i}", **call} for i, call in enumerate(tool_calls)],
+        usage_metadata={
+            "input_tokens": 1,
+            "output_tokens": num_steps + 1,
+            "total_tokens": num_steps + 2,
+            "output_token_details": {"reasoning": num_reasoning},
+        },
+        response_metadata={
+            "model_name": "scripted",
+            "model_provider": "langnorm",
+            "finish_reason": "tool_calls" if tool_calls and finish_reason == "stop" else finish_reason,
+            KEY: trace.to_dict(),
+        },
+    )
+
+
+def _logprobs(answer: ScriptedAnswer, request: Request, ids: Sequence[int]) -> list[TokenLogprob]:
+    if request.top_logprobs is None:
+        return []
+    logprobs = answer.logprobs
+    values = [float(logprobs)] * len(ids) if isinstance(logprobs, int | float) else list(logprobs)
+    if len(values) < len(ids):
+        msg = f"A scripted answer has `{len(values)}` `logprobs`. Give one for each of its `{len(ids)}` tokens."
+        raise OptionError(msg)
+    return [
+        TokenLogprob(value, ((token_id, value),) if request.top_logprobs else ())
+        for token_id, value in zip(ids, values, strict=False)
+    ]
+
+
+def _steps(text: str | Sequence[str]) -> list[str]:
+    """Return the texts of steps; an empty text has none."""
+    steps = [text] if isinstance(text, str) else text
+    return [step for step in steps if step]
+
+
+def _spans(steps: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where each of some texts is in all of them joined."""
+    ends = [sum(map(len, steps[: i + 1])) for i in range(len(steps))]
+    return [(end - len(step), end) for step, end in zip(steps, ends, strict=True)]
+
+
+def _one_each(name: str, values: Any, num_steps: int) -> list[Any]:
+    if values is None or isinstance(values, int | float):
+        return [values] * num_steps
+    if len(values) != num_steps:
+        msg = f"`{name}={values!r}` does not fit. Give `{num_steps}` values, one for each step."
+        raise OptionError(msg)
+    return list(values)
