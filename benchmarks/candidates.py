@@ -18,7 +18,7 @@ from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import last_number
 from langnorm.text.detokenizer import decode_pieces
-from langnorm.text.readers import read
+from langnorm.text.readers import parse_answer
 
 NUM_FOR_TOKENS = 50  # problems of the development split from which the usual norm of each token is taken
 
@@ -70,7 +70,7 @@ class Reader:
                 norms=sampled.norms[:, list(call.recording.layers)].tolist(),
                 logprobs=[TokenLogprob(value) for value in logprobs],
             )
-            message = build_message(call, completion, read(call.new_reader(), pieces))
+            message = build_message(call, completion, parse_answer(call.new_reader(), pieces))
             trace = NormTrace.from_message(message)
             samples.append(sample_of(trace, logprobs, pieces))
             texts.append(message.text if completion.finish_reason == "stop" else "")
