@@ -27,7 +27,7 @@ import langnorm.abacus
 from langnorm.abacus.generator import corpus
 from langnorm.abacus.tokenizer import VOCABULARY_SIZE
 from langnorm.abacus.training.fast_forward import prepare, products_in
-from langnorm.abacus.training.lessons import Row, row_of
+from langnorm.abacus.training.lessons import Conversation, render_conversation
 from langnorm.abacus.training.muon import Muon
 from langnorm.abacus.training.schedule import Run
 
@@ -61,10 +61,10 @@ def build_model(run: Run, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalL
     return Qwen3ForCausalLM(config)
 
 
-def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0) -> Iterator[list[Row]]:
+def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int = 0) -> Iterator[list[Conversation]]:
     """Yield one process' batches from step `first` to the last.
 
-    A batch times its longest row is at most the process' share of a step.
+    A batch, padded to its longest conversation, has at most the process' share of the tokens of a step.
     """
     for step in range(first, run.num_steps):
         number, place = divmod(step, _STEPS_PER_POOL)
@@ -73,24 +73,24 @@ def batches(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, first: int 
         yield pool[place]
 
 
-def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: int) -> list[list[Row]]:
+def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: int) -> list[list[Conversation]]:
     """Return the batches of the steps from `number` times `_STEPS_PER_POOL` on."""
     rng = random.Random(f"{run.seed}/{rank}/{number}")
     budget = run.tokens_per_step // run.num_processes
     phase = run.phase_at(number * _STEPS_PER_POOL)[0]
-    rows: list[Row] = []
+    conversations: list[Conversation] = []
     num_tokens = 0
     while num_tokens < budget * _STEPS_PER_POOL:
-        rows.append(row_of(tokenizer, corpus.draw(rng, "train", phase.mix), phase.lesson))
-        num_tokens += len(rows[-1].ids)
-    rows.sort(key=lambda row: len(row.ids))
-    pool: list[list[Row]] = []
-    batch: list[Row] = []
-    for row in rows:
-        if batch and len(row.ids) * (len(batch) + 1) > budget:
+        conversations.append(render_conversation(tokenizer, corpus.draw(rng, "train", phase.mix), phase.lesson))
+        num_tokens += len(conversations[-1].ids)
+    conversations.sort(key=lambda conversation: len(conversation.ids))
+    pool: list[list[Conversation]] = []
+    batch: list[Conversation] = []
+    for conversation in conversations:
+        if batch and len(conversation.ids) * (len(batch) + 1) > budget:
             pool.append(batch)
             batch = []
-        batch.append(row)
+        batch.append(conversation)
     pool.append(batch)
     while len(pool) > _STEPS_PER_POOL:
         del pool[rng.randrange(len(pool))]
@@ -99,17 +99,17 @@ def _draw_pool(run: Run, tokenizer: PreTrainedTokenizerBase, rank: int, number: 
     return pool
 
 
-def batch_loss(model: Qwen3ForCausalLM, batch: list[Row], pad_id: int) -> tuple[torch.Tensor, float]:
+def batch_loss(model: Qwen3ForCausalLM, batch: list[Conversation], pad_id: int) -> tuple[torch.Tensor, float]:
     """Return the weighted mean loss per token, in nats, and the plain mean over the assistant's tokens.
 
-    Rows are padded on the right, so the causal mask alone keeps padding out of every real token.
+    Conversations are padded on the right, so the causal mask alone keeps padding out of every real token.
     """
-    longest = max(len(row.ids) for row in batch)
+    longest = max(len(conversation.ids) for conversation in batch)
     ids = torch.full((len(batch), longest), pad_id)  # (B, T)
     weights = torch.zeros(len(batch), longest)
-    for number, row in enumerate(batch):
-        ids[number, : len(row.ids)] = torch.tensor(row.ids)
-        weights[number, : len(row.ids)] = torch.tensor(row.weights)
+    for number, conversation in enumerate(batch):
+        ids[number, : len(conversation.ids)] = torch.tensor(conversation.ids)
+        weights[number, : len(conversation.ids)] = torch.tensor(conversation.weights)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
@@ -237,8 +237,8 @@ def main() -> None:
         description="Train Abacus and write it into the package.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    said = [line.strip().partition(": ") for line in (Run.__doc__ or "").partition("Attributes:")[2].splitlines()]
-    help_of = {name: text for name, _, text in said}
+    documented = [line.strip().partition(": ") for line in (Run.__doc__ or "").partition("Attributes:")[2].splitlines()]
+    help_of = {name: text for name, _, text in documented}
     for item in fields(Run)[1:]:
         name = "--" + item.name.replace("_", "-")
         is_flag = isinstance(item.default, bool)

@@ -148,14 +148,14 @@ def _people(rng: random.Random, steps: Sequence[Step]) -> Story:
 
 def _dialogue(rng: random.Random, steps: Sequence[Step]) -> Story:
     """Return a conversation whose last question starts from the answer that was given before."""
-    known = steps[0].left
-    before = rng.randint(1, max(1, known - 1))
-    question = f"What is {before} + {known - before}?" if known > 1 else "What is 0 + 1?"
+    first_value = steps[0].left
+    before = rng.randint(1, max(1, first_value - 1))
+    question = f"What is {before} + {first_value - before}?" if first_value > 1 else "What is 0 + 1?"
     orders = " ".join(rng.choice(WORDS.orders[step.operator]).format(step.right) for step in steps)
     follow_up = rng.choice(("{} What is it now?", "Now: {}", "{}", "Good. {} What do you get?"))
     messages = (
         {"role": "user", "content": question},
-        {"role": "assistant", "content": _ANSWER.format(known)},
+        {"role": "assistant", "content": _ANSWER.format(first_value)},
         {"role": "user", "content": follow_up.format(orders)},
     )
     return Story(messages, _ANSWER, "dialogue")

@@ -185,9 +185,9 @@ def _error(scene: Scene) -> Ending:
             "error {number}", "internal error {number}", "{word} is missing", "could not reach {word}",
         )
     )  # fmt: skip
-    given = [spoken(value) for value in call.arguments.values()] or ["it"]
+    values = [spoken(value) for value in call.arguments.values()] or ["it"]
     reason = reason.format(
-        value=rng.choice(given),
+        value=rng.choice(values),
         code=name_pools.code(rng),
         number=rng.randint(100, 999),
         word=name_pools.word(rng),

@@ -68,10 +68,10 @@ def think_call(rng: random.Random, call: Call, style: Style, tools: Sequence[Too
     """Draw the thought before one call, which depends on how the user asked; `tools` are those on offer, in order."""
     name = call.tool.name
     if style == "named":
-        found = rng.choice((f"The user names {name}.", f"The user asks for {name} by name."))
+        choice = rng.choice((f"The user names {name}.", f"The user asks for {name} by name."))
     else:
-        found = f"{look_through(tools)} {wants(rng, call.tool.domain.gist)}: {name}."
-    return f"{found} {pairs(call)}." if call.arguments else found
+        choice = f"{look_through(tools)} {wants(rng, call.tool.domain.gist)}: {name}."
+    return f"{choice} {pairs(call)}." if call.arguments else choice
 
 
 def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Style], tools: Sequence[Tool]) -> str:
@@ -82,12 +82,12 @@ def think_calls(rng: random.Random, calls: Sequence[Call], styles: Sequence[Styl
     ]
     if any(style != "named" for style in styles):
         parts.append(look_through(tools))
-    known: set[str] = set()
+    named: set[str] = set()
     for place, (call, style) in enumerate(zip(calls, styles, strict=True)):
         name, lead = call.tool.name, "Then" if place else "First"
-        is_found = style == "named" or name in known
-        known.add(name)
-        parts.append(f"{lead} {name}." if is_found else f"{lead} {call.tool.domain.gist}: {name}.")
+        is_named = style == "named" or name in named
+        named.add(name)
+        parts.append(f"{lead} {name}." if is_named else f"{lead} {call.tool.domain.gist}: {name}.")
         if call.arguments:
             parts.append(f"{pairs(call)}.")
     return " ".join(parts)

@@ -32,7 +32,7 @@ def causal_blocks(
     scaling: float,
     **options: Any,  # noqa: ARG001
 ) -> tuple[torch.Tensor, None]:
-    """Return causal attention as transformers' attention functions do, for rows that are padded on the right.
+    """Return causal attention as transformers' attention functions do, for sequences that are padded on the right.
 
     The queries are cut into blocks, each of which meets only the keys up to its own end.
 

@@ -22,28 +22,28 @@ prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One conversation: its token ids and the weight of each one's loss."""
+class Conversation:
+    """A conversation as training sees it: its token ids and the weight of each one's loss."""
 
     ids: list[int]
     weights: list[float]
 
 
-def row_of(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson) -> Row:
+def render_conversation(tokenizer: PreTrainedTokenizerBase, example: Example, lesson: Lesson) -> Conversation:
     """Return the rendered example and how much each of its tokens weighs."""
     prompt, completion = render(tokenizer, example)
     is_about_thinking = lesson == "thinking"
     weights = [_PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
-    earlier = _ends_of(tokenizer("<|im_start|>assistant\n")["input_ids"], prompt)[:-1]  # the last is the completion's
+    earlier = _find_ends(tokenizer("<|im_start|>assistant\n")["input_ids"], prompt)[:-1]  # the last is the completion's
     for start in earlier:
         stop = prompt.index(tokenizer.eos_token_id, start) + 1
         if not (is_about_thinking and example.skill == "arithmetic"):
             weights[start:stop] = [1.0] * (stop - start)
         if is_about_thinking:
             weights[start] = 0.0
-    return Row(prompt + completion, weights)
+    return Conversation(prompt + completion, weights)
 
 
-def _ends_of(part: list[int], ids: list[int]) -> list[int]:
+def _find_ends(part: list[int], ids: list[int]) -> list[int]:
     """Return the places right behind each occurrence of `part`."""
     return [i + len(part) for i in range(len(ids) - len(part) + 1) if ids[i : i + len(part)] == part]

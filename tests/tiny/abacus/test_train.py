@@ -71,17 +71,19 @@ def test_batches_fit_their_budget() -> None:
     stream = batches(run, TOKENIZER, 0)
     for _ in range(15):
         batch = next(stream)
-        assert len(batch) == 1 or len(batch) * max(len(row.ids) for row in batch) <= 1_024
+        assert len(batch) == 1 or len(batch) * max(len(conversation.ids) for conversation in batch) <= 1_024
     assert next(batches(run, TOKENIZER, 0, 14)) == batch
     assert next(batches(run, TOKENIZER, 0)) != next(batches(run, TOKENIZER, 1))
 
 
 def test_batches_of_a_step_are_alike_in_length() -> None:
-    """Processes wait for each other after every step, so none is given long rows while another has short ones."""
+    """Processes wait for each other after every step, so none gets long conversations while another has short ones."""
     run = Run(tokens_per_step=12_288, scale=0.01)
 
     def lengths(rank: int) -> list[int]:
-        return [max(len(row.ids) for row in batch) for batch in islice(batches(run, TOKENIZER, rank), 12)]
+        return [
+            max(len(conversation.ids) for conversation in batch) for batch in islice(batches(run, TOKENIZER, rank), 12)
+        ]
 
     pairs = list(zip(lengths(0), lengths(1), strict=True))
     apart = sum(abs(a - b) for a, b in pairs)
