@@ -236,7 +236,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
     def _tenacity(self) -> dict[str, Any]:
         stop = stop_after_attempt(self.max_attempts)
         return {
-            "stop": stop if self.stop is None else stop_any(stop, self.stop),
+            "stop": stop if self.stop is None else stop_any(stop, self.stop),  # type: ignore[arg-type]  # it only calls them
             "wait": wait_none() if self.wait is None else self.wait,
             "retry": retry_if_result(lambda attempts: attempts.need_retry),
             "retry_error_callback": lambda state: state.outcome.result(),

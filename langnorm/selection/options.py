@@ -54,10 +54,11 @@ class Selection:
         check_answer_form(self.answer)
         check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
         check_number("near", self.near, low=0, allowed="0 (off) or above")
-        if not (self.prune is None or isinstance(self.prune, str | Mapping | Pruning)):
+        prune: object = self.prune
+        if not (prune is None or isinstance(prune, str | Mapping | Pruning)):
             words = " or ".join(f'"{rule}"' for rule in RULES)
-            refuse("prune", self.prune, f"{words}, a Pruning, a dict of its fields, or None")
-        rule = {"rule": self.prune} if isinstance(self.prune, str) else self.prune
+            refuse("prune", prune, f"{words}, a Pruning, a dict of its fields, or None")
+        rule = {"rule": prune} if isinstance(prune, str) else prune
         object.__setattr__(self, "prune", build_options(Pruning, "prune", rule))
         if self.prune and self.score is None:
             msg = "`prune` stops responses by their score, and `score=None`. Name a score, or leave `prune` out."
