@@ -1,4 +1,4 @@
-"""What a message carries about how it was thought: norms per step, in plain JSON types."""
+"""NormTrace: the hidden-state norms that a message carries, per reasoning step, in plain JSON types."""
 
 from __future__ import annotations
 

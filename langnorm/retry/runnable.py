@@ -11,8 +11,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, RunnableSerializable
 from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict, SkipValidation
-from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_none
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_any, wait_none
 
+from langnorm.checks import refuse
 from langnorm.errors import OptionError
 from langnorm.retry.attempts import Attempts
 from langnorm.retry.escalation import (
@@ -121,10 +122,8 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
             on_exhausted=on_exhausted,
             retry_tool_calls=retry_tool_calls,
         )
-        for option, value in (("stop", stop), ("wait", wait)):
-            if value is not None and not callable(value):
-                msg = f"`{option}={value!r}` is not allowed. Use an object of tenacity's `{option}` module, or None."
-                raise OptionError(msg)
+        _check_strategy("stop", stop)
+        _check_strategy("wait", wait)
         super().__init__(
             llm=llm,
             max_low_share=max_low_share,
@@ -237,7 +236,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
     def _tenacity(self) -> dict[str, Any]:
         stop = stop_after_attempt(self.max_attempts)
         return {
-            "stop": stop if self.stop is None else stop | self.stop,
+            "stop": stop if self.stop is None else stop_any(stop, self.stop),  # type: ignore[arg-type]  # it only calls them
             "wait": wait_none() if self.wait is None else self.wait,
             "retry": retry_if_result(lambda attempts: attempts.need_retry),
             "retry_error_callback": lambda state: state.outcome.result(),
@@ -277,6 +276,11 @@ def _check_model(llm: Any) -> None:
     if not isinstance(llm, Runnable):
         msg = f"`llm={llm!r}` is not allowed. Use a chat model, such as `ChatLangNorm()`."
         raise OptionError(msg)
+
+
+def _check_strategy(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        refuse(name, value, f"an object of tenacity's `{name}` module, or None")
 
 
 def _of_attempt(

@@ -1,14 +1,13 @@
-"""Numbers by which sampled responses to one prompt are ranked; a higher score is a better rank.
+"""Numbers by which sampled responses to one prompt are ranked; the response with the highest score is the best.
 
-A score of norms has one value per layer. Norms grow with depth, so they are never averaged as they are: every layer is
-standardised over the candidates of the prompt first. Scores without layers are returned as they are. What each score
-computes says its formula, in `formulas.py`.
+A score of norms has one value per layer. Norms grow with depth, so the values of layers are never averaged as they are:
+those of each layer are first standardised over the candidates of the prompt. A score without layers is one number and
+stays as it is. The functions that compute the scores are in `formulas.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike
 
+from langnorm.checks import check_number
 from langnorm.errors import OptionError, closest
 from langnorm.scores import formulas
 from langnorm.scores.samples import FloatArray, Sample, is_finite
@@ -99,7 +99,7 @@ def get_score(score: str | Score | ScoreFunction) -> Score:
         return Score(name=getattr(score, "__name__", repr(score)), function=score, needs_norms=False)
     name = _aliases.get(score, score) if isinstance(score, str) else ""
     if name not in _scores:
-        allowed = ", ".join(f"`{known}`" for known in _scores)
+        allowed = ", ".join(f"`{other}`" for other in _scores)
         msg = f"There is no score `{score}`. Use {allowed} or a function of a Sample."
         raise OptionError(msg + closest(str(score), [*_scores, *_aliases]))
     return _scores[name]
@@ -161,13 +161,13 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
             "in all of them, and return a number for each response or L numbers for each."
         )
         raise OptionError(msg)
-    found: list[float | None] = [None] * len(samples)
+    scores: list[float | None] = [None] * len(samples)
     if scored:
         table = np.stack([values[i] for i in scored])  # (candidates, L) or (candidates,)
         combined = _standardised(table).mean(axis=1) if table.ndim > 1 else table
         for i, value in zip(scored, combined.tolist(), strict=True):
-            found[i] = value
-    return found
+            scores[i] = value
+    return scores
 
 
 ScoreOption = str | Score | ScoreFunction | Mapping[str, float] | None
@@ -185,9 +185,7 @@ def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
     if not isinstance(option, Mapping):
         return [(get_score(option), 1.0)]
     for name, weight in option.items():
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
-            msg = f"The weight `{weight!r}` of the score `{name}` is not allowed. Use a finite number."
-            raise OptionError(msg)
+        check_number(str(name), weight, allowed="a finite number as its weight", owner="score")
     if not option:
         msg = "`score={}` names no score. Give weights by name, or None to do without."
         raise OptionError(msg)
@@ -230,10 +228,10 @@ def score_all(option: ScoreOption, samples: Sequence[Sample]) -> Scores:
     total = np.zeros(len(scored))
     for score, weight in weighted:
         total += weight * np.array(standardised([parts[score.name][i] or 0.0 for i in scored]))
-    found: list[float | None] = [None] * len(samples)
+    scores: list[float | None] = [None] * len(samples)
     for i, value in zip(scored, total.tolist(), strict=True):
-        found[i] = value
-    return Scores(found, parts)
+        scores[i] = value
+    return Scores(scores, parts)
 
 
 def standardised(values: Sequence[float]) -> list[float]:

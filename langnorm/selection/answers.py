@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 from langnorm.errors import OptionError, closest
 
@@ -19,13 +19,20 @@ _BOXED = "\\boxed{"
 _MARKS = "!*_`\"'"  # mean nothing around a line; in a boxed formula they do
 
 
+class SupportsInvoke(Protocol):
+    """An output parser, such as those of LangChain: it reads an answer from a text, or raises ValueError."""
+
+    def invoke(self, text: str, /) -> Any:
+        """Return the answer of a text."""
+
+
 def last_number(text: str) -> str | None:
     """Return the last number of a text in plain digits, or None.
 
     Equal numbers give equal texts: `"1234.5"` for 1,234.50, `"0.75"` for 6/8, `"1/3"` for 2/6.
     """
-    found = _NUMBER.findall(text)
-    return _plain(found[-1]) if found else None
+    numbers = _NUMBER.findall(text)
+    return _plain(numbers[-1]) if numbers else None
 
 
 def last_boxed(text: str) -> str | None:
@@ -67,8 +74,11 @@ def _json(text: str) -> str | None:
 
 def any_form(text: str) -> str | None:
     """Return the JSON that a text is, or its last boxed answer, last number or last line: the first that there is."""
-    return next((found for read in (_json, last_boxed, last_number, last_line) if (found := read(text))), None)
+    return next(filter(None, (read(text) for read in (_json, last_boxed, last_number, last_line))), None)
 
+
+AnswerForm = str | Callable[[str], Any] | SupportsInvoke
+"""What the option `answer` of a selection takes: a name of `ANSWER_FORMS`, a function of the text, or a parser."""
 
 ANSWER_FORMS: dict[str, Callable[[str], str | None]] = {
     "auto": any_form,
@@ -92,12 +102,12 @@ def check_answer_form(form: object) -> None:
     raise OptionError(msg + closest(str(form), ANSWER_FORMS))
 
 
-def name_of(form: object) -> str:
+def name_of_form(form: object) -> str:
     """Return how a message names the way in which answers were read."""
     return form if isinstance(form, str) else getattr(form, "__name__", type(form).__name__)
 
 
-def read_answer(form: Any, text: str, calls: Sequence[Mapping[str, Any]] = ()) -> str | None:
+def read_answer(form: AnswerForm, text: str, calls: Sequence[Mapping[str, Any]] = ()) -> str | None:
     """Return the answer of a response as a text that is the same for equal answers, or None.
 
     Args:
@@ -111,8 +121,8 @@ def read_answer(form: Any, text: str, calls: Sequence[Mapping[str, Any]] = ()) -
     try:
         if calls:
             return canonical([{"name": call["name"], "args": call["args"]} for call in calls])
-        found = form.invoke(text) if hasattr(form, "invoke") else form(text)
-        return None if found is None else canonical(found) or None
+        answer = form.invoke(text) if hasattr(form, "invoke") else form(text)  # type: ignore[operator]
+        return None if answer is None else canonical(answer) or None
     except (ValueError, RecursionError):  # the latter from values that are nested too deep
         return None
 

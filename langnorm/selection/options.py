@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from langnorm.checks import build_options, check_choice, check_integer, check_number, refuse
 from langnorm.errors import OptionError
-from langnorm.scores.registry import DEFAULT_SCORE, SCORES, Score, weighted_scores
-from langnorm.selection.answers import check_answer_form, name_of
-from langnorm.selection.pruning import RULES, Pruning
+from langnorm.scores.registry import DEFAULT_SCORE, SCORES, Score, ScoreOption, weighted_scores
+from langnorm.selection.answers import AnswerForm, check_answer_form, name_of_form
+from langnorm.selection.pruning import RULES, Pruning, Rule
 
 Vote = Literal["none", "majority", "weighted", "filtered"]
 VOTES: tuple[str, ...] = get_args(Vote)
@@ -40,12 +40,12 @@ class Selection:
     """
 
     n: int = 8
-    score: Any = DEFAULT_SCORE
+    score: ScoreOption = DEFAULT_SCORE
     vote: Vote = "none"
-    answer: Any = "auto"
+    answer: AnswerForm = "auto"
     keep: float = 0.5
     near: float = 0.1
-    prune: Any = None
+    prune: Pruning | Rule | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, low=1, allowed="1 or above")
@@ -54,10 +54,11 @@ class Selection:
         check_answer_form(self.answer)
         check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
         check_number("near", self.near, low=0, allowed="0 (off) or above")
-        if not (self.prune is None or isinstance(self.prune, str | Mapping | Pruning)):
+        prune: object = self.prune
+        if not (prune is None or isinstance(prune, str | Mapping | Pruning)):
             words = " or ".join(f'"{rule}"' for rule in RULES)
-            refuse("prune", self.prune, f"{words}, a Pruning, a dict of its fields, or None")
-        rule = {"rule": self.prune} if isinstance(self.prune, str) else self.prune
+            refuse("prune", prune, f"{words}, a Pruning, a dict of its fields, or None")
+        rule = {"rule": prune} if isinstance(prune, str) else prune
         object.__setattr__(self, "prune", build_options(Pruning, "prune", rule))
         if self.prune and self.score is None:
             msg = "`prune` stops responses by their score, and `score=None`. Name a score, or leave `prune` out."
@@ -66,7 +67,7 @@ class Selection:
     @property
     def needs_norms(self) -> bool:
         """Whether the score reads norms."""
-        return any(score.needs_norms or _is_own(score) for score, _ in weighted_scores(self.score))
+        return any(score.needs_norms or _is_users_own(score) for score, _ in weighted_scores(self.score))
 
     @property
     def needs_thresholds(self) -> bool:
@@ -76,12 +77,17 @@ class Selection:
     @property
     def needs_logprobs(self) -> bool:
         """Whether the score reads log-probabilities."""
-        return any(score.needs_logprobs or _is_own(score) for score, _ in weighted_scores(self.score))
+        return any(score.needs_logprobs or _is_users_own(score) for score, _ in weighted_scores(self.score))
 
     @property
     def needs_texts(self) -> bool:
         """Whether the score reads the texts of tokens."""
-        return any(score.needs_texts or _is_own(score) for score, _ in weighted_scores(self.score))
+        return any(score.needs_texts or _is_users_own(score) for score, _ in weighted_scores(self.score))
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """When responses are stopped early, or None where none is: what `prune` means."""
+        return cast("Pruning | None", self.prune)  # since the check
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options in plain JSON types, functions by their names."""
@@ -91,13 +97,13 @@ class Selection:
             "n": self.n,
             "score": next(iter(names), None) if is_single else names,
             "vote": self.vote,
-            "answer": name_of(self.answer),
+            "answer": name_of_form(self.answer),
             "keep": self.keep,
             "near": self.near,
-            "prune": None if self.prune is None else asdict(self.prune),
+            "prune": None if self.pruning is None else asdict(self.pruning),
         }
 
 
-def _is_own(score: Score) -> bool:
+def _is_users_own(score: Score) -> bool:
     """Return whether a score is a function of the user's, which may read anything."""
     return SCORES.get(score.name) is not score

@@ -51,14 +51,14 @@ class Pruning:
                 first. One that cannot be scored is left alone and not counted.
             running: Which of them are unfinished.
         """
-        known = {i: score for i, score in enumerate(scores) if score is not None}
-        ranked = sorted(known, key=lambda i: (-known[i], i))
+        score_of = {i: score for i, score in enumerate(scores) if score is not None}
+        ranked = sorted(score_of, key=lambda i: (-score_of[i], i))
         if self.rule == "halving":
             doomed = ranked[max(self.least, (len(ranked) + 1) // 2) :]
         else:
-            finished = [score for i, score in known.items() if not running[i]]
+            finished = [score for i, score in score_of.items() if not running[i]]
             if len(finished) < self.first:
                 return []
             threshold = float(np.quantile(finished, self.quantile))
-            doomed = [i for i in ranked[self.least :] if known[i] < threshold]
+            doomed = [i for i in ranked[self.least :] if score_of[i] < threshold]
         return sorted(i for i in doomed if running[i])

@@ -39,7 +39,7 @@ class Candidate:
         finish_reason: `"stop"`, `"tool_calls"`, `"length"`, `"pruned"` for one that was stopped early, or what another
             model says, such as `"end_turn"` and `"MAX_TOKENS"`.
         key: Equal for responses that are the same, token by token. They share the scores of the first of them: in
-            another place of a batch numbers are rounded otherwise, and that must not order them. None is equal to none.
+            another place of a batch numbers are rounded otherwise, and that must not order them. None equals no other.
     """
 
     sample: Sample
@@ -218,11 +218,11 @@ def by_vote(
         return list(order)
     weights = dict.fromkeys(voting, 1.0)
     if selection.vote == "filtered":
-        kept = set(voting[: math.ceil(round(selection.keep * len(voting), 9))])  # rounded: 0.28 * 25 is more than 7
-        weights = {i: float(i in kept) for i in voting}
+        counted = set(voting[: math.ceil(round(selection.keep * len(voting), 9))])  # rounded: 0.28 * 25 is more than 7
+        weights = {i: float(i in counted) for i in voting}
     elif selection.vote == "weighted":
-        known = [i for i in voting if scores[i] is not None]
-        zs = dict(zip(known, standardised([_number(scores[i]) for i in known]), strict=True))
+        scored = [i for i in voting if scores[i] is not None]
+        zs = dict(zip(scored, standardised([_number(scores[i]) for i in scored]), strict=True))
         # One that cannot be scored has no weight, unless none can be.
         weights = {i: math.exp(zs[i]) if i in zs else float(not zs) for i in voting}
     totals: dict[str | None, float] = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from langnorm.norms.reading import read_norms
 from langnorm.scores.registry import score_all
 from langnorm.scores.samples import Sample
 from langnorm.text.detokenizer import decode_pieces
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from langnorm.engines.requests import Partial
     from langnorm.norms.baseline import Baseline
     from langnorm.selection.options import Selection
+    from langnorm.selection.pruning import Pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,18 @@ class ScorePruner:
     @property
     def every(self) -> int:
         """Number of tokens between two decisions."""
-        every: int = self.selection.prune.every
-        return every
+        return self._pruning.every
 
     def stopped(self, samples: Sequence[Partial]) -> list[int]:
         """Return the numbers of the running samples that stop now."""
         scores = score_all(self.selection.score, [self._sample(partial) for partial in samples]).scores
-        stopped: list[int] = self.selection.prune.stopped(scores, [partial.is_running for partial in samples])
-        return stopped
+        return self._pruning.stopped(scores, [partial.is_running for partial in samples])
+
+    @property
+    def _pruning(self) -> Pruning:
+        pruning = self.selection.pruning
+        assert pruning, "only a selection with a rule for it has a pruner"
+        return pruning
 
     def _sample(self, partial: Partial) -> Sample:
         """Return what scores see of a sample so far; all of it is one step."""
@@ -52,8 +58,6 @@ class ScorePruner:
         texts = decode_pieces(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
         if self.baseline is None:
             return Sample((), (), logprobs=logprobs, texts=texts)
-        from langnorm.norms.reading import read_norms
-
         reading = read_norms(partial.norms, self.layers, self.baseline)
         return Sample(
             norms=partial.norms,

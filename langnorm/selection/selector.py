@@ -53,7 +53,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
         **options: Any,
     ) -> None:
         chosen = build_options(Selection, "selection", options if selection is None else selection)
-        _check_is_ours(llm)
+        _check_is_langnorm(llm)
         super().__init__(bound=llm, kwargs={"selection": chosen}, config=config)
 
     @classmethod
@@ -123,7 +123,7 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     )
 
 
-def _check_is_ours(llm: object) -> None:
+def _check_is_langnorm(llm: object) -> None:
     if not is_langnorm(llm):
         msg = (
             f"`llm={llm!r:.80}` is not a ChatLangNorm, nor one with tools or options bound. Give the chat model and "

@@ -98,11 +98,11 @@ def test_letters_of_the_paper_have_weights() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"mean": math.nan}, "The weight `nan` of the score `mean` is not allowed. Use a finite number."),
-        ({"mean": math.inf}, "The weight `inf`"),
-        ({"mean": True}, "The weight `True`"),
-        ({"mean": "1"}, "The weight `'1'`"),
-        ({"mean": None}, "The weight `None`"),
+        ({"mean": math.nan}, "`mean=nan` of `score` is not allowed. Use a finite number"),
+        ({"mean": math.inf}, "`mean=inf` of `score`"),
+        ({"mean": True}, "`mean=True` of `score`"),
+        ({"mean": "1"}, "`mean='1'` of `score`"),
+        ({"mean": None}, "`mean=None` of `score`"),
         ({}, "names no score"),
         ({"meen": 1.0}, "There is no score `meen`.* Did you mean `mean`?"),
         ({"A": 1.0, "sum": 1.0}, "two weights for `sum`"),

@@ -24,7 +24,7 @@ from langnorm.selection.answers import (
     last_boxed,
     last_line,
     last_number,
-    name_of,
+    name_of_form,
     read_answer,
 )
 
@@ -343,4 +343,4 @@ def test_other_forms_are_refused(form: Any, hint: str) -> None:
 def test_forms_have_names_for_messages() -> None:
     """A function its own, a parser that of its class."""
     forms = ("auto", last_line, JsonOutputParser(), partial(int, base=2))
-    assert list(map(name_of, forms)) == ["auto", "last_line", "JsonOutputParser", "partial"]
+    assert list(map(name_of_form, forms)) == ["auto", "last_line", "JsonOutputParser", "partial"]

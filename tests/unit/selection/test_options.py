@@ -98,7 +98,7 @@ def test_selections_that_are_not_allowed_are_refused(name: str, value: Any) -> N
         ({"score": 3}, "There is no score `3`"),
         ({"score": {}}, "names no score"),
         ({"score": {"mean": 1.0, "rte": 1.0}}, "Did you mean `rate`?"),
-        ({"score": {"mean": float("nan")}}, "The weight `nan` of the score `mean`"),
+        ({"score": {"mean": float("nan")}}, "`mean=nan` of `score`"),
         ({"vote": "majorty"}, 'Use "none", "majority", "weighted" or "filtered". Did you mean `majority`?'),
         ({"answer": "numbers"}, "Did you mean `number`?"),
         ({"answer": JsonOutputParser}, "Give an instance"),

@@ -1,0 +1,28 @@
+"""Messages that are at hand are ranked, whoever made them."""
+
+from __future__ import annotations
+
+from langchain_core.messages import AIMessage
+
+from langnorm.selection import rank
+from tests.support.selections import ranking
+
+
+def test_messages_of_other_models_can_be_ranked_by_votes() -> None:
+    """Where the score is None, an answer is all that is needed; the message that came is left as it is."""
+    messages = [AIMessage(f"It is {number}.") for number in (7, 12, 12, 9)]
+    ranked = rank(messages, score=None, vote="majority")
+
+    assert [message.content for message in ranked[:2]] == ["It is 12.", "It is 12."]
+    assert ranking(ranked[0])["agreement"] == 0.5
+    assert messages[1].response_metadata == {}
+
+
+def test_words_of_other_models_for_the_end_are_known() -> None:
+    """An answer that Anthropic, Ollama or Gemini call cut off has no vote; one of which nothing is said has."""
+    ends = [{"stop_reason": "max_tokens"}, {"done_reason": "length"}, {"finish_reason": "MAX_TOKENS"}, {}]
+    messages = [AIMessage("It is 7.", response_metadata=end) for end in ends]
+    ranked = rank(messages, score=None, vote="majority")
+
+    assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 3
+    assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [0, 0, 0, 1]
