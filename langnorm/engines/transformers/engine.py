@@ -12,28 +12,20 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.base import ABILITIES, BaseEngine
 from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Response
+from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config, sampling_defaults
-from langnorm.engines.transformers.grammar_mask import GrammarMask
+from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.identity import identify_model
-from langnorm.engines.transformers.intervening import Intervener
-from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.likelihood import score_continuations
-from langnorm.engines.transformers.logprobs import LogprobRecorder
-from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
-from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
-from langnorm.engines.transformers.stopping import SequenceTracker
-from langnorm.engines.transformers.token_sampler import TokenSampler
 from langnorm.errors import OptionError, PromptError
 from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
@@ -79,7 +71,7 @@ class TransformersEngine(BaseEngine):
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._batcher = Batcher(self._run_checked, name=f"langnorm {type(model).__name__}")
+        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
 
     @property
     def model(self) -> PreTrainedModel:
@@ -281,76 +273,23 @@ class TransformersEngine(BaseEngine):
         limits = [request.sampling.max_tokens]
         if self.context_length is not None:
             limits.append(self.context_length - len(request.prompt_ids))
-        given = [limit for limit in limits if limit is not None]
         # A model without a limit stops by itself or at the caller's wish.
-        return min(given, default=2**31 - 1)
+        return min((limit for limit in limits if limit is not None), default=2**31 - 1)
 
-    def _run_checked(self, sequences: Sequence[PendingSequence]) -> list[Completion]:
-        requests = [sequence.request for sequence in sequences]
-        longest = max(len(request.prompt_ids) for request in requests)
-        return translate_memory_errors(
-            partial(self._run, sequences), len(sequences), longest, max(map(self._limit, requests))
-        )
-
-    @torch.inference_mode()
     def _run(self, sequences: Sequence[PendingSequence]) -> list[Completion]:
-        """Generate one batch, on the batcher's thread."""
-        requests = [sequence.request for sequence in sequences]
-        config = build_batch_config(self.generation_config, self._tokenizer)
-        input_ids, attention_mask = pad_left([r.prompt_ids for r in requests], config.pad_token_id, self._model.device)
-        limits = [self._limit(request) for request in requests]
-        own_config, end_ids = self.generation_config, config.eos_token_id
-        config_processors = ConfigProcessors(own_config, input_ids, attention_mask, limits, end_ids)
-        seeds, lengths = [(s.seed, s.sample) for s in sequences], [len(r.prompt_ids) for r in requests]
-        sampler = TokenSampler([r.sampling for r in requests], seeds, lengths)
-        intervener = Intervener(self._layers, [r.plans for r in requests], seeds, lengths)
-        grammar_mask = GrammarMask([r.grammar for r in requests], limits, self._tokenizer, end_ids)
-        logprobs = LogprobRecorder([r.top_logprobs for r in requests])
-        norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
-        recorder = NormRecorder(norm_layers, intervener.norms)
-
-        def get_norms(index: int, num_tokens: int) -> list[list[float]]:
-            layers = requests[index].norm_layers
-            if not layers:
-                return []
-            columns = [recorder.layers.index(layer) for layer in layers]
-            return recorder.rows()[: num_tokens - 1, index, columns].tolist()
-
-        tracker = SequenceTracker(
-            sequences,
-            limits,
+        """Generate one batch, on the thread of the queue."""
+        generator = BatchGenerator(
+            self._model,
             self._tokenizer,
-            end_ids,
-            get_norms,
-            recorder.end_prefill,
-            intervener if intervener.is_needed else None,
-            logprobs if logprobs.is_needed else None,
+            self._layers,
+            self.statistics,
+            self._batcher.should_restart,
+            self._configured,
         )
-        # In this order: the first reads the model's own scores.
-        processors = (logprobs, config_processors, grammar_mask, sampler)
-        restart = RestartForLateArrivals(self._batcher.should_restart, max(limits))
-        config.max_new_tokens = max(limits)
-        config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
-        config.disable_compile = True  # hooks keep what they see, which compiled code may overwrite
-        # The recorder comes last: it sees the states that flow on.
-        with intervener.attached(), recorder.attached(self._layers), self._configured(config):
-            output = self._model.generate(
-                input_ids,
-                attention_mask=attention_mask,
-                logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
-                # Before the tracker, which sends what a stream's reader cannot be told again.
-                stopping_criteria=StoppingCriteriaList([restart, tracker]),
-            )
-        generated = output[:, input_ids.size(1) :].tolist()
-        completions = [tracker.build_completion(index, ids) for index, ids in enumerate(generated)]
-        if recorder.layers:
-            # Norms that were acted on are not the model's own.
-            num_rows = [
-                len(c.token_ids) - 1 if c.norms and not r.plans.layers else 0
-                for c, r in zip(completions, requests, strict=True)
-            ]
-            self._statistics.update(recorder.rows(), recorder.layers, num_rows)
-        return completions
+        limits = [self._limit(sequence.request) for sequence in sequences]
+        longest = max(len(sequence.request.prompt_ids) for sequence in sequences)
+        run = partial(generator.generate, sequences, limits, self.generation_config)
+        return translate_memory_errors(run, len(sequences), longest, max(limits))
 
     @contextmanager
     def _configured(self, config: GenerationConfig) -> Iterator[None]:

@@ -30,6 +30,7 @@ class SequenceTracker(StoppingCriteria):
         tokenizer: For sequences whose text matters before the end.
         end_ids: Tokens that end a sequence.
         get_norms: Returns the norms of a sequence, given its index in the batch and its number of tokens.
+        add_states: Returns a sequence's completion with what else was recorded of it, given its index in the batch.
         on_prefilled: Called when the prompt has been run and nothing else.
         intervener: What acts on the sequences, if anything does.
         logprobs: What records their log-probabilities, if any sequence asks for them.
@@ -42,6 +43,7 @@ class SequenceTracker(StoppingCriteria):
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Collection[int],
         get_norms: Callable[[int, int], list[list[float]]],
+        add_states: Callable[[int, Completion], Completion],
         on_prefilled: Callable[[], None],
         intervener: Intervener | None = None,
         logprobs: LogprobRecorder | None = None,
@@ -51,6 +53,7 @@ class SequenceTracker(StoppingCriteria):
         self._tokenizer = tokenizer
         self._end_ids = frozenset(end_ids)
         self._get_norms = get_norms
+        self._add_states = add_states
         self._on_prefilled = on_prefilled
         self._intervener = intervener
         self._logprobs = logprobs
@@ -114,7 +117,8 @@ class SequenceTracker(StoppingCriteria):
     def _complete(self, index: int, ids: list[int], pieces: list[str], reason: FinishReason) -> Completion:
         report = self._intervener.report(index, len(ids) - 1) if self._intervener else {}
         logprobs = self._logprobs.get(index, len(ids)) if self._logprobs else []
-        return Completion(ids, pieces, reason, self._get_norms(index, len(ids)), report, logprobs)
+        completion = Completion(ids, pieces, reason, self._get_norms(index, len(ids)), report, logprobs)
+        return self._add_states(index, completion)
 
     def _add_token(self, index: int, token_id: int) -> None:
         """Follow the text of a sequence by one token; end the sequence where its text, or its tokens, end it."""
