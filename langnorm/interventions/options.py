@@ -75,7 +75,7 @@ def check_layers(name: str, layers: object, *, owner: str) -> None:
         layers: What was given.
         owner: What the option belongs to, such as `recursion`.
     """
-    if isinstance(layers, str) or not isinstance(layers, Sequence) or not layers:
+    if isinstance(layers, str | bytes) or not isinstance(layers, Sequence) or not layers:
         select_layers(layers, 1)  # type: ignore[arg-type]  # it refuses what is no selection of any model
     elif any(isinstance(layer, bool) or not hasattr(layer, "__index__") for layer in layers):
         refuse(name, layers, '"late", "all" or a list of indices such as `[20, -2]`', owner)

@@ -57,6 +57,7 @@ ALSO_PURE = (
     "norms.layers",
     "norms.p_square",
     "norms.profile",
+    "interventions.random_draws",
     "engines.base",
     "engines.checkpoint",
     "engines.deadline",

@@ -199,7 +199,7 @@ class ToyRecursion(reference.Recursion):
 
     number: int = 0
 
-    def extra_pass(self, decoder: Any, inputs: Any, layer: int, h: Tensor) -> Tensor:
+    def extra_pass(self, decoder: Any, inputs: Any, layer: int, h: Tensor) -> Tensor:  # noqa: ARG002
         """Run the layers of the block."""
         for index in range(layer - self.block + 1, layer + 1):
             h = run_layer(index, h[None], torch.tensor([self.number]))[0]
