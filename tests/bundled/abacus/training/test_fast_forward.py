@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +57,6 @@ def test_padding_on_the_right_is_never_seen() -> None:
     with torch.inference_mode():
         whole = model(input_ids=ids, use_cache=False).logits[:, :23]
         torch.testing.assert_close(whole, model(input_ids=ids[:, :23], use_cache=False).logits, rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="compiling takes a C++ compiler")
-@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
-def test_compiled_layers_compute_the_same() -> None:
-    """One program for two layers and two lengths gives logits and gradients of the plain model."""
-    ids = torch.randint(0, 1_000, (2, 37), generator=torch.Generator().manual_seed(0))
-    model, plain = load(), load()
-    for each in (model, plain):
-        del each.model.layers[2:]
-        each.config.num_hidden_layers = 2
-    prepare(model, compiles=True)
-    for length in (37, 23):
-        expected, expected_gradients = logits_and_gradients(plain, ids[:, :length])
-        logits, gradients = logits_and_gradients(model, ids[:, :length])
-        assert_near(logits, expected, gradients, expected_gradients)
-        model.zero_grad()
-        plain.zero_grad()
 
 
 def test_products_in_bfloat16_are_near_and_weights_stay_float32() -> None:
