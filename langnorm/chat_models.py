@@ -11,48 +11,33 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, SkipValidation, ValidationError
+from pydantic import BaseModel
 
 from langnorm.abacus import CONTEXT_LENGTH
 from langnorm.chat.chunks import astream_chunks, stream_chunks
-from langnorm.chat.control_tokens import SpecialTokens
+from langnorm.chat.fields import ChatFields
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
 from langnorm.chat.results import build_result
-from langnorm.chat.settings import (
-    CALL_NAMES,
-    CallSettings,
-    Norms,
-    check_call_options,
-    check_names,
-    resolve_settings,
-    with_norm_profile,
-)
+from langnorm.chat.settings import check_call_options
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, get_engine
-from langnorm.errors import OptionError
-from langnorm.interventions.options import Recursion, Steering, Suppression
-from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
-from langnorm.norms.layers import LayerSelection
-from langnorm.norms.thresholds import ThresholdOption
+from langnorm.engines.registry import BUNDLED_MODEL, get_engine
 from langnorm.selection.options import Selection
-from langnorm.text.steps import Splitter
 from langnorm.trace import NormTrace
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
@@ -60,7 +45,7 @@ from langnorm.trace import NormTrace
 _FIRST_V1_CALL_INDEX = 1_000
 
 
-class ChatLangNorm(BaseChatModel):
+class ChatLangNorm(ChatFields):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
 
     The l2 norm of the residual stream after late decoder layers signals reasoning intensity (arXiv 2606.06188). Every
@@ -75,37 +60,13 @@ class ChatLangNorm(BaseChatModel):
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
             ``layers_path`` and ``chat_template`` for models that need them.
-        temperature, top_p, top_k, min_p, repetition_penalty: Sampling; by default what the model's own generation
-            configuration says. ``temperature=0`` is greedy. Where that configuration samples and names no ``top_k``,
-            all tokens stay possible; transformers' ``generate`` would keep 50.
-        max_tokens: Most tokens to generate; by default as many as the context holds.
-        stop, seed, n: Stop texts, seed, and number of completions per call.
-        enable_thinking: Whether the model may reason before it answers, where its template knows of that.
-        norms: ``"steps"`` (default), ``"tokens"`` to keep every token's norms, ``"off"``.
-        layers: ``"late"`` (default), ``"all"``, or indices.
-        profile: A ``NormProfile`` or the path of one, for intensities; ``"auto"`` (default) takes the one beside the
-            weights, or else what this process has seen of the model; None takes the latter. The field is called
-            ``norm_profile``, because ``chat.profile`` is LangChain's description of a model's abilities.
-        threshold: Which norms are high: ``"iqr"`` (default), ``{"rule": "quantile", "q": 0.9}``, a number,
-            numbers by layer, or ``"reference"`` for the paper's own estimator.
-        low_below: A step whose intensity is below this is low; 0.1 by default.
-        step_splitter: ``"sentence"`` (default), ``"line"``, ``"paragraph"``, or a function from a text to the
-            ``(start, end)`` offsets of its steps.
-        recursion: A ``Recursion`` or a dict of its fields: runs late layers again for tokens of high norm.
-        steering: A ``Steering`` or a dict: pulls slack states toward the sequence's own states of high norm.
-        suppression: A ``Suppression`` or a dict: shrinks states, to see whether their norm mattered.
-        selection: A ``Selection`` or a dict of its fields: samples several answers and returns the best of them.
-        logprobs, top_logprobs: Whether ``response_metadata["logprobs"]`` has the log-probability of each token, in
-            OpenAI's form, and of how many most likely ones beside it.
-        special_tokens: What becomes of control tokens that a message spells out: ``"literal"`` (default) reads them as
-            text, so that no user can forge a turn; ``"raise"`` refuses them; ``"allow"`` takes them for control.
-        timeout: Most seconds that a call may take, its wait for its turn included.
-        max_retries, api_key: Taken because other chat models have them, and without effect: there is no connection
-            that could fail.
-        max_batch_size: Most sequences in one forward pass.
+        temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
+        norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
+        recursion, steering, suppression: What is done by norms while the model decodes.
+        selection: Samples several answers and returns the best of them.
 
-    All of them but engine and model_kwargs may also be given to a single call or to ``bind``, as may ``tools``,
-    ``tool_choice``, ``parallel_tool_calls`` and ``response_format``.
+    ``help(langnorm.chat.fields)`` describes each of them. All but engine and model_kwargs may also be given to a single
+    call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and ``response_format``.
 
     Instantiate:
         .. code-block:: python
@@ -159,116 +120,15 @@ class ChatLangNorm(BaseChatModel):
             trace.layers, trace.steps[0].mean
     """
 
-    model: SkipValidation[str] = BUNDLED_MODEL
-    """`"abacus"`, a folder, or a name on the Hugging Face hub."""
-    engine: SkipValidation[str | Engine] = "transformers"
-    """The name of an engine, or an Engine object."""
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """For the loader of the engine, such as `from_pretrained` of transformers."""
-    temperature: SkipValidation[float | None] = None
-    """0 is greedy; None leaves it to the model's own generation configuration."""
-    top_p: SkipValidation[float | None] = None
-    """Keeps the smallest set of tokens whose probability reaches this, in (0, 1]."""
-    top_k: SkipValidation[int | None] = None
-    """Keeps this many most likely tokens; 0 keeps all."""
-    min_p: SkipValidation[float | None] = None
-    """Keeps tokens at least this share as likely as the most likely one, in [0, 1]."""
-    repetition_penalty: SkipValidation[float | None] = None
-    """Above 1 makes tokens that occurred less likely."""
-    max_tokens: SkipValidation[int | None] = None
-    """Most tokens to generate; None means as many as the context holds."""
-    stop: SkipValidation[str | Sequence[str] | None] = None
-    """Texts that end the answer and are cut from it."""
-    seed: SkipValidation[int | None] = None
-    """Makes sampled answers reproducible; None draws a new seed for each call."""
-    n: SkipValidation[int] = 1
-    """Number of completions per call."""
-    logprobs: SkipValidation[bool | None] = None
-    """Whether messages have the log-probability of each token, in OpenAI's form."""
-    top_logprobs: SkipValidation[int | None] = None
-    """How many most likely tokens are reported beside each one, 0 to 20."""
-    enable_thinking: SkipValidation[bool] = True
-    """Whether the model may reason before it answers, where its template knows of that."""
-    special_tokens: SkipValidation[SpecialTokens] = "literal"
-    """What becomes of control tokens that a message spells out: `"literal"`, `"raise"` or `"allow"`."""
-    norms: SkipValidation[Norms] = "steps"
-    """What messages say of norms: `"steps"`, `"tokens"` or `"off"`."""
-    layers: SkipValidation[LayerSelection] = "late"
-    """Which decoder layers are recorded: `"late"`, `"all"` or 0-based indices."""
-    norm_profile: SkipValidation[ProfileOption] = AUTO
-    """What intensities are measured by: a `NormProfile`, the path of one, `"auto"` or None; also taken as `profile`."""
-    threshold: SkipValidation[ThresholdOption] = "iqr"
-    """Which norms are high: the name of a rule, a dict of its fields, a norm, or norms by layer."""
-    low_below: SkipValidation[float] = LOW_BELOW
-    """Intensity below which a step is low, 0 to 1."""
-    step_splitter: SkipValidation[str | Splitter] = "sentence"
-    """What a step is: `"sentence"`, `"line"`, `"paragraph"`, or a function from a text to (start, end) offsets."""
-    recursion: SkipValidation[Recursion | Mapping[str, Any] | None] = None
-    """Runs late layers again for tokens of high norm."""
-    steering: SkipValidation[Steering | Mapping[str, Any] | None] = None
-    """Pulls slack states toward the sequence's own states of high norm."""
-    suppression: SkipValidation[Suppression | Mapping[str, Any] | None] = None
-    """Shrinks states, to see whether their norm mattered."""
-    selection: SkipValidation[Selection | Mapping[str, Any] | None] = None
-    """Samples several answers and returns the best of them."""
-    streaming: bool = False
-    """Whether `invoke` goes through the stream, as with other chat models of LangChain."""
-    timeout: SkipValidation[float | None] = None
-    """Most seconds that a call may take, its wait for its turn included."""
-    max_retries: SkipValidation[int] = 0
-    """Taken because other chat models have it; there is no connection that could fail."""
-    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
-    """Taken because other chat models have it, and without effect."""
-    max_batch_size: SkipValidation[int] = 16
-    """Most sequences in one forward pass."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
-
-    def __init__(self, **fields: Any) -> None:
-        check_names(fields, [*type(self).model_fields], type(self).__name__)
-        fields = with_norm_profile(fields)
-        if isinstance(model := fields.get("model"), os.PathLike):
-            fields["model"] = os.fspath(model)
-        resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
-        engine = fields.get("engine", "transformers")
-        if isinstance(engine, str):
-            check_engine_name(engine)
-        elif not isinstance(engine, Engine):
-            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
-            raise OptionError(msg)
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise _build_option_error(error) from None
-
-    @classmethod
-    def _field_default(cls, name: str) -> Any:
-        return cls.model_fields[name].get_default(call_default_factory=True)
-
     @property
     def _llm_type(self) -> str:
         return "langnorm"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        """Everything that changes an answer: two models with different keys never share a cached one."""
-        names = (
-            "model_kwargs",
-            *(name for name in CALL_NAMES if name not in ("timeout", "max_retries", "max_batch_size")),
-        )
-        engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
-        # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
-        return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "langnorm"
         params["ls_model_name"] = str(kwargs.get("model", self.model))
         return params
-
-    def _settings(self, options: Mapping[str, Any]) -> CallSettings:
-        """Return the fields, overridden by the options of a call."""
-        return resolve_settings(options, lambda name: getattr(self, name))
 
     def _resolve_model_profile(self) -> ModelProfile:
         has_grammars = find_spec("llguidance") is not None
@@ -495,13 +355,3 @@ def _run_together(engine: Engine, num_inputs: int) -> Iterator[None]:
 def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:
     """Return the configs with a thread for each sequence of a batch, where the caller set no limit."""
     return [{"max_concurrency": batch_size, **config} for config in configs]
-
-
-def _build_option_error(error: ValidationError) -> OptionError:
-    """Return the first of pydantic's complaints as one of ours."""
-    first = error.errors()[0]
-    original = first.get("ctx", {}).get("error")
-    if isinstance(original, OptionError):
-        return original
-    name = ".".join(map(str, first["loc"]))
-    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")

@@ -1,0 +1,152 @@
+"""The fields of the chat model: what its constructor takes, checked as a call's options are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError
+
+from langnorm.chat.control_tokens import SpecialTokens
+from langnorm.chat.settings import (
+    CALL_NAMES,
+    CallSettings,
+    Norms,
+    check_names,
+    resolve_settings,
+    with_norm_profile,
+)
+from langnorm.engines.base import Engine
+from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name
+from langnorm.errors import OptionError
+from langnorm.interventions.options import Recursion, Steering, Suppression
+from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
+from langnorm.norms.layers import LayerSelection
+from langnorm.norms.thresholds import ThresholdOption
+from langnorm.selection.options import Selection
+from langnorm.text.steps import Splitter
+
+
+class ChatFields(BaseChatModel):
+    """What `ChatLangNorm` is made of. All of it but `engine` and `model_kwargs` may also be given to a single call."""
+
+    model: SkipValidation[str] = BUNDLED_MODEL
+    """`"abacus"`, a folder, or a name on the Hugging Face hub."""
+    engine: SkipValidation[str | Engine] = "transformers"
+    """The name of an engine, or an Engine object."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """For the loader of the engine: that of transformers hands it to `from_pretrained`, except `layers_path` and
+    `chat_template`."""
+    temperature: SkipValidation[float | None] = None
+    """0 is greedy; None leaves it, as the others of sampling, to the model's own generation configuration.
+
+    Where that one samples and names no `top_k`, all tokens stay possible; transformers' `generate` would keep 50.
+    """
+    top_p: SkipValidation[float | None] = None
+    """Keeps the smallest set of tokens whose probability reaches this, in (0, 1]."""
+    top_k: SkipValidation[int | None] = None
+    """Keeps this many most likely tokens; 0 keeps all."""
+    min_p: SkipValidation[float | None] = None
+    """Keeps tokens at least this share as likely as the most likely one, in [0, 1]."""
+    repetition_penalty: SkipValidation[float | None] = None
+    """Above 1 makes tokens that occurred less likely."""
+    max_tokens: SkipValidation[int | None] = None
+    """Most tokens to generate; None means as many as the context holds."""
+    stop: SkipValidation[str | Sequence[str] | None] = None
+    """Texts that end the answer and are cut from it."""
+    seed: SkipValidation[int | None] = None
+    """Makes sampled answers reproducible; None draws a new seed for each call."""
+    n: SkipValidation[int] = 1
+    """Number of completions per call."""
+    logprobs: SkipValidation[bool | None] = None
+    """Whether messages have the log-probability of each token, in OpenAI's form."""
+    top_logprobs: SkipValidation[int | None] = None
+    """How many most likely tokens are reported beside each one, 0 to 20."""
+    enable_thinking: SkipValidation[bool] = True
+    """Whether the model may reason before it answers, where its template knows of that."""
+    special_tokens: SkipValidation[SpecialTokens] = "literal"
+    """What becomes of control tokens that a message spells out: `"literal"` reads them as text, so that no user can
+    forge a turn; `"raise"` refuses them; `"allow"` takes them for control."""
+    norms: SkipValidation[Norms] = "steps"
+    """What messages say of norms: `"steps"`, `"tokens"`, which keeps those of every token, or `"off"`."""
+    layers: SkipValidation[LayerSelection] = "late"
+    """Which decoder layers are recorded: `"late"`, `"all"` or 0-based indices."""
+    norm_profile: SkipValidation[ProfileOption] = AUTO
+    """What intensities are measured by: a `NormProfile` or the path of one; `"auto"` takes the one beside the weights,
+    or else what this process has seen of the model; None takes the latter. Also taken as `profile`: the field has another
+    name because `chat.profile` is LangChain's description of a model's abilities."""
+    threshold: SkipValidation[ThresholdOption] = "iqr"
+    """Which norms are high: `"iqr"`, `{"rule": "quantile", "q": 0.9}`, a norm, norms by layer, or `"reference"` for the
+    paper's own estimator."""
+    low_below: SkipValidation[float] = LOW_BELOW
+    """Intensity below which a step is low, 0 to 1."""
+    step_splitter: SkipValidation[str | Splitter] = "sentence"
+    """What a step is: `"sentence"`, `"line"`, `"paragraph"`, or a function from a text to (start, end) offsets."""
+    recursion: SkipValidation[Recursion | Mapping[str, Any] | None] = None
+    """Runs late layers again for tokens of high norm."""
+    steering: SkipValidation[Steering | Mapping[str, Any] | None] = None
+    """Pulls slack states toward the sequence's own states of high norm."""
+    suppression: SkipValidation[Suppression | Mapping[str, Any] | None] = None
+    """Shrinks states, to see whether their norm mattered."""
+    selection: SkipValidation[Selection | Mapping[str, Any] | None] = None
+    """Samples several answers and returns the best of them."""
+    streaming: bool = False
+    """Whether `invoke` goes through the stream, as with other chat models of LangChain."""
+    timeout: SkipValidation[float | None] = None
+    """Most seconds that a call may take, its wait for its turn included."""
+    max_retries: SkipValidation[int] = 0
+    """Taken because other chat models have it; there is no connection that could fail."""
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    """Taken because other chat models have it, and without effect."""
+    max_batch_size: SkipValidation[int] = 16
+    """Most sequences in one forward pass."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+
+    def __init__(self, **fields: Any) -> None:
+        check_names(fields, [*type(self).model_fields], type(self).__name__)
+        fields = with_norm_profile(fields)
+        if isinstance(model := fields.get("model"), os.PathLike):
+            fields["model"] = os.fspath(model)
+        resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        engine = fields.get("engine", "transformers")
+        if isinstance(engine, str):
+            check_engine_name(engine)
+        elif not isinstance(engine, Engine):
+            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            raise OptionError(msg)
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _build_option_error(error) from None
+
+    @classmethod
+    def _field_default(cls, name: str) -> Any:
+        return cls.model_fields[name].get_default(call_default_factory=True)
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """Everything that changes an answer: two models with different keys never share a cached one."""
+        names = (
+            "model_kwargs",
+            *(name for name in CALL_NAMES if name not in ("timeout", "max_retries", "max_batch_size")),
+        )
+        engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
+        # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
+        return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
+
+    def _settings(self, options: Mapping[str, Any]) -> CallSettings:
+        """Return the fields, overridden by the options of a call."""
+        return resolve_settings(options, lambda name: getattr(self, name))
+
+
+def _build_option_error(error: ValidationError) -> OptionError:
+    """Return the first of pydantic's complaints as one of ours."""
+    first = error.errors()[0]
+    original = first.get("ctx", {}).get("error")
+    if isinstance(original, OptionError):
+        return original
+    name = ".".join(map(str, first["loc"]))
+    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
