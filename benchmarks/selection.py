@@ -187,7 +187,7 @@ def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) 
     reader = _reader(_cache["usual"])
     call = reader.chat._prepare([HumanMessage("?")], None, {})
     assert call.recording
-    selection = Selection(n=size, prune=prune)
+    selection = Selection(n=size, prune=prune)  # type: ignore[arg-type]
     pruner = ScorePruner(selection, call.recording.layers, call.recording.baseline, reader.engine.tokenizer)
     layers = list(call.recording.layers)
     tokens, full = [], []
@@ -282,7 +282,7 @@ def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]
                 rule: {str(size): pruned(problems, drawn, size, rule) for size in (8, 16)}
                 for rule in (RULES if split == "test" else ())
             },
-            "checked": checked(problems, default.score, default.vote),
+            "checked": checked(problems, str(default.score), default.vote),
         }
     return figures
 

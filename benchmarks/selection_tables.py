@@ -37,7 +37,7 @@ METHODS = {
 }
 
 
-def default_method(score: str = DEFAULT.score, vote: str = DEFAULT.vote) -> str:
+def default_method(score: object = DEFAULT.score, vote: str = DEFAULT.vote) -> str:
     """Return how the figures name what the library does by default."""
     return f"{score} | {NEAR if vote == 'none' else vote}"
 
