@@ -18,7 +18,6 @@ from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
-from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -119,16 +118,6 @@ class ChatLangNorm(ChatFields):
             trace = NormTrace.from_message(reply)
             trace.layers, trace.steps[0].mean
     """
-
-    @property
-    def _llm_type(self) -> str:
-        return "langnorm"
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = str(kwargs.get("model", self.model))
-        return params
 
     def _resolve_model_profile(self) -> ModelProfile:
         has_grammars = find_spec("llguidance") is not None

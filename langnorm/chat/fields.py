@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError
 
 from langnorm.chat.control_tokens import SpecialTokens
@@ -75,8 +76,8 @@ class ChatFields(BaseChatModel):
     """Which decoder layers are recorded: `"late"`, `"all"` or 0-based indices."""
     norm_profile: SkipValidation[ProfileOption] = AUTO
     """What intensities are measured by: a `NormProfile` or the path of one; `"auto"` takes the one beside the weights,
-    or else what this process has seen of the model; None takes the latter. Also taken as `profile`: the field has another
-    name because `chat.profile` is LangChain's description of a model's abilities."""
+    or else what this process has seen of the model; None takes the latter. Also taken as `profile`: the field has
+    another name because `chat.profile` is LangChain's description of a model's abilities."""
     threshold: SkipValidation[ThresholdOption] = "iqr"
     """Which norms are high: `"iqr"`, `{"rule": "quantile", "q": 0.9}`, a norm, norms by layer, or `"reference"` for the
     paper's own estimator."""
@@ -125,6 +126,16 @@ class ChatFields(BaseChatModel):
     @classmethod
     def _field_default(cls, name: str) -> Any:
         return cls.model_fields[name].get_default(call_default_factory=True)
+
+    @property
+    def _llm_type(self) -> str:
+        return "langnorm"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = "langnorm"
+        params["ls_model_name"] = str(kwargs.get("model", self.model))
+        return params
 
     @property
     def _identifying_params(self) -> dict[str, Any]:

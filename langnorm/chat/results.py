@@ -14,6 +14,7 @@ from langnorm.chat.choosing import Choice, choose_completion
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.traces import build_message_trace, num_reasoning_tokens
 from langnorm.engines.requests import Completion, Response
+from langnorm.norms.reading import learn_norms
 from langnorm.text.readers import ParsedAnswer, parse_answer
 from langnorm.trace import KEY
 
@@ -93,8 +94,6 @@ def _norm_fields(
     """Return what `response_metadata` and `additional_kwargs` say of norms and of what was done by them."""
     recording, of_ours, extra = call.recording, {}, {}
     if recording and recording.in_messages:
-        from langnorm.norms.reading import learn_norms
-
         trace = build_message_trace(completion, answer.segments, recording, keep_tokens=recording.keeps_tokens)
         # Once for each message that is kept: what candidates of a selection would teach is not learnt.
         learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks)

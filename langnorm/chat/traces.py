@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from langnorm.chat.preparing import Recording
 from langnorm.engines.requests import Completion
+from langnorm.norms.reading import read_norms
 from langnorm.text.reasoning import Segment
 from langnorm.text.steps import split_steps
 from langnorm.trace import NormTrace
@@ -23,8 +24,6 @@ def build_message_trace(
         recording: What its norms are compared with.
         keep_tokens: Whether the trace keeps the norms and the texts of its tokens.
     """
-    from langnorm.norms.reading import read_norms
-
     return build_trace(
         len(completion.token_ids),
         recording.layers,

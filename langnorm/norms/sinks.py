@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SINK_FACTOR = 10.0
 """A token with a norm above this multiple of its layer's median is an attention sink (arXiv 2402.17762): reasoning
@@ -35,6 +38,8 @@ def sinks_by_medians(norms: NDArray[np.float64], medians: NDArray[np.float64] | 
         medians: The usual norm of each layer (L,), or None to judge by the tokens themselves.
     """
     if medians is None:
+        import torch
+
         are_sinks: NDArray[np.bool_] = sinks_among(torch.from_numpy(norms)).numpy()
         return are_sinks
     above: NDArray[np.bool_] = np.any(norms > SINK_FACTOR * medians, axis=-1)
