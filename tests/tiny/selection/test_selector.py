@@ -40,6 +40,6 @@ def test_an_engine_that_cannot_stop_samples_says_so(model_of, tokenizer) -> None
 
     engine = WholeAnswersEngine(model_of("qwen3"), tokenizer)
     chat = ChatLangNorm(engine=engine, temperature=1.0, max_tokens=4)
-    with counted_passes(engine._model) as passes, pytest.raises(OptionError, match="cannot stop single samples"):
+    with counted_passes(engine.model) as passes, pytest.raises(OptionError, match="cannot stop single samples"):
         chat.with_selection(n=2, prune="halving").invoke("Hi")
     assert len(passes) == 0
