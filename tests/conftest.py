@@ -48,8 +48,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     tier = item.path.relative_to(TESTS).parts[0]
     if wrong := OUT_OF_TIER.get(tier, set()).intersection(getattr(item, "fixturenames", ())):
         fixtures = ", ".join(f"`{name}`" for name in sorted(wrong))
-        later = " or ".join(f"tests/{name}" for name in TIERS[TIERS.index(tier) + 1 : -1])
-        pytest.fail(f"A test in tests/{tier} asks for {fixtures}. Move it to {later}.", pytrace=False)
+        first = next(name for name in TIERS if not wrong & OUT_OF_TIER.get(name, set()))
+        pytest.fail(f"A test in tests/{tier} asks for {fixtures}. Move it to tests/{first}.", pytrace=False)
 
 
 @pytest.fixture(scope="session")
