@@ -1,0 +1,67 @@
+"""A call is resolved once: what its message reports is what was acted upon, whatever other calls end meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from langnorm import ChatLangNorm, NormTrace
+from langnorm.norms.online import OnlineSnapshot, OnlineStatistics
+
+LAYERS = [9, 10]
+
+
+@pytest.fixture
+def statistics(abacus_engine: Any, monkeypatch: pytest.MonkeyPatch) -> OnlineStatistics:
+    """Fresh statistics of the bundled model, with a few hundred usual norms."""
+    monkeypatch.setattr(abacus_engine, "_statistics", OnlineStatistics(abacus_engine.num_layers))
+    statistics: OnlineStatistics = abacus_engine.statistics
+    statistics.update(torch.linspace(20.0, 60.0, 600)[:, None, None].repeat(1, 1, 2), LAYERS, [600])
+    return statistics
+
+
+def test_messages_report_what_was_acted_upon(
+    abacus_engine: Any, statistics: OnlineStatistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another batch ends at every moment at which the call could look at the statistics again."""
+    real = OnlineSnapshot.select
+    num_snapshots = []
+
+    def select(self: OnlineSnapshot, layers: Any) -> Any:
+        statistics.update(torch.full((900, 1, 2), 1000.0 * (len(num_snapshots) + 1)), LAYERS, [900])
+        num_snapshots.append(layers)
+        return real(self, layers)
+
+    monkeypatch.setattr(OnlineSnapshot, "select", select)
+    chat = ChatLangNorm(engine=abacus_engine, profile=None, layers=LAYERS, temperature=0.7, max_tokens=20, seed=1)
+    acting = {"layers": LAYERS}
+    reply = chat.invoke(
+        "What is 3 + 4?", recursion=acting, steering=acting, suppression=acting, selection={"n": 2, "score": "rate"}
+    )
+    metadata = reply.response_metadata["langnorm"]
+    reported = {float(f"{value:.4g}") for value in metadata["thresholds"].values()}
+    for name in ("recursion", "steering", "suppression"):
+        assert {float(f"{value:.4g}") for value in metadata[name]["thresholds"].values()} == reported
+    assert len(num_snapshots) > 1
+    assert max(reported) < 1000
+    assert statistics.snapshot().select(LAYERS).quantile(0.5).min() > 999  # type: ignore[union-attr]
+
+
+def test_texts_of_tokens_are_on_the_message(abacus_engine: Any) -> None:
+    """With `norms="tokens"`, streamed or not, one for each generated token; joined they are all that was written."""
+    chat = ChatLangNorm(engine=abacus_engine, norms="tokens", temperature=0)
+    whole = chat.invoke("What is 3 + 4?")
+    chunks = list(chat.stream("What is 3 + 4?"))
+    streamed = chunks[0] + chunks[1:]
+    for message in (whole, streamed):
+        trace = NormTrace.from_message(message)
+        assert trace.token_texts is not None
+        assert trace.token_norms is not None
+        assert len(trace.token_texts) == trace.tokens == len(trace.token_norms) + 1
+        text = "".join(trace.token_texts)
+        assert str(message.content) in text
+        assert message.additional_kwargs["reasoning_content"] in text
+        assert NormTrace.from_json(trace.to_json()) == trace
+    assert chat.invoke("What is 3 + 4?", norms="steps").additional_kwargs.get("langnorm") is None
