@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Request
+from langnorm.engines.requests import Record, Request
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.rerun import LayerRerunner
 from langnorm.errors import ModelError
@@ -193,7 +193,7 @@ def test_steering_and_suppression_run_on_every_layer(family: str, any_model_of, 
     shrink = Suppression(factor=0.999)
     below_all = (1e-20,) * NUM_LAYERS
     plans = Plans(steering=Plan(pull, LAYERS, below_all), suppression=Plan(shrink, LAYERS[1:], below_all[1:]))
-    requests = [Request(p, Sampling(max_tokens=NUM_TOKENS), LAYERS, plans=plans) for p in PROMPTS[:2]]
+    requests = [Request(p, Sampling(max_tokens=NUM_TOKENS), Record(layers=LAYERS), plans=plans) for p in PROMPTS[:2]]
     for completion in answers(engine, requests):
         report = completion.interventions
         pulls = [(pull["token"], pull["layer"]) for pull in report["steering"]["injections"]]
