@@ -86,9 +86,9 @@ def build_options(kind: type[Kind], name: str, value: Any) -> Kind | None:
         msg = f"`{name}={value!r}` is not allowed. Use {kind.__name__}(...), a dict of its fields, or None."
         raise OptionError(msg)
     allowed = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for given in value:
-        if given not in allowed:
-            hint = closest(str(given), allowed) or f" Use {', '.join(f'`{option}`' for option in allowed)}."
-            msg = f"`{name}` has no option `{given}`.{hint}"
+    for option in value:
+        if option not in allowed:
+            hint = closest(str(option), allowed) or f" Use {', '.join(f'`{name}`' for name in allowed)}."
+            msg = f"`{name}` has no option `{option}`.{hint}"
             raise OptionError(msg)
     return kind(**value)

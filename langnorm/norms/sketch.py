@@ -18,7 +18,7 @@ from langnorm.errors import OptionError
 from langnorm.norms.curve import ACCURACY, LOG_GAMMA, LOWEST, NUM_BUCKETS, Curve
 
 _VERSION = 1
-_MOST_KNOWN = 32  # answers that a sketch remembers
+_MOST_RESULTS = 32  # answers that a sketch remembers
 
 _T = TypeVar("_T")
 
@@ -45,11 +45,11 @@ class QuantileSketch:
         self._counts = torch.zeros(num_layers, NUM_BUCKETS, dtype=torch.int64, device=device)  # (L, buckets)
         self._minimum = torch.full((num_layers,), math.inf, dtype=torch.float64, device=device)  # (L,)
         self._maximum = torch.full((num_layers,), -math.inf, dtype=torch.float64, device=device)  # (L,)
-        self._known: dict[Any, Any] = {}  # what follows from the counts, until they change
+        self._results: dict[Any, Any] = {}  # what follows from the counts, until they change
         self._is_shared = False  # whether copies may have the same tensors
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_known": {}}
+        return self.__dict__ | {"_results": {}}
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -66,13 +66,13 @@ class QuantileSketch:
         return [Curve.of(*column) for column in zip(*columns, strict=True)]
 
     def _remembered(self, key: Any, compute: Callable[[], _T]) -> _T:
-        known = self._known  # who updates the sketch meanwhile begins another
-        found: _T | None = known.get(key)
-        if found is None:
-            found = compute()
-            if len(known) < _MOST_KNOWN:
-                known[key] = found
-        return found
+        results = self._results  # who updates the sketch meanwhile begins another
+        result: _T | None = results.get(key)
+        if result is None:
+            result = compute()
+            if len(results) < _MOST_RESULTS:
+                results[key] = result
+        return result
 
     @property
     def num_samples(self) -> int:
@@ -88,7 +88,7 @@ class QuantileSketch:
             layers: The L' layers of the last axis; by default those of the sketch.
 
         Raises:
-            OptionError: A layer is none of the sketch, or there is not one column per layer.
+            OptionError: A layer is not one of the sketch, or there is not one column per layer.
         """
         rows = self._rows(self.layers if layers is None else layers)
         if norms.size(-1) != len(rows):
@@ -110,7 +110,7 @@ class QuantileSketch:
         most = values.masked_fill(~is_counted, -math.inf).reshape(-1, len(rows)).amax(dim=0)
         self._minimum.scatter_reduce_(0, places, least, "amin")
         self._maximum.scatter_reduce_(0, places, most, "amax")
-        self._known = {}
+        self._results = {}
 
     def quantile(self, q: float) -> NDArray[np.float64]:
         """Return the norm at rank `floor(q * (n - 1))` of the n sorted norms of each layer.
@@ -179,12 +179,12 @@ class QuantileSketch:
         self._counts += other._counts.to(self.device)
         self._minimum.copy_(self._minimum.minimum(other._minimum.to(self.device)))
         self._maximum.copy_(self._maximum.maximum(other._maximum.to(self.device)))
-        self._known = {}
+        self._results = {}
 
     def copy(self) -> QuantileSketch:
         """Return a copy that further updates of this one do not change."""
         twin = shallow_copy(self)
-        twin._known = self._known
+        twin._results = self._results
         self._is_shared = twin._is_shared = True  # both have the same tensors, until one of them changes
         return twin
 
@@ -200,7 +200,7 @@ class QuantileSketch:
 
     def _change(self) -> None:
         """Forget what followed from the counts, and leave the tensors to the copies that share them."""
-        self._known = {}  # copies keep the one they share
+        self._results = {}  # copies keep the one they share
         if self._is_shared or self._counts.is_inference():
             columns = (self._counts, self._minimum, self._maximum)
             with torch.inference_mode(mode=False):  # what is made inside could not be updated outside
@@ -211,7 +211,7 @@ class QuantileSketch:
         """Return a copy with only some of the layers, given in ascending order.
 
         Raises:
-            OptionError: A layer is none of the sketch, or they are not ascending.
+            OptionError: A layer is not one of the sketch, or they are not ascending.
         """
         return self._remembered(("select", tuple(layers)), lambda: self._select(layers)).copy()
 

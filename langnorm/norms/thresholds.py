@@ -168,20 +168,20 @@ def threshold_rule(value: Any) -> ThresholdRule:
     raise OptionError(_not_allowed("threshold", value, _FORMS))
 
 
-def _named_rule(name: Any, given: dict[Any, Any]) -> ThresholdRule:
+def _named_rule(name: Any, options: dict[Any, Any]) -> ThresholdRule:
     rule = _RULES.get(name) if isinstance(name, str) else None
     if rule is None:
         raise OptionError(_not_allowed("threshold", name, _FORMS) + closest(name, _RULES))
     allowed = {field.name: field for field in fields(rule)}
-    for field in given:
+    for field in options:
         if field not in allowed:
             msg = f"The threshold rule `{name}` has no field `{field}`. Use {', '.join(f'`{key}`' for key in allowed)}."
             raise OptionError(msg + closest(field, allowed))
-    missing = [key for key, field in allowed.items() if field.default is MISSING and key not in given]
+    missing = [key for key, field in allowed.items() if field.default is MISSING and key not in options]
     if missing:
         msg = f"The threshold rule `{name}` lacks `{missing[0]}`. Give it, or use {_FORMS}."
         raise OptionError(msg)
-    return rule(**given)
+    return rule(**options)
 
 
 def threshold_rule_to_dict(rule: ThresholdRule) -> dict[str, Any]:
@@ -213,15 +213,15 @@ def resolve_thresholds(
         raise OptionError(msg)
     if distribution is None:
         return None
-    known = distribution if tuple(layers) == distribution.layers else distribution.select(sorted(set(layers)))
-    if known.num_samples == 0:
+    selected = distribution if tuple(layers) == distribution.layers else distribution.select(sorted(set(layers)))
+    if selected.num_samples == 0:
         return None
     if isinstance(rule, QuantileThreshold):
-        values = known.quantile(rule.q).tolist()
+        values = selected.quantile(rule.q).tolist()
     else:
-        quartiles = zip(known.quantile(0.25).tolist(), known.quantile(0.75).tolist(), strict=True)
+        quartiles = zip(selected.quantile(0.25).tolist(), selected.quantile(0.75).tolist(), strict=True)
         values = [_fence(rule, first, third) for first, third in quartiles]
-    by_layer = dict(zip(known.layers, values, strict=True))
+    by_layer = dict(zip(selected.layers, values, strict=True))
     return tuple(by_layer[layer] for layer in layers)
 
 

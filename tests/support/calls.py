@@ -11,7 +11,7 @@ import torch
 
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
-from langnorm.norms.layers import decoder_layers
+from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +94,7 @@ def counted_passes(model: PreTrainedModel) -> Iterator[Passes]:
         if num_positions > 1:
             passes.prompt_batch_sizes.append(batch_size)
 
-    handle = decoder_layers(model)[0].register_forward_hook(count)
+    handle = find_decoder_layers(model)[0].register_forward_hook(count)
     try:
         yield passes
     finally:

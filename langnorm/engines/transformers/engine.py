@@ -20,6 +20,7 @@ from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Re
 from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.config_processors import sampling_defaults
+from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
@@ -27,7 +28,6 @@ from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.errors import OptionError, PromptError
-from langnorm.norms.layers import decoder_layers
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TransformersEngine(BaseEngine):
         self._model = model.eval()
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
-        self._layers = decoder_layers(model, layers_path)
+        self._layers = find_decoder_layers(model, layers_path)
         self._own_config: GenerationConfig | None = None
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from langnorm.engines.transformers.decoder_layers import hooked
 from langnorm.engines.transformers.rerun import LayerRerunner
 from langnorm.engines.transformers.residual_stream import get_residual_stream, put_residual_stream
 from langnorm.interventions.forward_pass import Interventions
@@ -62,15 +63,9 @@ class Intervener:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Act inside the `with` block; hooks that are registered in it see what was made of the states."""
-        handles = []
-        try:
-            with self._rerunner.attached():
-                for layer in self.layers:
-                    handles.append(self._decoder_layers[layer].register_forward_hook(self._hook(layer)))  # noqa: PERF401
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        hooks = {layer: self._hook(layer) for layer in self.layers}
+        with self._rerunner.attached(), hooked(self._decoder_layers, hooks):
+            yield
 
     def next_step(self, has_ended: Tensor) -> None:
         """Go on to the next token, after each sequence's last one is known.

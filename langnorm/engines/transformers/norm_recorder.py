@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.norms.layers import layer_output
+from langnorm.engines.transformers.decoder_layers import hooked
+from langnorm.engines.transformers.residual_stream import get_residual_stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,14 +42,8 @@ class NormRecorder:
     @contextmanager
     def attached(self, decoder_layers: nn.ModuleList) -> Iterator[None]:
         """Listen to the layers inside the `with` block; no hook is left behind, whatever happens there."""
-        handles = []
-        try:
-            for layer in self.layers:
-                handles.append(decoder_layers[layer].register_forward_hook(self._hook(layer)))  # noqa: PERF401
+        with hooked(decoder_layers, {layer: self._hook(layer) for layer in self.layers}):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _hook(self, layer: int) -> Any:
         known, norms, waiting = self._known, self._norms[layer], self._states[layer]
@@ -60,7 +55,7 @@ class NormRecorder:
                 self._compute(layer)
                 norms.append(found)
                 return
-            states = layer_output(output)
+            states = get_residual_stream(output)
             last = states if states.size(1) == 1 else states[:, -1:]
             waiting.append(last.clone())  # the model may write over what its layer returned
             if len(waiting) == _NUM_TOGETHER:

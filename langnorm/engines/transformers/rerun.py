@@ -11,8 +11,8 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, StaticLayer
 
+from langnorm.engines.transformers.residual_stream import get_residual_stream
 from langnorm.errors import ModelError, OptionError
-from langnorm.norms.layers import layer_output
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -199,7 +199,7 @@ class LayerRerunner:
             else:
                 args = (states, *args[1:])
             # `forward`, so that no hook sees this pass.
-            states = layer_output(self._decoder_layers[layer].forward(*args, **kwargs))
+            states = get_residual_stream(self._decoder_layers[layer].forward(*args, **kwargs))
         return states
 
 

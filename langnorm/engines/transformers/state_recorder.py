@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.norms.layers import layer_output
+from langnorm.engines.transformers.decoder_layers import hooked
+from langnorm.engines.transformers.residual_stream import get_residual_stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,20 +42,14 @@ class StateRecorder:
     @contextmanager
     def attached(self, decoder_layers: nn.ModuleList) -> Iterator[None]:
         """Listen to the layers inside the `with` block; no hook is left behind, whatever happens there."""
-        handles = []
-        try:
-            for layer in self._passes:
-                handles.append(decoder_layers[layer].register_forward_hook(self._hook(layer)))  # noqa: PERF401
+        with hooked(decoder_layers, {layer: self._hook(layer) for layer in self._passes}):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _hook(self, layer: int) -> Any:
         passes = self._passes[layer]
 
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            passes.append(layer_output(output).clone())  # the model may write over what its layer returned
+            passes.append(get_residual_stream(output).clone())  # the model may write over what its layer returned
 
         return record
 

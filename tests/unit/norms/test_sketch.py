@@ -485,7 +485,7 @@ def test_what_a_sketch_remembers_is_bounded_and_not_saved() -> None:
     sizes = len(pickle.dumps(sketch))
     expected = [sketch.quantile(i / 100).tolist() for i in range(100)]
     assert [sketch.quantile(i / 100).tolist() for i in range(100)] == expected
-    assert len(sketch._known) < 50
+    assert len(sketch._results) < 50
     assert len(pickle.dumps(sketch)) == sizes
     assert pickle.loads(pickle.dumps(sketch)).quantile(0.3).tolist() == expected[30]
 

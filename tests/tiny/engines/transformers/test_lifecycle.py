@@ -11,7 +11,7 @@ import pytest
 
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.engines.transformers import batching
-from langnorm.norms.layers import decoder_layers
+from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from tests.support.calls import (
     PROMPTS,
     answer,
@@ -58,7 +58,7 @@ def broken(model, monkeypatch):
     """Returns a function that makes a decoder layer raise in its third pass from then on."""
 
     def break_layer(error: Exception) -> None:
-        layer = decoder_layers(model)[2]
+        layer = find_decoder_layers(model)[2]
         forward, num_calls = layer.forward, 0
 
         def failing(*args, **kwargs):

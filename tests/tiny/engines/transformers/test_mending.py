@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from langnorm.engines.transformers import batching, late_arrivals
+from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import MemoryLimitError
-from langnorm.norms.layers import decoder_layers
 from tests.support.calls import (
     PROMPTS,
     answer,
@@ -61,7 +61,7 @@ def failing(model: Any, error: Callable[[torch.Tensor], BaseException | None]) -
         if raised := error(inputs[0]):
             raise raised
 
-    handle = decoder_layers(model)[2].register_forward_hook(check)
+    handle = find_decoder_layers(model)[2].register_forward_hook(check)
     try:
         yield
     finally:
@@ -212,7 +212,7 @@ def held(model: Any, is_held: Callable[[int], bool]) -> Iterator[tuple[threading
             at.set()
             assert go_on.wait(30)
 
-    handle = decoder_layers(model)[0].register_forward_hook(hold)
+    handle = find_decoder_layers(model)[0].register_forward_hook(hold)
     try:
         yield at, go_on
     finally:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.engines.transformers.residual_stream import get_residual_stream
 from langnorm.errors import OptionError
-from langnorm.norms.layers import decoder_layers, layer_output
 from tests.reference.norms import reference_norms
 from tests.support.calls import PROMPTS, answer, answers, ask, counted_passes, plain_tokens
 from tests.support.models import FAMILIES, NUM_LAYERS
@@ -163,8 +164,8 @@ def test_norms_of_bfloat16_model_are_computed_in_float32(family, model_of, engin
     """A bfloat16 model's norms are those of its own states, without rounding to bfloat16."""
     model, engine = model_of(family, dtype=torch.bfloat16), engine_of(family, dtype=torch.bfloat16)
     states = []
-    handle = decoder_layers(model)[2].register_forward_hook(
-        lambda _module, _inputs, output: states.append(layer_output(output)[0, -1].double())
+    handle = find_decoder_layers(model)[2].register_forward_hook(
+        lambda _module, _inputs, output: states.append(get_residual_stream(output)[0, -1].double())
     )
     try:
         completion = answer(engine, ask(PROMPTS[0], layers=(2,), max_tokens=16))

@@ -12,12 +12,13 @@ import transformers
 
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
+from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.rerun import LayerRerunner
+from langnorm.engines.transformers.residual_stream import get_residual_stream
 from langnorm.errors import ModelError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
-from langnorm.norms.layers import decoder_layers, layer_output
 from tests.support.calls import PROMPTS, answers, counted_passes, num_hooks
 from tests.support.models import FAMILIES, NUM_LAYERS, tiny_model
 from tests.tiny.engines.transformers.test_intervening import FAMILIES as WITH_ORACLE
@@ -161,14 +162,14 @@ def test_a_layer_run_again_on_its_own_input_gives_its_own_output(family: str, an
     ids, mask = padded([PROMPTS[0], PROMPTS[1], PROMPTS[2]])
     options = {"attention_mask": mask, "max_new_tokens": NUM_TOKENS, "do_sample": False, "pad_token_id": 0}
     expected = model.generate(ids, **options)
-    layers = decoder_layers(model)
+    layers = find_decoder_layers(model)
     rerunner, handles = LayerRerunner(layers, LAYERS), []
 
     def compare(layer: int) -> Any:
         def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             entered = args[0] if args else kwargs["hidden_states"]
             again = rerunner.run([layer], entered[rows], rows, len(ids))
-            differences.append((again - layer_output(output)[rows])[:, -1].abs().max().item())
+            differences.append((again - get_residual_stream(output)[rows])[:, -1].abs().max().item())
 
         return hook
 
