@@ -49,7 +49,8 @@ class Intervener:
         for number, (plan, (seed, sample), length) in enumerate(zip(plans, seeds, prompt_lengths, strict=True)):
             self._interventions.add(number, plan, seed=seed, sample=sample, num_prompt_tokens=length)
         self._keys: tuple[int | None, ...] = tuple(range(self._batch_size))  # None for those that have ended
-        self._next_step = -max(prompt_lengths)  # of the first position of the next pass
+        self._first_step = -max(prompt_lengths)  # of the first position of the next pass through the prompt
+        self._decode_step = -1  # of the last position of a pass; -1 in the prompt
 
     @property
     def is_needed(self) -> bool:
@@ -73,6 +74,7 @@ class Intervener:
         Args:
             has_ended: Which sequences have (B,).
         """
+        self._decode_step += 1
         are_ended = has_ended.tolist()
         if any(are_ended):
             self._keys = tuple(None if is_ended else number for number, is_ended in enumerate(are_ended))
@@ -84,8 +86,7 @@ class Intervener:
             states = get_residual_stream(output)  # (B, T, d)
             num_positions = states.size(1)
             if is_first:
-                self._interventions.begin_pass(self._keys, [self._next_step] * self._batch_size, num_positions)
-                self._next_step += num_positions
+                self._begin_pass(num_positions)
             of_tokens = states.flatten(0, 1)  # (B * T, d)
             after, norms = act(layer, of_tokens, self._rerun)
             if norms is not None:
@@ -93,6 +94,14 @@ class Intervener:
             return None if after is of_tokens else put_residual_stream(output, after.view_as(states))
 
         return intervene
+
+    def _begin_pass(self, num_positions: int) -> None:
+        if self._decode_step < 0:
+            first_step = self._first_step
+            self._first_step += num_positions
+        else:  # models without a cache run all positions again
+            first_step = self._decode_step - num_positions + 1
+        self._interventions.begin_pass(self._keys, [first_step] * self._batch_size, num_positions)
 
     def _rerun(self, layers: range, states: Tensor, sequences: Sequence[int]) -> Tensor:
         """Run layers again for states (N, d) of all positions of some sequences of the batch."""

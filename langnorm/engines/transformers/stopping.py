@@ -171,7 +171,7 @@ class SequenceTracker(StoppingCriteria):
                 self._is_done[index] = True
 
     def _note_ended(self, intervener: Intervener, last_ids: Tensor, done: Tensor) -> None:
-        """Tell the intervener which sequences have ended, by an end token or otherwise, without waiting for the device.
+        """Tell the intervener which sequences have ended, by an end token or otherwise.
 
         Args:
             intervener: What acts on the sequences.

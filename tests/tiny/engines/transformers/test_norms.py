@@ -19,8 +19,8 @@ ALL = tuple(range(NUM_LAYERS))
 def assert_norms(model, request, completion) -> None:
     """Checks a completion against the oracle, which runs its tokens once more, plainly."""
     prompt = request.prompt_ids
-    expected = reference_norms(model, [*prompt, *completion.token_ids], request.layers, len(prompt))
-    assert expected.shape == (len(completion.token_ids) - 1, len(request.layers))
+    expected = reference_norms(model, [*prompt, *completion.token_ids], request.norm_layers, len(prompt))
+    assert expected.shape == (len(completion.token_ids) - 1, len(request.norm_layers))
     recorded = torch.tensor(completion.norms, dtype=torch.float64).reshape(expected.shape)
     torch.testing.assert_close(recorded, expected, rtol=1e-4, atol=0)
 
@@ -119,7 +119,7 @@ def test_requests_of_one_batch_choose_their_layers(model_of, engine_of) -> None:
 
     assert completions[1].norms == []
     for request, completion in zip(requests, completions, strict=True):
-        if request.layers:
+        if request.norm_layers:
             assert_norms(model_of("llama"), request, completion)
 
 
