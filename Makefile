@@ -9,7 +9,7 @@ demo: install
 
 # Everything, with the share of the code that the tests run.
 test: check
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --numprocesses auto --cov
 
 # What to run before each commit: below a minute, and no model is loaded.
 quick: check

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # tiny models gain nothing from more
+# Tiny models gain nothing from more threads; beside other workers not even from two.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that spin take what they wait for
 
 from functools import cache
