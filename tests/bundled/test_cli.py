@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -347,11 +346,9 @@ def test_ctrl_c_ends_an_answer_at_once() -> None:
         assert process.stdout is not None
         assert process.stdout.read(1)
         process.send_signal(signal.SIGINT)
-        sent = time.monotonic()
-        _, stderr = process.communicate(timeout=60)
-        seconds = time.monotonic() - sent
+        stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, b"\n")
-    assert seconds < 3
+    assert len(stdout) < 1000  # some tokens; the whole answer would fill the context of two thousand
 
 
 @posix

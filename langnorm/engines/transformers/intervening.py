@@ -68,16 +68,15 @@ class Intervener:
         with self._rerunner.attached(), hooked(self._decoder_layers, hooks):
             yield
 
-    def next_step(self, has_ended: Tensor) -> None:
+    def next_step(self, has_ended: Sequence[bool]) -> None:
         """Go on to the next token, after each sequence's last one is known.
 
         Args:
-            has_ended: Which sequences have (B,).
+            has_ended: Which sequences have.
         """
         self._decode_step += 1
-        are_ended = has_ended.tolist()
-        if any(are_ended):
-            self._keys = tuple(None if is_ended else number for number, is_ended in enumerate(are_ended))
+        if any(has_ended):
+            self._keys = tuple(None if is_ended else number for number, is_ended in enumerate(has_ended))
 
     def _hook(self, layer: int) -> Callable[..., Any]:
         act, is_first = self._interventions.act, layer == self.layers[0]
@@ -90,7 +89,8 @@ class Intervener:
             of_tokens = states.flatten(0, 1)  # (B * T, d)
             after, norms = act(layer, of_tokens, self._rerun)
             if norms is not None:
-                self.norms[layer] = norms.view(-1, num_positions)[:, -1:]
+                by_sequence = norms.view(-1, num_positions)  # (B, T)
+                self.norms[layer] = by_sequence if num_positions == 1 else by_sequence[:, -1:]
             return None if after is of_tokens else put_residual_stream(output, after.view_as(states))
 
         return intervene

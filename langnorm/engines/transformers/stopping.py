@@ -69,8 +69,7 @@ class SequenceTracker(StoppingCriteria):
         self._completions: dict[int, Completion] = {}  # of those that have ended
         self._is_done = [False] * len(sequences)  # end tokens aside
         self._done_mask: Tensor | None = None  # the same (B,), on the device
-        self._ended_mask: Tensor | None = None  # with end tokens (B,); for the intervener only
-        self._end_ids_tensor: Tensor | None = None
+        self._has_ended = [False] * len(sequences)  # with end tokens; for the intervener only
         self._sample_groups: dict[SampleGroup, list[int]] = {}  # indices of the samples of each request that is pruned
         for index, sequence in enumerate(sequences):
             if sequence.sample_group:
@@ -98,7 +97,7 @@ class SequenceTracker(StoppingCriteria):
         if self._done_mask is None or sum(self._is_done) != num_done_before:
             self._done_mask = torch.tensor(self._is_done, device=input_ids.device)
         if self._intervener:
-            self._note_ended(self._intervener, input_ids[:, -1], self._done_mask)
+            self._note_ended(self._intervener, input_ids[:, -1].tolist())
         return self._done_mask
 
     def build_completion(self, index: int, generated: Sequence[int]) -> Completion:
@@ -170,16 +169,14 @@ class SequenceTracker(StoppingCriteria):
                 self._pruned_lengths[index] = self._num_tokens
                 self._is_done[index] = True
 
-    def _note_ended(self, intervener: Intervener, last_ids: Tensor, done: Tensor) -> None:
+    def _note_ended(self, intervener: Intervener, last_ids: list[int]) -> None:
         """Tell the intervener which sequences have ended, by an end token or otherwise.
 
         Args:
             intervener: What acts on the sequences.
-            last_ids: The last token of each (B,).
-            done: Which are done for other reasons (B,).
+            last_ids: The last token of each.
         """
-        if self._end_ids_tensor is None:
-            self._end_ids_tensor = torch.tensor(sorted(self._end_ids), device=last_ids.device)
-        ended = done | torch.isin(last_ids, self._end_ids_tensor)
-        self._ended_mask = ended if self._ended_mask is None else self._ended_mask | ended
-        intervener.next_step(self._ended_mask)
+        for index, token_id in enumerate(last_ids):
+            if self._is_done[index] or token_id in self._end_ids:
+                self._has_ended[index] = True
+        intervener.next_step(self._has_ended)
