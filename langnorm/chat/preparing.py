@@ -88,6 +88,7 @@ def prepare_call(
         OptionError: An option does not fit this model.
     """
     tokenizer, use = engine.tokenizer, settings.tool_use
+    selection, top_logprobs = settings.selection, settings.top_logprobs
     prompt = render_prompt(
         tokenizer,
         messages,
@@ -104,9 +105,10 @@ def prepare_call(
         is_thinking=prompt.is_thinking,
         may_think=settings.enable_thinking,
     )
-    snapshot = NormSnapshot(engine, settings.norm_profile)
+    is_comparing = settings.norms != "off" or settings.interventions or (selection and selection.needs_norms)
+    # A call that reads no norms must not be refused for the profile of another model.
+    snapshot = NormSnapshot(engine, settings.norm_profile if is_comparing else None)
     recording = _resolve_recording(settings, engine, snapshot)
-    selection, top_logprobs = settings.selection, settings.top_logprobs
     request = Request(
         prompt_ids=prompt.ids,
         sampling=resolve_sampling(settings, engine),
@@ -191,6 +193,6 @@ def _build_pruner(selection: Selection | None, recording: Recording | None, engi
     """Return what stops samples early, or None where nothing does."""
     if selection is None or selection.prune is None:
         return None
-    is_scored = recording is not None and recording.in_scores
+    is_scored = recording and recording.in_scores
     layers, baseline = (recording.layers, recording.baseline) if recording and is_scored else ((), None)
     return ScorePruner(selection, layers, baseline, engine.tokenizer)

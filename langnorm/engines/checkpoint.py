@@ -25,9 +25,17 @@ def hash_checkpoint(folder: Path) -> str | None:
     It covers name, shape and some values of every weight: whole files, or the same weights split over several, give the
     same. Values are compared as float32, so a copy in a wider type gives the same too.
     """
-    paths = sorted(folder.glob("*.safetensors"))
-    weights = [weight for path in paths for weight in _read_weights(path)]
+    weights = [weight for path in _weight_files(folder) for weight in _read_weights(path)]
     return hash_weights(weights) if weights else None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files of the weights: a folder may have the same ones in another form beside them, or adapters."""
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted(set(names))]
+    return [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
 
 
 def hash_weights(weights: Iterable[tuple[str, tuple[int, ...], bytes]]) -> str:

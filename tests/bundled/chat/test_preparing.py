@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from langnorm import ChatLangNorm, NormTrace
+from langnorm import ChatLangNorm, NormProfile, NormTrace
+from langnorm.errors import OptionError
 from langnorm.norms.online import OnlineSnapshot, OnlineStatistics
 
 LAYERS = [9, 10]
@@ -65,3 +67,14 @@ def test_texts_of_tokens_are_on_the_message(abacus_engine: Any) -> None:
         assert message.additional_kwargs["reasoning_content"] in text
         assert NormTrace.from_json(trace.to_json()) == trace
     assert chat.invoke("What is 3 + 4?", norms="steps").additional_kwargs.get("langnorm") is None
+
+
+def test_a_profile_that_nobody_reads_is_not_asked_for(abacus_engine: Any) -> None:
+    """With norms off there is nothing to compare; with them on, a profile of another model is refused."""
+    other = replace(abacus_engine.identity, weights="0")
+    profile = NormProfile("other", other, abacus_engine.profile.sketch)
+    chat = ChatLangNorm(engine=abacus_engine, profile=profile, max_tokens=3)
+    assert chat.invoke("Hi", norms="off").usage_metadata["output_tokens"] <= 3  # type: ignore[index]
+    for options in ({}, {"norms": "off", "recursion": {}}):
+        with pytest.raises(OptionError, match="does not belong to this model"):
+            chat.invoke("Hi", **options)

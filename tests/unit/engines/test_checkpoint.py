@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,3 +57,23 @@ def test_names_shapes_and_values_matter(tmp_path) -> None:
 def test_a_folder_without_weights_has_none(tmp_path) -> None:
     """Nothing is guessed."""
     assert hash_checkpoint(tmp_path) is None
+
+
+def test_other_files_beside_the_weights_do_not_count(tmp_path) -> None:
+    """Neither the same weights in another form, as some models come with, nor an adapter."""
+    hashes = set()
+    for number, others in enumerate(([], ["consolidated"], ["adapter_model", "consolidated"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_file(weights(), folder / "model.safetensors")
+        for name in others:
+            save_file({f"{name}.weight": torch.ones(3)}, folder / f"{name}.safetensors")
+        hashes.add(hash_checkpoint(folder))
+    split = tmp_path / "split"
+    split.mkdir()
+    names = {name: f"model-{number}.safetensors" for number, name in enumerate(weights())}
+    for name, file in names.items():
+        save_file({name: weights()[name]}, split / file)
+    (split / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    save_file({"other.weight": torch.ones(3)}, split / "consolidated.safetensors")
+    assert hashes == {hash_checkpoint(split)}
