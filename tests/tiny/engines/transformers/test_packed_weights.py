@@ -13,6 +13,7 @@ WIDTHS = {"hidden_size": 128, "intermediate_size": 256}
 
 
 def linear_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Return the linear layers of a model by name, packed or not."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "out_features")}
 
 
@@ -20,6 +21,7 @@ def linear_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 @pytest.mark.parametrize("family", ["qwen2", "llama"])  # with biases in the attention, and without
 @torch.inference_mode()
 def test_few_rows_and_many_are_multiplied_by_the_same_rounded_weights(form, family):
+    """One row goes through the kernel, six through the kept weights; both match a product in float64."""
     model = tiny_model(family, dtype=torch.bfloat16, **WIDTHS)
     pack_weights(model, form)
     layers = linear_layers(model)
@@ -35,6 +37,7 @@ def test_few_rows_and_many_are_multiplied_by_the_same_rounded_weights(form, fami
 
 @pytest.mark.parametrize(("form", "largest"), [("int8", 1 / 254), ("int4", 1 / 30)])
 def test_weights_are_rounded_by_half_a_step_at_most(form, largest):
+    """A step is a 254th of the span of an output, or a 15th of that of a group."""
     model, exact = (tiny_model("qwen2", dtype=torch.bfloat16, **WIDTHS) for _ in range(2))
     pack_weights(model, form)
     for name, module in linear_layers(exact).items():
@@ -49,6 +52,7 @@ def test_weights_are_rounded_by_half_a_step_at_most(form, largest):
 
 
 def test_the_layer_that_makes_the_logits_and_odd_widths_keep_eight_bits():
+    """Where 4 bits cost much, or do not fit the kernel, there are 8."""
     model = tiny_model("qwen2", dtype=torch.bfloat16, intermediate_size=144)
     pack_weights(model, "int4")
     kinds = {name: type(module).__name__ for name, module in linear_layers(model).items()}
@@ -59,6 +63,7 @@ def test_the_layer_that_makes_the_logits_and_odd_widths_keep_eight_bits():
 
 
 def test_all_zero_weights_stay_zero():
+    """A span of nothing is not divided by."""
     model = tiny_model("llama", dtype=torch.bfloat16)
     torch.nn.init.zeros_(model.model.layers[1].mlp.up_proj.weight)
     pack_weights(model, "int4")
@@ -66,12 +71,14 @@ def test_all_zero_weights_stay_zero():
 
 
 def test_tied_weights_stay_tied():
+    """The embedding is the same object as before."""
     model = tiny_model("qwen2", dtype=torch.bfloat16, tie_word_embeddings=True)
     pack_weights(model, "int8")
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
 def test_a_packed_model_generates():
+    """The model class of transformers runs it like any other."""
     model = tiny_model("qwen2", dtype=torch.bfloat16, **WIDTHS)
     pack_weights(model, "int4")
     ids = torch.arange(3, 12)[None]
@@ -79,6 +86,7 @@ def test_a_packed_model_generates():
 
 
 def test_other_types_are_refused_before_anything_changes():
+    """float32 has no kernel that is worth it."""
     model = tiny_model("llama")
     with pytest.raises(ModelError, match=r'is in float32 on cpu. Add `"dtype": "bfloat16"` to `model_kwargs`'):
         pack_weights(model, "int8")
@@ -86,6 +94,7 @@ def test_other_types_are_refused_before_anything_changes():
 
 
 def test_a_form_that_does_not_exist_is_refused():
+    """With the closest one."""
     model = tiny_model("llama", dtype=torch.bfloat16)
     with pytest.raises(OptionError, match=r"`packed_weights='int5'` of `model_kwargs`.*Did you mean"):
         pack_weights(model, "int5")
