@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.checks import check_integer
 from langnorm.engines.base import ABILITIES, BaseEngine
 from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
@@ -23,14 +22,15 @@ from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.identity import identify_model
-from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.key_values import KeyValues
+from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
 from langnorm.engines.transformers.prefill import Prefiller
 from langnorm.engines.transformers.prefix_cache import PrefixCache
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
+from langnorm.engines.transformers.sharing import prefix_cache_size
 from langnorm.errors import MemoryLimitError, OptionError, PromptError
 from langnorm.norms.online import OnlineStatistics
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.profile import NormProfile
-
-_LEAST_PREFIX_CACHE_BYTES = 2**28
 
 
 class TransformersEngine(BaseEngine):
@@ -80,7 +78,7 @@ class TransformersEngine(BaseEngine):
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(_prefix_cache_bytes(model, prefix_cache_bytes))
+        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(prefix_cache_size(model, prefix_cache_bytes))
         self._prefiller = Prefiller(model, self._prefix_cache)
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
 
@@ -328,19 +326,6 @@ class TransformersEngine(BaseEngine):
         finally:
             self._model.generation_config = self._own_config
             self._own_config = None
-
-
-def _prefix_cache_bytes(model: PreTrainedModel, given: int | None) -> int:
-    """Return how much memory the prefix cache may take.
-
-    Raises:
-        OptionError: It is not a number of bytes.
-    """
-    if given is None:
-        num_weight_bytes = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-        return max(_LEAST_PREFIX_CACHE_BYTES, num_weight_bytes // 16)
-    check_integer("prefix_cache_bytes", given, low=0, allowed="a number of bytes; 0 keeps nothing")
-    return given
 
 
 def _seed(request: Request) -> int:

@@ -13,56 +13,25 @@ A prompt's last token is always left to `generate`: the first new token follows 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from langnorm.engines.requests import PrefixHit
 from langnorm.engines.transformers.key_values import KeyValues, Row, fill_cache
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_plan import Run, common_beginnings, is_worth_it, padded_passes
 from langnorm.engines.transformers.prefix_cache import SHORTEST_PREFIX, PrefixCache
+from langnorm.engines.transformers.sharing import has_adapters, sharing_of, weights_version
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
     from langnorm.engines.requests import Completion
     from langnorm.engines.transformers.sequence import PendingSequence
-
-Sharing = Literal["prefixes", "prompts", "nothing"]
-"""What sequences may share of the states of their prompts: any common beginning, only a whole prompt, or nothing."""
-
-# Frequencies of rotary position embeddings that depend on how many tokens a forward pass sees.
-_ROPE_BY_LENGTH = ("dynamic", "longrope")
-
-
-def sharing_of(model: PreTrainedModel) -> Sharing:
-    """Return what sequences may share, such that their states are those that they would have alone.
-
-    A beginning can be cut from a sequence where every layer keeps the keys and values of all tokens: sliding windows
-    forget some, recurrent states cannot go back. Whole prompts can be shared with sliding windows too.
-    """
-    config: Any = model.config
-    text_config = config.get_text_config(decoder=True)
-    if config.is_encoder_decoder or not model._supports_default_dynamic_cache():
-        return "nothing"
-    if _contains_any(getattr(text_config, "rope_parameters", None), _ROPE_BY_LENGTH):
-        return "nothing"
-    kinds = {type(layer) for layer in DynamicCache(config=text_config).layers}
-    if kinds == {DynamicLayer}:
-        return "prefixes"
-    return "prompts" if kinds <= {DynamicLayer, DynamicSlidingWindowLayer} else "nothing"
-
-
-def _contains_any(value: Any, kinds: Sequence[str]) -> bool:
-    """Return whether rope parameters, of all layers or by kind of layer, are of one of some kinds."""
-    if isinstance(value, dict):
-        return any(_contains_any(item, kinds) for name, item in value.items() if name == "rope_type" or isinstance(item, dict))
-    return value in kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +81,6 @@ class Prefiller:
         self._takes_positions = "position_ids" in parameters
         # Scores of the vocabulary are needed of no token.
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        # Adapters change states when they are switched on, off or over, which no version tells.
-        self._has_prefixes = self._sharing == "prefixes" and not _has_adapters(model)
 
     def run(self, sequences: Sequence[PendingSequence], own_config: GenerationConfig) -> Prefilled:
         """Run what is worth being run before `generate`.
@@ -132,7 +99,9 @@ class Prefiller:
             return self._share_prompts(prompts, own_config)
         return self._share_prefixes(prompts, own_config)
 
-    def keep(self, sequences: Sequence[PendingSequence], prefilled: Prefilled, completions: Sequence[Completion]) -> None:
+    def keep(
+        self, sequences: Sequence[PendingSequence], prefilled: Prefilled, completions: Sequence[Completion]
+    ) -> None:
         """Remember the sequences of a batch that has ended.
 
         The answer is remembered with its prompt where a conversation is likely to go on from it: where it is the only
@@ -156,9 +125,9 @@ class Prefiller:
     def _share_prefixes(self, prompts: Sequence[tuple[int, ...]], own_config: GenerationConfig) -> Prefilled:
         """Share whatever beginnings are the same."""
         longest = max(map(len, prompts))
-        is_kept = self._has_prefixes and self._prefix_cache.max_bytes > 0 and longest >= SHORTEST_PREFIX
+        is_kept = self._prefix_cache.max_bytes > 0 and longest >= SHORTEST_PREFIX and not has_adapters(self._model)
         if is_kept:
-            self._prefix_cache.keep_only(_weights_version(self._model))
+            self._prefix_cache.keep_only(weights_version(self._model))
         beginnings = {prompt[:-1]: _Beginning(prompt[:-1], []) for prompt in prompts}
         for tokens, beginning in beginnings.items() if is_kept else ():
             for part in self._prefix_cache.find(tokens):
@@ -216,7 +185,10 @@ class Prefiller:
             rows = [Row(num_known - run.start, one.parts) for run, one in zip(runs, members, strict=True)]
             fill_cache(cache, rows, num_known, range(len(rows)))
         # Padding of known tokens stands before them, that of new ones behind: each sequence is in one piece.
-        ids = [[*one.tokens[run.start : run.end], *[0] * (num_new - run.num_tokens)] for run, one in zip(runs, members, strict=True)]
+        ids = [
+            [*one.tokens[run.start : run.end], *[0] * (num_new - run.num_tokens)]
+            for run, one in zip(runs, members, strict=True)
+        ]
         mask = [[0] * (num_known - run.start) + [1] * run.end + [0] * (num_new - run.num_tokens) for run in runs]
         self._forward(torch.tensor(ids, device=device), torch.tensor(mask, device=device), cache, chunk_size)
         return [KeyValues.of_row(cache, row, num_known, num_known + run.num_tokens) for row, run in enumerate(runs)]
@@ -257,15 +229,3 @@ class Prefiller:
 
     def _new_cache(self) -> DynamicCache:
         return DynamicCache(config=self._model.config.get_text_config(decoder=True))
-
-
-def _has_adapters(model: Any) -> bool:
-    return callable(getattr(model, "get_base_model", None)) or getattr(model, "_hf_peft_config_loaded", False)
-
-
-def _weights_version(model: Any) -> Hashable:
-    """Return what changes when a weight is replaced or changed in place, but for changes behind autograd's back."""
-    return tuple(
-        (id(weight), 0 if weight.is_inference() else weight._version, weight.dtype, weight.device)
-        for weight in model.parameters()
-    )

@@ -1,11 +1,12 @@
-"""Decides which tokens of a batch of prompts are run, in which forward passes, so that none is run twice for nothing."""
+"""Decides which tokens of a batch of prompts are run, and in which forward passes: none twice where that saves time."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+
+from langnorm.engines.transformers.prefix_cache import num_common
 
 LEAST_SAVED = 128
 """Positions that one more forward pass must save: a pass of few tokens takes as long as one of a single token."""
@@ -47,7 +48,8 @@ def common_beginnings(prompts: Sequence[tuple[int, ...]], num_known: Sequence[in
 def _common_beginnings(prompts: Sequence[tuple[int, ...]], members: Sequence[int], start: int) -> list[Run]:
     if len(members) < 2:
         return []
-    end = len(commonprefix([prompts[number] for number in members]))
+    in_order = sorted(prompts[number] for number in members)
+    end = num_common(in_order[0], in_order[-1])
     if (len(members) - 1) * (end - start) >= LEAST_SAVED:
         return [Run(start, end, tuple(members))]
     by_next_token: dict[int, list[int]] = defaultdict(list)

@@ -136,10 +136,10 @@ class _Tree(Generic[Values]):
             self._use([*path, node])
 
     def _walk(self, tokens: Sequence[int]) -> tuple[list[_Node[Values]], int]:
-        """Return the nodes that `tokens` go through, from the root on, and how many tokens of the last one are theirs."""
+        """Return the nodes that `tokens` go through, from the root on, and how many tokens of the last one they share."""
         path, start = [self._root], 0
         while start < len(tokens) and (child := path[-1].children.get(tokens[start])):
-            num_common = _num_common(child.tokens, tokens[start : start + len(child.tokens)])
+            num_common = num_common(child.tokens, tokens[start : start + len(child.tokens)])
             path.append(child)
             start += num_common
             if num_common < len(child.tokens):
@@ -178,7 +178,7 @@ class _Tree(Generic[Values]):
         self.num_tokens += sign * len(node.tokens)
 
 
-def _num_common(first: Sequence[int], second: Sequence[int]) -> int:
+def num_common(first: Sequence[int], second: Sequence[int]) -> int:
     """Return how many tokens two sequences have in common from their beginning."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
@@ -188,7 +188,7 @@ _prefix_caches: weakref.WeakSet[PrefixCache[Any]] = weakref.WeakSet()
 
 
 def _clear_after_fork() -> None:
-    """A forked process may have a tree that its parent was amid changing."""
+    """Clear what a forked process has: its parent may have been amid changing it."""
     for prefix_cache in list(_prefix_caches):
         prefix_cache.clear()
 
