@@ -136,14 +136,14 @@ class _Tree(Generic[Values]):
             self._use([*path, node])
 
     def _walk(self, tokens: Sequence[int]) -> tuple[list[_Node[Values]], int]:
-        """Return the nodes that `tokens` go through, from the root on, and how many tokens of the last one they share."""
+        """Return the nodes that `tokens` go through, from the root on, and how many tokens of the last are theirs."""
         path, start = [self._root], 0
         while start < len(tokens) and (child := path[-1].children.get(tokens[start])):
-            num_common = num_common(child.tokens, tokens[start : start + len(child.tokens)])
+            num_alike = num_common(child.tokens, tokens[start : start + len(child.tokens)])
             path.append(child)
-            start += num_common
-            if num_common < len(child.tokens):
-                return path, num_common
+            start += num_alike
+            if num_alike < len(child.tokens):
+                return path, num_alike
         return path, len(path[-1].tokens)
 
     def _split(self, node: _Node[Values], num_tokens: int) -> _Node[Values]:
