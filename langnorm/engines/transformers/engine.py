@@ -313,6 +313,8 @@ class TransformersEngine(BaseEngine):
         except MemoryLimitError:
             if not self._prefix_cache.clear():
                 raise
+        for sequence in sequences:
+            sequence.begin()
         return translate_memory_errors(run, len(sequences), longest, max(limits))
 
     @contextmanager

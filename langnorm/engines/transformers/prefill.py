@@ -24,7 +24,7 @@ from langnorm.engines.requests import PrefixHit
 from langnorm.engines.transformers.key_values import KeyValues, Row, fill_cache
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_plan import Run, common_beginnings, is_worth_it, padded_passes
-from langnorm.engines.transformers.prefix_cache import SHORTEST_PREFIX, PrefixCache
+from langnorm.engines.transformers.prefix_cache import SHORTEST_PREFIX, PrefixCache, PrefixTree
 from langnorm.engines.transformers.sharing import has_adapters, sharing_of, weights_version
 
 if TYPE_CHECKING:
@@ -42,22 +42,22 @@ class Prefilled:
         cache: Keys and values of the first positions of the padded batch; None leaves that to `generate`.
         num_positions: How many these are.
         hits: By index of the sequence, what came from the prefix cache.
-        is_kept: Whether its sequences may be remembered.
+        tree: Where its sequences are remembered, or None.
     """
 
     cache: DynamicCache | None = None
     num_positions: int = 0
     hits: dict[int, PrefixHit] = field(default_factory=dict)
-    is_kept: bool = False
+    tree: PrefixTree[KeyValues] | None = None
 
 
 class _Beginning:
     """All but the last token of a prompt, or of several that are the same so far."""
 
-    def __init__(self, tokens: tuple[int, ...], known: list[KeyValues]) -> None:
+    def __init__(self, tokens: tuple[int, ...]) -> None:
         self.tokens = tokens
-        self.parts = known
-        self.num_known = sum(part.num_tokens for part in known)
+        self.parts: list[KeyValues] = []
+        self.num_known = 0
 
     def extend(self, part: KeyValues) -> None:
         """Add what was computed for its next tokens."""
@@ -107,8 +107,8 @@ class Prefiller:
         The answer is remembered with its prompt where a conversation is likely to go on from it: where it is the only
         one, and nothing acted on its states.
         """
-        cache = prefilled.cache
-        if cache is None or not prefilled.is_kept:
+        cache, tree = prefilled.cache, prefilled.tree
+        if cache is None or tree is None:
             return
         width = max(len(sequence.request.prompt_ids) for sequence in sequences)
         for index, (sequence, completion) in enumerate(zip(sequences, completions, strict=True)):
@@ -120,17 +120,15 @@ class Prefiller:
             def get_values(start: int, end: int, row: int = index, offset: int = offset) -> KeyValues:
                 return KeyValues.of_row(cache, row, offset + start, offset + end)
 
-            self._prefix_cache.add(tokens, get_values)
+            tree.add(tokens, get_values)
 
     def _share_prefixes(self, prompts: Sequence[tuple[int, ...]], own_config: GenerationConfig) -> Prefilled:
         """Share whatever beginnings are the same."""
         longest = max(map(len, prompts))
-        is_kept = self._prefix_cache.max_bytes > 0 and longest >= SHORTEST_PREFIX and not has_adapters(self._model)
-        if is_kept:
-            self._prefix_cache.keep_only(weights_version(self._model))
-        beginnings = {prompt[:-1]: _Beginning(prompt[:-1], []) for prompt in prompts}
-        for tokens, beginning in beginnings.items() if is_kept else ():
-            for part in self._prefix_cache.find(tokens):
+        tree = self._get_tree() if longest >= SHORTEST_PREFIX else None
+        beginnings = {prompt[:-1]: _Beginning(prompt[:-1]) for prompt in prompts}
+        for tokens, beginning in beginnings.items() if tree else ():
+            for part in tree.find(tokens):
                 beginning.extend(part)
         distinct = list(beginnings.values())
         num_found = [beginning.num_known for beginning in distinct]
@@ -152,7 +150,7 @@ class Prefiller:
             self._run_passes(passes, distinct, chunk_size)
             num_positions = longest - 1
         if not num_positions:
-            return Prefilled(self._new_cache() if is_kept else None, is_kept=is_kept)
+            return Prefilled(self._new_cache() if tree else None, tree=tree)
         numbers = {beginning.tokens: number for number, beginning in enumerate(distinct)}
         row_of = [numbers[prompt[:-1]] for prompt in prompts]
         rows = [Row(offset, beginning.parts) for beginning, offset in pairs]
@@ -163,7 +161,13 @@ class Prefiller:
             if num_used > 0:
                 num_bytes = distinct[number].parts[0].narrow(0, 1).num_bytes * num_used
                 hits[index] = PrefixHit(num_used, num_bytes)
-        return Prefilled(cache, num_positions, hits, is_kept)
+        return Prefilled(cache, num_positions, hits, tree)
+
+    def _get_tree(self) -> PrefixTree[KeyValues] | None:
+        """Return the sequences that others may start from; None where none are kept."""
+        if not self._prefix_cache.max_bytes or has_adapters(self._model):
+            return None
+        return self._prefix_cache.tree(weights_version(self._model))
 
     def _run_passes(
         self, passes: Sequence[Sequence[Run]], beginnings: Sequence[_Beginning], chunk_size: int | None

@@ -37,7 +37,7 @@ Values = TypeVar("Values", bound=Computed)
 class PrefixCache(Generic[Values]):
     """What was computed for recent sequences, within a number of bytes.
 
-    One thread at a time may find and add; any thread may clear and read the numbers.
+    One thread at a time may use its tree; any thread may clear it and read the numbers.
 
     Args:
         max_bytes: Most memory that it takes; 0 keeps nothing.
@@ -46,7 +46,7 @@ class PrefixCache(Generic[Values]):
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._version: Hashable = None
-        self._tree: _Tree[Values] = _Tree(max_bytes)
+        self._tree: PrefixTree[Values] = PrefixTree(max_bytes)
         _prefix_caches.add(self)
 
     @property
@@ -60,30 +60,17 @@ class PrefixCache(Generic[Values]):
         return self._tree.num_tokens
 
     def clear(self) -> int:
-        """Forget all sequences, and return how many bytes they took. A batch under way may still add its own."""
-        tree, self._tree = self._tree, _Tree(self.max_bytes)  # replaced at once: whoever uses the old one is not hurt
+        """Forget all sequences, those of a batch under way too, and return how many bytes they took."""
+        # Replaced at once: whoever uses the old tree is not hurt, and what is added to it is gone with it.
+        tree, self._tree = self._tree, PrefixTree(self.max_bytes)
         return tree.num_bytes
 
-    def keep_only(self, version: Hashable) -> None:
-        """Forget all sequences unless they were computed under this version, of the weights for example."""
+    def tree(self, version: Hashable) -> PrefixTree[Values]:
+        """Return the sequences, after forgetting them if they were computed under another version (of the weights)."""
         if version != self._version:
             self.clear()
             self._version = version
-
-    def find(self, tokens: Sequence[int]) -> list[Values]:
-        """Return what is known of the longest beginning of `tokens`, in parts; nothing where that is short."""
-        parts, num_tokens = self._tree.find(tokens)
-        return parts if num_tokens >= SHORTEST_PREFIX else []
-
-    def add(self, tokens: Sequence[int], get_values: Callable[[int, int], Values]) -> None:
-        """Remember a sequence, its beginning where it is too long for the memory; a short one is not worth it.
-
-        Args:
-            tokens: Its tokens.
-            get_values: Returns what was computed for tokens `start` to `end`; it is copied.
-        """
-        if self.max_bytes and len(tokens) >= SHORTEST_PREFIX:
-            self._tree.add(tuple(tokens), get_values)
+        return self._tree
 
 
 class _Node(Generic[Values]):
@@ -98,7 +85,13 @@ class _Node(Generic[Values]):
         self.children: dict[int, _Node[Values]] = {}  # by their first token
 
 
-class _Tree(Generic[Values]):
+class PrefixTree(Generic[Values]):
+    """Sequences by their beginnings; only one thread at a time may use it.
+
+    Args:
+        max_bytes: Most memory that it takes.
+    """
+
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._root: _Node[Values] = _Node(None, (), None)
@@ -108,19 +101,27 @@ class _Tree(Generic[Values]):
         self.num_bytes = 0
         self.num_tokens = 0
 
-    def find(self, tokens: Sequence[int]) -> tuple[list[Values], int]:
-        """Return what is known of the longest beginning, and its number of tokens."""
+    def find(self, tokens: Sequence[int]) -> list[Values]:
+        """Return what is known of the longest beginning of `tokens`, in parts; nothing where that is short."""
         path, num_last = self._walk(tokens)
+        if sum(len(node.tokens) for node in path[:-1]) + num_last < SHORTEST_PREFIX:
+            return []
         self._use(path)
         parts = [node.values for node in path if node.values is not None]
-        if parts and num_last < len(path[-1].tokens):
-            parts[-1] = parts[-1].narrow(0, num_last)
-        return parts, sum(len(node.tokens) for node in path[:-1]) + num_last
+        parts[-1] = parts[-1].narrow(0, num_last)
+        return parts
 
-    def add(self, tokens: tuple[int, ...], get_values: Callable[[int, int], Values]) -> None:
-        """Add a sequence."""
+    def add(self, tokens: Sequence[int], get_values: Callable[[int, int], Values]) -> None:
+        """Remember a sequence, its beginning where it is too long for the memory; a short one is not worth it.
+
+        Args:
+            tokens: Its tokens.
+            get_values: Returns what was computed for tokens `start` to `end`; it is copied.
+        """
+        if len(tokens) < SHORTEST_PREFIX:
+            return
         bytes_per_token = get_values(0, 1).num_bytes
-        tokens = tokens[: self._max_bytes // bytes_per_token]
+        tokens = tuple(tokens[: self._max_bytes // bytes_per_token])
         path, num_last = self._walk(tokens)
         if num_last < len(path[-1].tokens):
             path[-1] = self._split(path[-1], num_last)
