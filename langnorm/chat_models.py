@@ -11,8 +11,8 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from importlib.util import find_spec
 from typing import Any, Self
 
@@ -27,15 +27,14 @@ from pydantic import BaseModel
 
 from langnorm.abacus import CONTEXT_LENGTH
 from langnorm.chat.chunks import astream_chunks, stream_chunks
-from langnorm.chat.fields import ChatFields
+from langnorm.chat.many_prompts import ManyPrompts
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
 from langnorm.chat.results import build_result
 from langnorm.chat.settings import check_call_options
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
-from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, get_engine
+from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.selection.options import Selection
 from langnorm.trace import NormTrace
 
@@ -44,7 +43,7 @@ from langnorm.trace import NormTrace
 _FIRST_V1_CALL_INDEX = 1_000
 
 
-class ChatLangNorm(ChatFields):
+class ChatLangNorm(ManyPrompts):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
 
     The l2 norm of the residual stream after late decoder layers signals reasoning intensity (arXiv 2606.06188). Every
@@ -58,7 +57,7 @@ class ChatLangNorm(ChatFields):
         model: ``"abacus"``, a folder, or a name on the Hugging Face hub.
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
-            ``layers_path`` and ``chat_template`` for models that need them.
+            ``layers_path`` and ``chat_template`` for models that need them, and ``prefix_cache_bytes``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
         norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.
@@ -133,19 +132,6 @@ class ChatLangNorm(ChatFields):
         if self.model == BUNDLED_MODEL and isinstance(self.engine, str):
             profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
         return profile
-
-    def loaded_engine(self, model: str | None = None) -> Engine:
-        """Return the engine, with the weights loaded.
-
-        Args:
-            model: Another model than this one's, as a call may name it.
-
-        Raises:
-            ModelError: The weights cannot be loaded.
-        """
-        if isinstance(self.engine, str):
-            return get_engine(self.engine, str(model or self.model), self.model_kwargs)
-        return self.engine
 
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
@@ -327,18 +313,6 @@ class ChatLangNorm(ChatFields):
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
         with await asyncio.to_thread(self._expecting, len(inputs), kwargs):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def _expecting(self, num_inputs: int, options: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Announce the inputs to the engine, and compare all of them with the same norms."""
-        if num_inputs < 2:
-            return nullcontext()
-        return _run_together(self.loaded_engine(options.get("model")), num_inputs)
-
-
-@contextmanager
-def _run_together(engine: Engine, num_inputs: int) -> Iterator[None]:
-    with engine.expect(num_inputs), engine.statistics.frozen():
-        yield
 
 
 def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:

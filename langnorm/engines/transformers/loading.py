@@ -31,7 +31,7 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
     Args:
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are, `chat_template` replaces
-            the tokenizer's.
+            the tokenizer's, `prefix_cache_bytes` is the most memory for the prompts of recent calls.
 
     Raises:
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
@@ -42,6 +42,7 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
     _check_source(source)
     arguments = dict(model_kwargs)
     layers_path, chat_template = arguments.pop("layers_path", None), arguments.pop("chat_template", None)
+    prefix_cache_bytes = arguments.pop("prefix_cache_bytes", None)
     shared = {name: arguments[name] for name in _SHARED_ARGUMENTS if name in arguments}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
@@ -62,6 +63,7 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
         layers_path,
         profile=_load_profile(folder),
         weights_hash=hash_checkpoint(folder) if folder else None,
+        prefix_cache_bytes=prefix_cache_bytes,
     )
 
 
