@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,6 @@ class BatchGenerator:
         decoder_layers: Its decoder layers.
         statistics: Where the norms of all sequences are added.
         should_restart: Returns whether others have come that may join a batch which has hardly begun.
-        use_config: Puts a generation configuration in place of the model's own inside a `with` block.
     """
 
     model: Any
@@ -48,23 +47,20 @@ class BatchGenerator:
     decoder_layers: nn.ModuleList
     statistics: OnlineStatistics
     should_restart: Callable[[], bool]
-    use_config: Callable[[GenerationConfig], AbstractContextManager[None]]
 
     @torch.inference_mode()
-    def generate(
-        self, sequences: Sequence[PendingSequence], limits: Sequence[int], own_config: GenerationConfig
-    ) -> list[Completion]:
+    def generate(self, sequences: Sequence[PendingSequence], limits: Sequence[int]) -> list[Completion]:
         """Return the completions of one batch, in the order of its sequences.
 
         Args:
             sequences: The sequences.
             limits: Most tokens to generate of each.
-            own_config: The model's own generation configuration.
 
         Raises:
             BatchRestart: The batch is to begin anew together with others.
         """
         requests = [sequence.request for sequence in sequences]
+        own_config = self.model.generation_config
         config = build_batch_config(own_config, self.tokenizer)
         config.max_new_tokens = max(limits)
         config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
@@ -108,9 +104,8 @@ class BatchGenerator:
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
-            self.use_config(config),
         ):
-            output = self.model.generate(
+            output = _configured(self.model, config).generate(
                 input_ids,
                 attention_mask=attention_mask,
                 logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
@@ -126,3 +121,14 @@ class BatchGenerator:
             ]
             self.statistics.update(recorder.rows(), recorder.layers, num_rows)
         return completions
+
+
+def _configured(model: Any, config: GenerationConfig) -> Any:
+    """Return the same model, weights and all, with another generation configuration.
+
+    Given to `generate` as an argument, it would be filled up from the model's own; put in the place of that one, it
+    would be found there by whoever else uses the model meanwhile.
+    """
+    twin = copy.copy(getattr(model, "_orig_mod", model))  # what `torch.compile` returns hands attributes on
+    twin.generation_config = config
+    return twin

@@ -67,11 +67,15 @@ class Batcher:
         run: Generates a batch and returns a completion per sequence, in order. Sequences that were cancelled meanwhile
             may have any completion. It may raise `BatchRestart` where `should_restart` says so, and `MemoryLimitError`.
         name: Of the worker thread.
+        model: What `run` runs; queues in front of the same one take turns. By default nobody else has it.
     """
 
-    def __init__(self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str, model: object | None = None
+    ) -> None:
         self._run = run
         self._name = name
+        self._model = self if model is None else model
         self.reset()
         _batchers.add(self)
 
@@ -82,7 +86,7 @@ class Batcher:
         self._announced: list[_Announcement] = []
         self._num_preparing = 0
         self._changed = threading.Condition()
-        self._model_is_free = threading.Lock()
+        self._model_is_free = _model_locks.setdefault(self._model, threading.Lock())
         self._worker: threading.Thread | None = None
         self._is_gathering = False  # sequences that came with others may be followed by more
         self._is_mending = False  # a batch that failed is run again in parts
@@ -285,6 +289,7 @@ def _end_if_cancelled(sequence: PendingSequence) -> bool:
 
 
 _batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
+_model_locks: weakref.WeakKeyDictionary[object, threading.Lock] = weakref.WeakKeyDictionary()
 
 
 @atexit.register
@@ -296,6 +301,7 @@ def _close_at_exit() -> None:
 
 def _reset_after_fork() -> None:
     """Give a forked process empty queues: its copies of the locks may be held by threads that it does not have."""
+    _model_locks.clear()
     for batcher in list(_batchers):
         batcher.reset()
 
