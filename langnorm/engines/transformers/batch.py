@@ -17,6 +17,7 @@ from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
+from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
 from langnorm.engines.transformers.stopping import SequenceTracker
 from langnorm.engines.transformers.token_sampler import TokenSampler
@@ -58,6 +59,7 @@ class BatchGenerator:
 
         Raises:
             BatchRestart: The batch is to begin anew together with others.
+            BatchAbandoned: All sequences were cancelled before the prompts were run.
         """
         requests = [sequence.request for sequence in sequences]
         own_config = self.model.generation_config
@@ -73,6 +75,7 @@ class BatchGenerator:
         recorder = NormRecorder(norm_layers, intervener.norms)
         state_recorder = StateRecorder(requests, input_ids.size(1))
         logprobs = LogprobRecorder([r.top_logprobs for r in requests])
+        guard = PrefillGuard(sequences)
 
         def get_norms(index: int, num_tokens: int) -> list[list[float]]:
             layers = requests[index].norm_layers
@@ -81,6 +84,10 @@ class BatchGenerator:
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, index, columns].tolist()
 
+        def end_prefill() -> None:
+            recorder.end_prefill()
+            guard.end_prefill()
+
         tracker = SequenceTracker(
             sequences,
             limits,
@@ -88,7 +95,7 @@ class BatchGenerator:
             end_ids,
             get_norms,
             state_recorder.completed,
-            recorder.end_prefill,
+            end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
         )
@@ -104,6 +111,7 @@ class BatchGenerator:
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
+            guard.attached(self.decoder_layers),
         ):
             output = _configured(self.model, config).generate(
                 input_ids,
