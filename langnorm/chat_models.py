@@ -11,8 +11,8 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from importlib.util import find_spec
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from langnorm.abacus import CONTEXT_LENGTH
+from langnorm.chat.batches import announce_batch, batch_of_calls
 from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.fields import ChatFields
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
@@ -167,6 +168,7 @@ class ChatLangNorm(ChatFields):
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings.model)
+        announce_batch(self, engine)
         with engine.preparing():
             first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
             return prepare_call(settings, engine, messages, first_call_index=first_call_index)
@@ -313,7 +315,7 @@ class ChatLangNorm(ChatFields):
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
         configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
-        with self._expecting(len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -325,20 +327,8 @@ class ChatLangNorm(ChatFields):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        with await asyncio.to_thread(self._expecting, len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def _expecting(self, num_inputs: int, options: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Announce the inputs to the engine, and compare all of them with the same norms."""
-        if num_inputs < 2:
-            return nullcontext()
-        return _run_together(self.loaded_engine(options.get("model")), num_inputs)
-
-
-@contextmanager
-def _run_together(engine: Engine, num_inputs: int) -> Iterator[None]:
-    with engine.expect(num_inputs), engine.statistics.frozen():
-        yield
 
 
 def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:
