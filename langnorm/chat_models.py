@@ -26,6 +26,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from langnorm.abacus import CONTEXT_LENGTH
+from langnorm.chat.batches import announce_batch, batch_of_calls
 from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.many_prompts import ManyPrompts
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
@@ -153,6 +154,7 @@ class ChatLangNorm(ManyPrompts):
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings.model)
+        announce_batch(self, engine)
         with engine.preparing():
             first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
             return prepare_call(settings, engine, messages, first_call_index=first_call_index)
@@ -299,7 +301,7 @@ class ChatLangNorm(ManyPrompts):
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
         configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
-        with self._expecting(len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -311,7 +313,7 @@ class ChatLangNorm(ManyPrompts):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        with await asyncio.to_thread(self._expecting, len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
 

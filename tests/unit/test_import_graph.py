@@ -67,6 +67,7 @@ ALSO_PURE = (
     "engines.registry",
     "engines.requests",
     "engines.transformers.batching",
+    "engines.transformers.process_events",
     "engines.transformers.sample_group",
     "engines.transformers.sequence",
     "selection.answers",
