@@ -54,7 +54,7 @@ class Brackets:
 
 
 def spoiled(text: str) -> str:
-    """Return a text that is no JSON object even for readers who close what is left open; what is none stays as it is."""
+    """Return a text that is no JSON object, even for readers who close what is left open."""
     if not text.lstrip().startswith("{"):
         return text
     brackets = Brackets()

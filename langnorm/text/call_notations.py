@@ -24,7 +24,7 @@ _STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
 _BODY_HEADS = rf"""
     (?P<outer>\{{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"function"\s*:\s*\{{\s*)?)
         "name"\s*:\s*(?P<quoted>{_STRING})\s*,\s*"(?:arguments|parameters)"\s*:\s*(?P<json>\{{)
-  | (?P<plain>{_NAME})(?:\[CALL_ID\](?P<id>\w*))?\[ARGS\]\s*(?P<json>\{{)
+  | (?P<plain>{_NAME})(?:\[CALL_ID\](?P<id>\w*))?(?:\[ARGS\]\s*)?(?P<json>\{{)
   | (?:function)?<｜tool▁sep｜>(?P<plain>{_NAME})\s*(?:```json\s*)?(?P<json>\{{)
   | (?P<plain>{_NAME})(?:<｜tool▁sep｜>\s*|\s*```json\s*)(?P<json>\{{)
   | (?P<id>(?:functions\.)?(?P<plain>{_NAME}):\d+)\s*<\|tool_call_argument_begin\|>\s*(?P<json>\{{)

@@ -1,7 +1,7 @@
 """Tells tool calls from text in an answer, letter by letter.
 
 What it says of a letter depends on the letters before and on nothing else, so that an answer reads the same however it
-was cut into pieces. Nothing is looked at again and again: letters that wait are few, or are read once when they are all.
+was cut into pieces. Nothing is looked at again and again: letters that wait are few, or are read once when all are there.
 
 An answer goes through these states:
 
@@ -9,10 +9,7 @@ An answer goes through these states:
     whole      it is one so far: JSON, or a list of Python calls, that names a tool which is offered
     text       a mark may come
     head       after a mark, or after a call: a call may begin
-    json       in arguments that are told while they are written
-    tail       between such arguments and the brace that closes their call
-    noted      in a call that is read when it is whole
-    junk       in something between two marks that is no call
+    call       in a call, or in something between two marks that is none (`langnorm.text.open_calls`)
 """
 
 from __future__ import annotations
@@ -23,7 +20,6 @@ from typing import Any
 
 import regex
 
-from langnorm.text.brackets import Brackets
 from langnorm.text.call_notations import (
     MAX_HEAD,
     JsonNotation,
@@ -32,10 +28,10 @@ from langnorm.text.call_notations import (
     call_patterns,
     notation_of,
 )
-from langnorm.text.json_call import JsonCall
 from langnorm.text.marks import FoundMark, Letter, MarkFinder
+from langnorm.text.open_calls import JsonCall, Junk, NotedCall, OpenCall
 from langnorm.text.reasoning import Segment
-from langnorm.text.tool_calls import CallChunk, CallList, ToolForm, load_json
+from langnorm.text.tool_calls import CallChunk, CallList, ToolForm
 from langnorm.text.whole_calls import WholeCalls
 
 Events = Iterator[Segment | CallChunk]
@@ -155,7 +151,7 @@ class CallReader:
         else:
             yield from self._show([*self._take_blank(), item])
 
-    # In what may be a call
+    # Between two marks
 
     def _on_mark(self, mark: FoundMark) -> Events:
         if self._state == self._text:
@@ -163,11 +159,11 @@ class CallReader:
             self._go_in_call(self._head)
         elif self._state == self._head:
             yield from self._close_head(mark.letters)
-        elif self._is_quoting():
+        elif self._open.is_quoting:
             for item in mark.letters:
-                yield from self._state(item)
+                yield from self._call(item)
         else:
-            yield from self._leave(is_closed=True)
+            yield from self._open.end(mark.text if self._form.closes else "")
             yield from self._close(mark.letters)
 
     def _head(self, item: Letter) -> Events:
@@ -189,34 +185,34 @@ class CallReader:
             yield from self._begin_noted(notation, len(self._text_held))
             return
         yield from self._show_call([*self._take_mark(), *self._held])
-        self._json_call = JsonCall(self.calls, name, head["id"])
-        self._num_braces = (head["outer"] or "").count("{")
-        self._num_in_span += 1
-        self._go_in_call(self._json)
-        yield self._json_call.begin()
+        call = JsonCall(self.calls, name, head["id"], (head["outer"] or "").count("{"), _join(self._mark))
+        self._open_call(call)
+        yield call.begin()
 
     def _begin_noted(self, notation: Notation, start: int) -> Events:
         """Read a call in a notation, of which what is held from `start` on is the beginning."""
-        held, self._raw = self._held, [letter for _, letter in self._held[:start]]
+        held, before = self._held, self._text_held[:start]
         yield from self._show_call([*self._take_mark(), *held[:start]])
-        self._notation, self._letters = notation, []
-        self._go_in_call(self._noted)
+        self._open_call(NotedCall(self.calls, notation, before, _join(self._mark)))
         self._again = held[start:]
 
+    def _open_call(self, call: OpenCall) -> None:
+        self._open = call
+        self._num_in_span += 1
+        self._go_in_call(self._call)
+
     def _no_call(self) -> Events:
+        held, text = self._held, self._text_held
         if not self._num_in_span:  # what looked like a mark is not one
-            held = self._held
             self._go(self._text, [self._form.opens])
             yield from self._show([*self._take_blank(), *self._mark])
             self._again = held
         elif self._form.closes:
-            held = self._held
-            self._junk_letters = []
-            self._go_in_call(self._junk)
-            self._again = held
+            yield from self._show_call(held)
+            self._open_call(Junk(self.calls, _join(self._mark), text))
         else:
-            between = self._patterns.separators.match(self._text_held)
-            held, end = self._held, between.end() if between else 0
+            between = self._patterns.separators.match(text)
+            end = between.end() if between else 0
             yield from self._show_call(held[:end])
             self._end_span()
             self._again = held[end:]
@@ -233,77 +229,22 @@ class CallReader:
             yield from self._no_call()
             self._again = [*held, *mark]
 
-    # In a call
-
-    def _json(self, item: Letter) -> Events:
+    def _call(self, item: Letter) -> Events:
         yield from self._show_call([item])
-        yield from self._json_call.feed(item[1])
-        if self._json_call.is_whole and self._num_braces:
-            self._tail_letters: list[str] = []
-            self._brackets = Brackets(opened="{" * self._num_braces)
-            self._go_in_call(self._tail)
-        elif self._json_call.is_whole:
+        yield from self._open.feed(item[1])
+        if self._open.unread and self._form.closes:
+            self._open_call(Junk(self.calls, _join(self._mark), self._open.unread))
+        elif self._open.is_ended:
+            if self._open.unread:
+                yield self.calls.add_invalid(_join(self._mark) + self._open.unread)
             self._go_in_call(self._head)
-
-    def _tail(self, item: Letter) -> Events:
-        yield from self._show_call([item])
-        self._tail_letters.append(item[1])
-        if self._brackets.feed(item[1]):
-            yield from self._leave(is_closed=False)
-            self._go_in_call(self._head)
-
-    def _noted(self, item: Letter) -> Events:
-        yield from self._show_call([item])
-        self._letters.append(item[1])
-        if self._notation.feed(item[1]):
-            yield from self._leave(is_closed=False)
-
-    def _junk(self, item: Letter) -> Events:
-        yield from self._show_call([item])
-        self._junk_letters.append(item[1])
-
-    def _is_quoting(self) -> bool:
-        """Return whether a mark that has come is part of an argument."""
-        if self._state == self._json:
-            return self._json_call.is_quoting
-        if self._state == self._tail:
-            return self._brackets.is_quoting
-        return self._state == self._noted and self._notation.is_quoting
-
-    def _leave(self, *, is_closed: bool) -> Events:
-        """End what is being read inside of the marks."""
-        if self._state == self._json:
-            yield from self._json_call.break_off()
-        elif self._state == self._tail:
-            tail = "".join(self._tail_letters)
-            if not _is_rest_of_call(tail, self._num_braces):
-                yield self.calls.add_invalid(_join(self._mark) + tail)
-        elif self._state == self._noted:
-            text = "".join(self._letters)
-            try:
-                calls = self._notation.read(text, is_closed=is_closed)
-            except ValueError:
-                self._junk_letters = [*self._raw, text]
-                self._go_in_call(self._junk)
-                if not self._form.closes:
-                    yield from self._leave(is_closed=False)
-                    self._go_in_call(self._head)
-            else:
-                yield from (self.calls.add(name, arguments) for name, arguments in calls)
-                self._go_in_call(self._head)
-            self._num_in_span += 1
-        elif self._state == self._junk and not self._form.closes:
-            yield self.calls.add_invalid(_join(self._mark) + "".join(self._junk_letters))
 
     def _close(self, mark: list[Letter]) -> Events:
         """End the span of calls that this mark closes."""
         if self._form.closes:
             yield from self._show_call(mark)
-            if self._state == self._junk and (junk := "".join(self._junk_letters)).strip():
-                yield self.calls.add_invalid(_join(self._mark) + junk + _join(mark))
-            self._end_span()
-        else:  # the mark of the next calls
-            self._end_span()
+        self._end_span()
+        if not self._form.closes:  # it is the mark of the next calls
             self._again = mark
 
     def _end_span(self) -> None:
@@ -338,8 +279,8 @@ class CallReader:
             yield from self._show_call(held)
             self._end_span()
         else:
-            yield from self._leave(is_closed=False)
-            yield from self._close([])
+            yield from self._open.end(None)
+            self._end_span()
 
     # What is shown
 
@@ -378,14 +319,3 @@ def _letters(items: Iterable[Letter | FoundMark]) -> Iterator[Letter]:
 
 def _join(letters: Iterable[Letter]) -> str:
     return "".join(letter for _, letter in letters)
-
-
-def _is_rest_of_call(text: str, num_braces: int) -> bool:
-    """Return whether a text may follow the arguments: braces, and keys that say nothing of the call."""
-    if not text.strip(" \t\r\n}"):
-        return True
-    try:
-        load_json('{"":' * num_braces + "0" + text)
-    except ValueError:
-        return False
-    return True

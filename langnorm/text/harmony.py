@@ -12,8 +12,8 @@ from typing import Any
 import regex
 
 from langnorm.text.call_reader import CallReader, Events
-from langnorm.text.json_call import JsonCall
 from langnorm.text.marks import FoundMark, Letter, MarkFinder
+from langnorm.text.open_calls import JsonCall
 from langnorm.text.reasoning import Part, Segment
 from langnorm.text.tool_calls import HARMONY, ToolCall
 
@@ -75,7 +75,7 @@ class HarmonyReader:
         yield from self._answer.finish()
 
     def _on_mark(self, mark: FoundMark) -> Events:
-        if self._call and not self._call.is_whole and self._call.is_quoting:
+        if self._call and not self._call.is_ended and self._call.is_quoting:
             for item in mark.letters:
                 yield from self._read(item)
             return
@@ -106,8 +106,8 @@ class HarmonyReader:
         if not self._recipient:
             return
         yield from self._show_call(mark)
-        if self._call and not self._call.is_whole:
-            yield from self._call.break_off()
+        if self._call and not self._call.is_ended:
+            yield from self._call.end(None)
         elif self._is_bad or not self._call:
             yield self._answer.calls.add_invalid("".join(self._raw))
         self._recipient, self._call, self._is_bad = None, None, False
@@ -141,7 +141,7 @@ class HarmonyReader:
         letter = item[1]
         yield from self._show_call([item])
         self._raw.append(letter)
-        if self._call and not self._call.is_whole:
+        if self._call and not self._call.is_ended:
             yield from self._call.feed(letter)
         elif not self._call and letter == "{" and not self._is_bad:
             self._call = JsonCall(self._answer.calls, name)
