@@ -47,7 +47,7 @@ def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engi
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
     """
     check_engine_name(engine)
-    key = repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
+    key = _key(engine, model, model_kwargs)
     with _locks_guard:
         lock = _locks[key]
     with lock:
@@ -55,6 +55,15 @@ def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engi
         if loaded is None:
             loaded = _loaded[key] = _get_loader(engine)(model, dict(model_kwargs))
         return loaded
+
+
+def find_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engine | None:
+    """Return the engine that `get_engine` returns if its weights are loaded, else None."""
+    return _loaded.get(_key(engine, model, model_kwargs))
+
+
+def _key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> str:
+    return repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
 
 
 def check_engine_name(engine: str) -> None:

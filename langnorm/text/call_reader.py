@@ -1,7 +1,8 @@
 """Tells tool calls from text in an answer, letter by letter.
 
 What it says of a letter depends on the letters before and on nothing else, so that an answer reads the same however it
-was cut into pieces. Nothing is looked at again and again: letters that wait are few, or are read once when all are there.
+was cut into pieces. Nothing is looked at again and again: letters that wait are few, or are read once, when all have
+come.
 
 An answer goes through these states:
 
@@ -117,7 +118,7 @@ class CallReader:
             return
         self._hold(item)
         text = self._text_held
-        if self._form.is_bare and text[0] in "{[" and len(text) <= MAX_HEAD:
+        if self._form.is_taught_bare and text[0] in "{[" and len(text) <= MAX_HEAD:
             head = self._patterns.head.match(text, partial=True)
             if head and not head.partial and head["outer"]:
                 self._mark, self._num_in_span = [], 0
@@ -125,7 +126,7 @@ class CallReader:
                 return
             if head and head.partial:
                 return
-        whole = WholeCalls.begun(text, set(self._tools), is_any=self._form.is_bare)
+        whole = WholeCalls.begun(text, set(self._tools), is_any=self._form.is_taught_bare)
         if whole is None:
             self._release()
         elif whole is not ...:

@@ -28,7 +28,9 @@ class ToolForm:
         inner: Further marks between the two, which stand around each call.
         arguments_key: The key beside `"name"`.
         is_list: Whether the calls after one mark are a JSON list.
-        is_bare: Whether an answer that begins with a brace is a call, without a mark and whatever tool it names.
+        is_bare: Whether a call that has to be made is written without a mark.
+        is_taught_bare: Whether an answer that begins with a brace is a call, whatever tool it names; else, without a
+            mark, it has to name one that is offered.
         id_length: Characters of a call's id, all letters and digits, or 0 where any id will do.
     """
 
@@ -39,16 +41,17 @@ class ToolForm:
     arguments_key: str = "arguments"
     is_list: bool = False
     is_bare: bool = False
+    is_taught_bare: bool = False
     id_length: int = 0
 
 
 HERMES = ToolForm("hermes", "<tool_call>", "</tool_call>")
-LLAMA = ToolForm("llama", "<|python_tag|>", arguments_key="parameters", is_bare=True)
+LLAMA = ToolForm("llama", "<|python_tag|>", arguments_key="parameters", is_bare=True, is_taught_bare=True)
 MISTRAL = ToolForm("mistral", "[TOOL_CALLS]", is_list=True, id_length=9)
 MISTRAL_NAMED = ToolForm("mistral_named", "[TOOL_CALLS]", id_length=9)
-HARMONY = ToolForm("harmony")  # gpt-oss: in channels, which `langnorm.text.harmony` reads
-JSON = ToolForm("json", is_bare=True)
-UNKNOWN = ToolForm("unknown")
+HARMONY = ToolForm("harmony", is_bare=True)  # gpt-oss: in channels, which `langnorm.text.harmony` reads
+JSON = ToolForm("json", is_bare=True, is_taught_bare=True)
+UNKNOWN = ToolForm("unknown", is_bare=True)
 
 # Of two of which one is found in templates of the other, the more exact one goes first.
 _MARKED = (
