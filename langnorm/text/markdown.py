@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from langnorm.text.sentences import sentences_between
+from langnorm.text.sentences import LIST_MARKER, sentences_between
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -39,9 +39,7 @@ _DEEPEST = 100  # containers in containers; what is deeper belongs to the block 
 _FORMULA_START = re.compile(r"\\\[|\$\$|\\begin\{([a-zA-Z]{1,20}\*?)\}")
 _CLOSINGS = {"\\[": "\\]", "$$": "$$"}
 
-_MARKERS = re.compile(
-    r"(?:[ \t]*(?:>|[-*+•](?=\s|\Z)|\(?(?:\d{1,9}|[A-Za-z])[.)](?=\s|\Z)|#{1,6}(?=\s|\Z)))*\s*"
-)
+_MARKERS = re.compile(r"(?:[ \t]*(?:>|[-*+•](?=\s|\Z)|\(?(?:\d{1,9}|[A-Za-z])[.)](?=\s|\Z)|#{1,6}(?=\s|\Z)))*\s*")
 _BOLD_LINE = re.compile(r"(?:\*\*|__)(?=\S)[^*\n]*[^*\s.!?。！？](?:\*\*|__)[:：]?")
 _LABEL = re.compile(r"\S+(?:[ \t]+\S+){0,2}[:：][*_]*")
 
@@ -86,23 +84,31 @@ def read_blocks(text: str) -> list[Block]:
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Return the [start, end) offsets of the steps that a reader sees in a text, without white space around them.
 
-    A step is a sentence or a line, with the marker of its list item. A code block is one step, and so is a row of a
-    table. A displayed formula belongs to the sentence before it, a heading or a label to what follows it, and what has
-    neither letter nor digit to the step before it.
+    A step is a sentence or a line, with the marker of its list item. A code block is one step, and so are a row of a
+    table and a text that is JSON. A displayed formula belongs to the sentence before it, a heading to what follows it,
+    and what has neither letter nor digit to the step before it. A line that is bold as a whole is a heading, and so are
+    up to three words with a colon, unless a list follows.
     """
     if _is_json(text):
         return [(len(text) - len(text.lstrip()), len(text.rstrip()))]
     steps: list[tuple[int, int]] = []
     waiting: int | None = None  # where the headings begin that what follows belongs to
+    label_end = 0  # of the last of them, where that is a few words with a colon
     has_formula = False  # whether the last step ends with one
     last_kind: Kind = "rule"
     for kind, start, end in _pieces(text):
         is_bare = not any(map(str.isalnum, text[start:end]))
+        is_item = LIST_MARKER.match(text, start, end) is not None
+        if waiting is not None and label_end and is_item:
+            steps.append((waiting, label_end))
+            waiting, last_kind, has_formula = None, "text", False
+        label_end = 0
         if waiting is None and steps and (is_bare or _goes_on(text, start, kind, last_kind, has_formula)):
             steps[-1] = (steps[-1][0], end)
             has_formula = has_formula or kind == "formula"
         elif is_bare or _is_heading(text, start, end, kind):
             waiting = start if waiting is None else waiting
+            label_end = end if kind == "text" and text[start:end].endswith((":", "：")) else 0
             continue
         else:
             steps.append((start if waiting is None else waiting, end))

@@ -17,26 +17,31 @@ _END = re.compile(
 _NEW_LINE = re.compile(r"(?<![ \t])[ \t]*(?:\r\n?|\n)\s*")
 _OPENING = "\"'“‘«(*_~"  # what may stand before the first letter of a sentence
 
-_BEFORE_ANYTHING = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_BEFORE_ANYTHING = _words(
     "mr mrs ms mx dr prof st mt messrs mme sr jr rev hon gen col maj capt lt sgt cmdr sen rep gov pres "
-    "vs v cf viz e.g i.e al approx ca resp incl est".split()
+    "vs v cf viz e.g i.e al approx ca resp incl est"
 )
 """Abbreviations that stand in the middle of a sentence, in lower case and without their last full stop."""
 
-_BEFORE_NUMBERS = frozenset(
+_BEFORE_NUMBERS = _words(
     "no nos nr fig figs eq eqs p pp vol ch chap sec sect art ex par ver pt ref tab thm lem def col row "
-    "jan feb mar apr jun jul aug sep sept oct nov dec step case part example question problem exercise".split()
+    "jan feb mar apr jun jul aug sep sept oct nov dec step case part example question problem exercise"
 )
 """Abbreviations and words before whose number no sentence begins."""
 
-_MAYBE_LAST = frozenset("inc ltd co corp bros ph.d m.d b.a m.a b.sc m.sc a.m p.m a.d b.c d.c u.s u.k e.u u.n".split())
+_MAYBE_LAST = _words("inc ltd co corp bros ph.d m.d b.a m.a b.sc m.sc a.m p.m a.d b.c d.c u.s u.k e.u u.n")
 """Abbreviations that may also be the end of a sentence: it is one where a word of the next set follows."""
 
-_STARTERS = frozenset(
+_STARTERS = _words(
     "a after all also although an and another any as at because before both but by each even every finally first for "
-    "from given hence here how however i if in instead is it its let many most my next no not note now on once one or "
-    "our over she he since so some such that the their then there therefore these they this those thus to under we "
-    "what when where which while who why with yes yet you your".split()
+    "from given he hence her here his how however i if in instead is it its let many most my next no not note now on "
+    "once one or our over she since so some such that the their then there therefore these they this those thus to under we "
+    "what when where which while who why with yes yet you your"
 )
 """Words, in lower case, that begin a sentence more often than they go on with a name."""
 
@@ -48,10 +53,12 @@ _FORMULA_ENDS = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}
 _BACKTICKS = re.compile(r"`+")
 _PROTECTED = re.compile(r"`+|\\[(\[\\]|\$\$")
 
-_MARKER = re.compile(r"[ \t>]*(?:[-*+•]|\(?(?:\d{1,9}|[A-Za-z])[.)])(?=[ \t\r\n]|\Z)")
+LIST_MARKER = re.compile(r"[ \t>]*(?:[-*+•]|\(?(?:\d{1,9}|[A-Za-z])[.)])(?=[ \t\r\n]|\Z)")
 """The marker of a list item, where a line begins."""
 
-_ORDINAL = re.compile(r"[\W_]{0,8}(?:(?:step|case|part|example|question|problem|exercise)[ \t]+)?\w{1,3}\Z", re.IGNORECASE)
+_ORDINAL = re.compile(
+    r"[\W_]{0,8}(?:(?:step|case|part|example|question|problem|exercise)[ \t]+)?\w{1,3}\Z", re.IGNORECASE
+)
 
 
 def sentences_between(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -78,7 +85,7 @@ def _line_ends(text: str, start: int, end: int, shielded: _Shields) -> Iterator[
 def _sentences(text: str, start: int, end: int, shielded: _Shields) -> Iterator[tuple[int, int]]:
     """Yield the sentences of a line."""
     begin = start
-    marker = _MARKER.match(text, start, end)
+    marker = LIST_MARKER.match(text, start, end)
     for match in _END.finditer(text, marker.end() if marker else start, end):
         if match.end() >= end:
             break  # a terminator at the very end parts nothing
@@ -123,7 +130,7 @@ def _ends_with(word: re.Match[str], text: str, begin: int, following: int) -> bo
         return not (word[0].isdigit() or (len(word[0]) == 1 and word[0] != "I"))
     is_initial = len(word[0]) == 1 and word[0].isupper()
     if lower in _MAYBE_LAST or is_initial or re.fullmatch(r"(?:[A-Z]\.)+[A-Z]", word[0]):
-        return next_word is None or next_word[0].casefold() in _STARTERS
+        return next_word is None or re.split(r"['’]", next_word[0].casefold())[0] in _STARTERS
     return True
 
 
