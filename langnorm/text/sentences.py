@@ -40,8 +40,8 @@ _MAYBE_LAST = _words("inc ltd co corp bros ph.d m.d b.a m.a b.sc m.sc a.m p.m a.
 _STARTERS = _words(
     "a after all also although an and another any as at because before both but by each even every finally first for "
     "from given he hence her here his how however i if in instead is it its let many most my next no not note now on "
-    "once one or our over she since so some such that the their then there therefore these they this those thus to under we "
-    "what when where which while who why with yes yet you your"
+    "once one or our over she since so some such that the their then there therefore these they this those thus to "
+    "under we what when where which while who why with yes yet you your"
 )
 """Words, in lower case, that begin a sentence more often than they go on with a name."""
 
