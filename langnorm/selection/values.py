@@ -53,7 +53,9 @@ _SMALL = "zero one two three four five six seven eight nine ten eleven twelve th
 _WORDS = {word: number for number, word in enumerate(_SMALL.split())}
 _WORDS |= {
     word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+    for number, word in enumerate(
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
+    )
 }
 
 _BOXED = re.compile(r"\\(?P<box>f?boxe?d?)\s*\{|\\[{}\\]|[{}]")

@@ -1,0 +1,149 @@
+"""The llama.cpp engine: GGUF files, sequences that join and leave between forward passes, norms by its callback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langnorm.engines.llamacpp.library import LlamaContext, LlamaModel
+from langnorm.engines.llamacpp.observer import StateObserver
+from langnorm.engines.llamacpp.options import LlamaOptions
+from langnorm.engines.llamacpp.running import RunningSequence
+from langnorm.engines.llamacpp.scheduler import Scheduler
+from langnorm.engines.llamacpp.slots import Slots
+from langnorm.engines.queued import QueuedEngine
+from langnorm.errors import OptionError, PromptError
+from langnorm.norms.online import OnlineStatistics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.engines.requests import Request
+    from langnorm.engines.transformers.sequence import PendingSequence
+    from langnorm.norms.identity import ModelIdentity
+    from langnorm.norms.profile import NormProfile
+
+
+class LlamaCppEngine(QueuedEngine):
+    """Runs a GGUF file by llama.cpp.
+
+    Tokens are chosen from its logits by langnorm's own rules, so a request and a seed give what they give on other
+    engines as far as logits agree.
+
+    Args:
+        path: The file.
+        tokenizer: Its tokenizer.
+        options: How it is run.
+        identity: What a profile of it is tied to.
+        profile: What came with the file; one of another model is left aside.
+
+    Raises:
+        MissingDependencyError: llama-cpp-python is not installed.
+        ModelError: llama.cpp cannot load the file.
+    """
+
+    abilities = frozenset({"grammar", "logprobs", "norms", "prompt", "prune", "states", "steering", "suppression"})
+
+    def __init__(
+        self,
+        path: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        options: LlamaOptions | None = None,
+        identity: ModelIdentity | None = None,
+        profile: NormProfile | None = None,
+    ) -> None:
+        self._options = options or LlamaOptions()
+        self._tokenizer = tokenizer
+        self._model = LlamaModel(path, self._options)
+        self._identity = identity
+        self._profile = profile if profile is not None and profile.identity == identity else None
+        self._statistics = OnlineStatistics(self._model.num_layers)
+        observer = StateObserver(self._model.hidden_size, self._model.num_layers)
+        self._context = LlamaContext(self._model, self._options, observer.callback)
+        slots = Slots(self._options.max_sequences, can_share=not self._model.has_recurrent_state)
+        self._scheduler = Scheduler(
+            self._context, observer, slots, self.num_layers, self._begin, self._learn, name=f"langnorm {path.stem}"
+        )
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with its chat template."""
+        return self._tokenizer
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder layers."""
+        return self._model.num_layers
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that prompt and answer may have together: what the context holds."""
+        return min(self._context.num_cells, self._model.trained_length)
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+        assert self._identity
+        return self._identity
+
+    @property
+    def profile(self) -> NormProfile | None:
+        """The profile that came with the file, if one did and it is of this model."""
+        return self._profile
+
+    @property
+    def statistics(self) -> OnlineStatistics:
+        """The norms of all sequences so far."""
+        return self._statistics
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of sequences that wait for their turn."""
+        return self._scheduler.num_waiting
+
+    @property
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        """Nothing: a GGUF file does not say how to sample."""
+        return {}
+
+    def check(self, request: Request) -> None:
+        """Do nothing if this engine can run a request.
+
+        Raises:
+            OptionError: It asks for recursion, or for a layer outside the model.
+            PromptError: The prompt is empty, leaves no room for an answer, or has a token that the model does not know.
+        """
+        if request.plans.recursion:
+            msg = (
+                "llama.cpp runs each layer once: `recursion` is not possible with it. Use steering or suppression, or "
+                '`engine="transformers"`, which reads GGUF files too.'
+            )
+            raise OptionError(msg)
+        super().check(request)
+        num_tokens = self._model.vocabulary_size
+        unknown = next((i for i in request.prompt_ids if not 0 <= i < num_tokens), None)
+        if unknown is not None:
+            msg = (
+                f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
+                "tokenizer that came with the model."
+            )
+            raise PromptError(msg)
+
+    def _enqueue(self, sequences: Sequence[PendingSequence]) -> None:
+        self._scheduler.submit(sequences)
+
+    def _begin(self, pending: PendingSequence) -> RunningSequence:
+        request = pending.request
+        left = (self.context_length or 0) - len(request.prompt_ids)
+        limit = left if request.sampling.max_tokens is None else min(left, request.sampling.max_tokens)
+        return RunningSequence(pending, self._tokenizer, self._model.end_ids, limit)
+
+    def _learn(self, sequence: RunningSequence) -> None:
+        """Add the norms of a finished sequence; those that were acted on are not the model's own."""
+        rows = sequence.answer_norms()
+        if rows and not sequence.pending.request.plans.layers:
+            self._statistics.update(torch.tensor(rows)[:, None], sequence.norm_layers, [len(rows)])

@@ -1,0 +1,140 @@
+"""Sees the residual stream after chosen decoder layers in every forward pass of llama.cpp, and may change it there.
+
+llama.cpp calls back for each tensor of its graph: first to ask whether it is wanted, then, if so, when its values are
+there. The residual stream after decoder layer `i` is the tensor `l_out-i`, float32 with one row per token of the pass. In
+the last layer only the tokens whose logits are asked for have one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Act = Callable[[int, "Tensor"], "tuple[Tensor, Tensor | None]"]
+"""Takes a layer and the states (N, d) of all tokens of the pass; returns the states that flow on, and their norms (N,)
+where they are known."""
+
+_PREFIX = b"l_out-"
+
+
+class StateObserver:
+    """Reads states of the tokens of a forward pass.
+
+    Args:
+        hidden_size: d, the width of the residual stream.
+        num_layers: Number of decoder layers.
+    """
+
+    def __init__(self, hidden_size: int, num_layers: int) -> None:
+        self._ggml = _load_ggml()
+        self._hidden_size = hidden_size
+        self._layers = {_PREFIX + str(layer).encode(): layer for layer in range(num_layers)}
+        self._last_layer = num_layers - 1
+        self._wanted: frozenset[bytes] = frozenset()
+        self._act: Act | None = None
+        self._acted: frozenset[int] = frozenset()
+        self._rows_with_logits: Sequence[int] = ()
+        self._num_tokens = 0
+        self._keeps_states: frozenset[int] = frozenset()
+        self._error: BaseException | None = None
+        self.norms: dict[int, Tensor] = {}
+        """By layer, the norms (N,) of all tokens of the last pass, float32."""
+        self.states: dict[int, Tensor] = {}
+        """By layer, the states (N, d) of all tokens of the last pass, where they were asked for."""
+
+    def begin(
+        self,
+        num_tokens: int,
+        rows_with_logits: Sequence[int],
+        norm_layers: Sequence[int],
+        state_layers: Sequence[int] = (),
+        acted_layers: Sequence[int] = (),
+        act: Act | None = None,
+    ) -> None:
+        """Say what is wanted of the next pass.
+
+        Args:
+            num_tokens: N, the number of its tokens.
+            rows_with_logits: Rows of the tokens whose logits are asked for, ascending.
+            norm_layers: Layers whose norms are read.
+            state_layers: Layers whose states are kept.
+            acted_layers: Layers at which `act` is called.
+            act: Says what becomes of the states.
+        """
+        layers = {*norm_layers, *state_layers, *acted_layers}
+        self._wanted = frozenset(name for name, layer in self._layers.items() if layer in layers)
+        self._num_tokens, self._rows_with_logits = num_tokens, rows_with_logits
+        self._keeps_states, self._acted, self._act = frozenset(state_layers), frozenset(acted_layers), act
+        self.norms, self.states = {}, {}
+
+    def end(self) -> None:
+        """Raise what was raised while the pass was observed: an exception must not cross into C."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def callback(self, tensor: int, is_question: bool, _data: Any) -> bool:
+        """Do what llama.cpp's `cb_eval` is for: answer whether a tensor is wanted, or take its values."""
+        try:
+            name = self._ggml.get_name(tensor)
+            if name not in self._wanted:
+                return not is_question
+            if not is_question:
+                self._take(self._layers[name], tensor)
+        except BaseException as error:  # noqa: BLE001
+            self._error = self._error or error
+            return False  # ends the pass
+        return True
+
+    def _take(self, layer: int, tensor: int) -> None:
+        num_rows = self._ggml.num_elements(tensor) // self._hidden_size
+        rows = torch.empty(num_rows, self._hidden_size)
+        self._ggml.read(tensor, rows.data_ptr(), 0, 4 * rows.numel())
+        states = rows if num_rows == self._num_tokens else self._spread(rows)
+        norms = None
+        if self._act is not None and layer in self._acted:
+            after, norms = self._act(layer, states)
+            if after is not states:
+                states = after
+                written = states if num_rows == self._num_tokens else states[list(self._rows_with_logits)]
+                written = written.contiguous()
+                self._ggml.write(tensor, written.data_ptr(), 0, 4 * written.numel())
+        self.norms[layer] = torch.linalg.vector_norm(states, dim=-1) if norms is None else norms
+        if layer in self._keeps_states:
+            self.states[layer] = states
+
+    def _spread(self, rows: Tensor) -> Tensor:
+        """Put rows of the tokens with logits where they belong among all tokens; the others are 0."""
+        states = torch.zeros(self._num_tokens, self._hidden_size)
+        states[list(self._rows_with_logits)] = rows
+        return states
+
+
+class _Ggml:
+    """The four functions of ggml that read and write a tensor."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.get_name = library.ggml_get_name
+        self.get_name.argtypes, self.get_name.restype = [ctypes.c_void_p], ctypes.c_char_p
+        self.num_elements = library.ggml_nelements
+        self.num_elements.argtypes, self.num_elements.restype = [ctypes.c_void_p], ctypes.c_int64
+        place = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+        self.read = library.ggml_backend_tensor_get
+        self.read.argtypes, self.read.restype = place, None
+        self.write = library.ggml_backend_tensor_set
+        self.write.argtypes, self.write.restype = place, None
+
+
+def _load_ggml() -> _Ggml:
+    from pathlib import Path
+
+    import llama_cpp
+    from llama_cpp._ctypes_extensions import load_shared_library
+
+    return _Ggml(load_shared_library("ggml-base", Path(llama_cpp.__file__).parent / "lib"))

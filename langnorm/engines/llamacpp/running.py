@@ -1,0 +1,189 @@
+"""One sequence while llama.cpp generates it: its tokens, how the next one is chosen, and what was seen of its states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langnorm.engines.requests import Completion, Delta, FinishReason, Partial
+from langnorm.engines.transformers.grammar_mask import GrammarMask
+from langnorm.engines.transformers.logprobs import LogprobRecorder
+from langnorm.engines.transformers.token_sampler import TokenSampler
+from langnorm.text.detokenizer import Detokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.engines.transformers.sequence import PendingSequence
+
+
+class RunningSequence:
+    """A sequence in the context.
+
+    Args:
+        pending: The sequence as it waited.
+        tokenizer: The model's.
+        end_ids: Tokens that end a sequence.
+        limit: Most tokens to generate.
+    """
+
+    def __init__(
+        self, pending: PendingSequence, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int], limit: int
+    ) -> None:
+        request = pending.request
+        self.pending = pending
+        self.token_ids = list(request.prompt_ids)
+        """Prompt and answer."""
+        self.num_computed = 0
+        """Number of its first tokens whose keys and values are in the context."""
+        self.slot = -1
+        self._num_prompt_tokens = len(request.prompt_ids)
+        self._limit = limit
+        self._end_ids = frozenset(end_ids)
+        self._detokenizer = Detokenizer(tokenizer, request.sampling.stop)
+        self._logprobs = LogprobRecorder([request.top_logprobs])
+        self._processors = [
+            processor
+            for processor in (
+                self._logprobs,
+                GrammarMask([request.grammar], [limit], tokenizer, end_ids),
+                TokenSampler([request.sampling], [(pending.seed, pending.sample)], [self._num_prompt_tokens]),
+            )
+            if processor.is_needed
+        ]
+        self._norms: dict[int, list[float]] = {}  # by position
+        self._states: dict[int, Tensor] = {}  # (L, d) by position
+
+    @property
+    def num_generated(self) -> int:
+        """Number of tokens of the answer so far."""
+        return len(self.token_ids) - self._num_prompt_tokens
+
+    @property
+    def first_step(self) -> int:
+        """Decode step of the next token that is run; negative in the prompt."""
+        return self.num_computed - self._num_prompt_tokens
+
+    @property
+    def norm_layers(self) -> tuple[int, ...]:
+        """Layers whose norms are recorded."""
+        return self.pending.request.norm_layers
+
+    @property
+    def state_layers(self) -> tuple[int, ...]:
+        """Layers whose states are recorded."""
+        record = self.pending.request.record
+        return record.layers if record and record.states else ()
+
+    @property
+    def can_begin_elsewhere(self) -> bool:
+        """Whether it may begin with tokens that were run for another sequence: what is recorded of those is not there."""
+        record = self.pending.request.record
+        return not (record and record.prompt)
+
+    @property
+    def num_unchanged(self) -> int:
+        """Number of its first tokens whose keys and values are those of the model itself."""
+        is_acted_on = bool(self.pending.request.plans.layers)
+        return min(self.num_computed, self._num_prompt_tokens) if is_acted_on else self.num_computed
+
+    def next_tokens(self, most: int) -> list[int]:
+        """Return the tokens that are run next, this many at most."""
+        return self.token_ids[self.num_computed : self.num_computed + most]
+
+    def observe(
+        self, first_row: int, num_tokens: int, norms: Mapping[int, Tensor], states: Mapping[int, Tensor]
+    ) -> None:
+        """Note what a pass has shown of the next tokens, which are computed now.
+
+        Args:
+            first_row: Row of the first of them in the pass.
+            num_tokens: How many.
+            norms: By layer, those of all tokens of the pass (N,).
+            states: By layer, those of all tokens of the pass (N, d).
+        """
+        record, first = self.pending.request.record, self.num_computed
+        self.num_computed += num_tokens
+        if record is None:
+            return
+        start = first if record.prompt else max(first, self._num_prompt_tokens)
+        rows = range(first_row + start - first, first_row + num_tokens)
+        if record.norms and len(rows):
+            by_layer = torch.stack([norms[layer][rows.start : rows.stop] for layer in record.layers], dim=-1)
+            self._norms.update(enumerate(by_layer.tolist(), start))
+        if record.states and len(rows):
+            kept = torch.stack([states[layer][rows.start : rows.stop] for layer in record.layers], dim=1)
+            self._states.update(enumerate(kept.unbind(), start))
+
+    def choose(self, logits: Tensor) -> None:
+        """Add the token that follows, given the logits (V,) of the last one."""
+        scores, ids = logits[None], torch.tensor([self.token_ids])
+        for processor in self._processors:
+            scores = processor(ids, scores)
+        token = int(scores[0].argmax())
+        self._logprobs.add_chosen(torch.tensor([token]))
+        self.token_ids.append(token)
+        self._detokenizer.add(token)
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it ends here, or None if it goes on."""
+        if self.num_generated and (self.token_ids[-1] in self._end_ids or self._detokenizer.is_stopped):
+            return "stop"
+        return "length" if self.num_generated >= self._limit else None
+
+    def send(self) -> None:
+        """Send the text that a streamed sequence gained."""
+        if self.pending.sink and (pieces := self._detokenizer.take()):
+            self.pending.send(Delta(tuple(pieces)))
+
+    def partial(self, num_tokens: int, *, is_running: bool) -> Partial:
+        """Return what a pruner sees of it, as it was after so many tokens."""
+        length = min(num_tokens, self.num_generated)
+        logprobs = [token.logprob for token in self._logprobs.get(0, length)]
+        ids = self.token_ids[self._num_prompt_tokens :][:length]
+        return Partial(ids, self._norm_rows(length), logprobs, is_running)
+
+    def answer_norms(self) -> list[list[float]]:
+        """Return a row of norms for each token of the answer that was run."""
+        return self._norm_rows(self.num_generated)
+
+    def _norm_rows(self, num_tokens: int) -> list[list[float]]:
+        start = self._num_prompt_tokens
+        return [self._norms[position] for position in range(start, start + num_tokens - 1)] if self.norm_layers else []
+
+    def complete(self, reason: FinishReason, report: dict[str, Any]) -> Completion:
+        """Return the completion, and send it to the reader of a stream.
+
+        Args:
+            reason: Why it ends.
+            report: What interventions did.
+        """
+        self._detokenizer.finish()
+        ids, start = self.token_ids[self._num_prompt_tokens :], self._num_prompt_tokens
+        record = self.pending.request.record
+        has_prompt = record is not None and record.prompt
+        completion = Completion(
+            ids,
+            self._detokenizer.pieces,
+            reason,
+            self._norm_rows(len(ids)),
+            report,
+            self._logprobs.get(0, len(ids)),
+            [self._norms[position] for position in range(start)] if has_prompt and self.norm_layers else [],
+            self._stacked_states(start, start + len(ids) - 1),
+            self._stacked_states(0, start) if has_prompt else None,
+        )
+        if self.pending.sink:
+            self.pending.send(Delta(tuple(self._detokenizer.take(is_last=True)), completion))
+        return completion
+
+    def _stacked_states(self, start: int, end: int) -> Tensor | None:
+        """Return the states (end - start, L, d) of some positions, where they were recorded."""
+        if not self.state_layers:
+            return None
+        kept = [self._states[position] for position in range(start, end)]
+        return torch.stack(kept) if kept else None
