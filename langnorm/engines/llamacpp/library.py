@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class LlamaModel:
         params.n_gpu_layers = options.num_gpu_layers if options.num_gpu_layers >= 0 else 10_000
         self.pointer = self.api.llama_model_load_from_file(str(path).encode(), params)
         if not self.pointer:
-            msg = f"llama.cpp cannot load `{path}`: {self._log.last_error() or 'it does not say why'}."
+            msg = f"llama.cpp cannot load `{path}`: {self.last_error}."
             raise ModelError(msg)
         vocabulary = self.api.llama_model_get_vocab(self.pointer)
         self.num_layers = int(self.api.llama_model_n_layer(self.pointer))
@@ -89,6 +89,11 @@ class LlamaModel:
         self.has_recurrent_state = bool(
             self.api.llama_model_is_recurrent(self.pointer) or self.api.llama_model_is_hybrid(self.pointer)
         )
+
+    @property
+    def last_error(self) -> str:
+        """What llama.cpp's log last said of an error."""
+        return self._log.last_error() or "it does not say why"
 
     def close(self) -> None:
         """Free the weights."""
@@ -127,8 +132,8 @@ class LlamaContext:
         self._pointer = api.llama_init_from_model(model.pointer, params)
         if not self._pointer:
             msg = (
-                f"llama.cpp cannot make a context of {self.num_cells} tokens: {model._log.last_error() or 'no reason given'}."
-                " Lower `context_length` of `engine_kwargs`."
+                f"llama.cpp cannot make a context of {self.num_cells} tokens: {model.last_error}. Lower "
+                "`context_length` of `engine_kwargs`."
             )
             raise ModelError(msg)
         self._memory = api.llama_get_memory(self._pointer)
@@ -153,7 +158,7 @@ class LlamaContext:
         batch.n_tokens = row
         code = self._api.llama_decode(self._pointer, batch)
         if code not in (0, _NO_PLACE):
-            msg = f"llama.cpp failed in a forward pass (code {code}): {self._model._log.last_error() or 'no reason given'}."
+            msg = f"llama.cpp failed in a forward pass (code {code}): {self._model.last_error}."
             raise ModelError(msg)
         return bool(code == 0)
 
@@ -172,7 +177,7 @@ class LlamaContext:
 
     def clear(self) -> None:
         """Forget all sequences."""
-        self._api.llama_memory_clear(self._memory, True)
+        self._api.llama_memory_clear(self._memory, ctypes.c_bool(True))
 
     def close(self) -> None:
         """Free the memory."""
@@ -185,8 +190,8 @@ class LlamaContext:
 class _LogCatcher:
     """Takes llama.cpp's log, which is one for the whole process: shows it or keeps its last error."""
 
-    _errors: list[str] = []
-    _callback: Any = None
+    _errors: ClassVar[list[str]] = []
+    _callback: ClassVar[Any] = None
 
     def __init__(self, api: Any, *, is_shown: bool) -> None:
         def take(level: int, text: bytes, _data: Any) -> None:

@@ -1,8 +1,8 @@
 """Sees the residual stream after chosen decoder layers in every forward pass of llama.cpp, and may change it there.
 
 llama.cpp calls back for each tensor of its graph: first to ask whether it is wanted, then, if so, when its values are
-there. The residual stream after decoder layer `i` is the tensor `l_out-i`, float32 with one row per token of the pass. In
-the last layer only the tokens whose logits are asked for have one.
+there. The residual stream after decoder layer `i` is the tensor `l_out-i`, float32 with one row per token of the pass.
+In the last layer only the tokens whose logits are asked for have one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class StateObserver:
         if error is not None:
             raise error
 
-    def callback(self, tensor: int, is_question: bool, _data: Any) -> bool:
+    def callback(self, tensor: int, is_question: bool, _data: Any) -> bool:  # noqa: FBT001
         """Do what llama.cpp's `cb_eval` is for: answer whether a tensor is wanted, or take its values."""
         try:
             name = self._ggml.get_name(tensor)

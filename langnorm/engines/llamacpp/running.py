@@ -1,4 +1,4 @@
-"""One sequence while llama.cpp generates it: its tokens, how the next one is chosen, and what was seen of its states."""
+"""One sequence while llama.cpp generates it: its tokens, how the next one is chosen, what was seen of its states."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class RunningSequence:
 
     @property
     def can_begin_elsewhere(self) -> bool:
-        """Whether it may begin with tokens that were run for another sequence: what is recorded of those is not there."""
+        """Whether it may begin with tokens that were run for another sequence, of which nothing is recorded."""
         record = self.pending.request.record
         return not (record and record.prompt)
 

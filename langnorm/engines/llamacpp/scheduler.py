@@ -1,8 +1,8 @@
-"""Runs the sequences of one model together: they join and leave between forward passes, and nobody waits for the longest.
+"""Runs the sequences of one model together: they join and leave between forward passes; none waits for the longest.
 
 Each pass has one token of every sequence that is being answered, and what is left of the pass' length goes to prompts.
-Where keys and values have no place, idle slots are forgotten, and then the sequence that came last goes back to the queue:
-it keeps its tokens, which are run again later.
+Where keys and values have no place, idle slots are forgotten, and then the sequence that came last goes back to the
+queue: it keeps its tokens, which are run again later.
 """
 
 from __future__ import annotations
