@@ -63,6 +63,7 @@ ALSO_PURE = (
     "engines.base",
     "engines.checkpoint",
     "engines.deadline",
+    "engines.interrupts",
     "engines.options",
     "engines.registry",
     "engines.requests",
