@@ -40,14 +40,15 @@ def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engi
         engine: Name of the engine, such as `"transformers"`.
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For the engine's loader. That of transformers hands them to `from_pretrained`, except
-            `layers_path`, which says where the decoder layers are, and `chat_template`, which replaces the tokenizer's.
+            `layers_path`, which says where the decoder layers are, `chat_template`, which replaces the tokenizer's, and
+            `prefix_cache_bytes`.
 
     Raises:
         OptionError: There is no such engine.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
     """
     check_engine_name(engine)
-    key = repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
+    key = _key(engine, model, model_kwargs)
     with _locks_guard:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
@@ -55,6 +56,15 @@ def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engi
         if loaded is None:
             loaded = _loaded[key] = _get_loader(engine)(model, dict(model_kwargs))
         return loaded
+
+
+def find_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engine | None:
+    """Return the engine that `get_engine` returns if its weights are loaded, else None."""
+    return _loaded.get(_key(engine, model, model_kwargs))
+
+
+def _key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> str:
+    return repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
 
 
 def check_engine_name(engine: str) -> None:

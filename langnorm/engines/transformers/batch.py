@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
     from langnorm.engines.requests import Completion
+    from langnorm.engines.transformers.prefill import Prefiller
     from langnorm.engines.transformers.sequence import PendingSequence
     from langnorm.norms.online import OnlineStatistics
 
@@ -39,6 +40,7 @@ class BatchGenerator:
         model: The model.
         tokenizer: Its tokenizer.
         decoder_layers: Its decoder layers.
+        prefiller: Runs what sequences share of their prompts.
         statistics: Where the norms of all sequences are added.
         should_restart: Returns whether others have come that may join a batch which has hardly begun.
     """
@@ -46,6 +48,7 @@ class BatchGenerator:
     model: Any
     tokenizer: PreTrainedTokenizerBase
     decoder_layers: nn.ModuleList
+    prefiller: Prefiller
     statistics: OnlineStatistics
     should_restart: Callable[[], bool]
 
@@ -70,12 +73,17 @@ class BatchGenerator:
         end_ids = config.eos_token_id
         input_ids, attention_mask = pad_left([r.prompt_ids for r in requests], config.pad_token_id, self.model.device)
         seeds, lengths = [(s.seed, s.sample) for s in sequences], [len(r.prompt_ids) for r in requests]
-        intervener = Intervener(self.decoder_layers, [r.plans for r in requests], seeds, lengths)
+        # Before the hooks: those listen to the passes of `generate`, one for each token from the prompt's last on.
+        late_arrivals = RestartForLateArrivals(self.should_restart, max(limits))
+        guard = PrefillGuard(sequences)
+        with guard.attached(self.decoder_layers):
+            prefilled = self.prefiller.run(sequences, own_config)
+        num_left = input_ids.size(1) - prefilled.num_positions
+        intervener = Intervener(self.decoder_layers, [r.plans for r in requests], seeds, lengths, num_left)
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
-        state_recorder = StateRecorder(requests, input_ids.size(1))
+        state_recorder = StateRecorder(requests, num_left)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests])
-        guard = PrefillGuard(sequences)
 
         def get_norms(index: int, num_tokens: int) -> list[list[float]]:
             layers = requests[index].norm_layers
@@ -83,6 +91,10 @@ class BatchGenerator:
                 return []
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, index, columns].tolist()
+
+        def completed(index: int, completion: Completion) -> Completion:
+            hit = prefilled.hits.get(index)
+            return state_recorder.completed(index, replace(completion, prefix_hit=hit) if hit else completion)
 
         def end_prefill() -> None:
             recorder.end_prefill()
@@ -94,7 +106,7 @@ class BatchGenerator:
             self.tokenizer,
             end_ids,
             get_norms,
-            state_recorder.completed,
+            completed,
             end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
@@ -106,7 +118,7 @@ class BatchGenerator:
             TokenSampler([r.sampling for r in requests], seeds, lengths),
         )
         # Before the tracker, which sends what a stream's reader cannot be told again.
-        criteria = [RestartForLateArrivals(self.should_restart, max(limits)), tracker]
+        criteria = [late_arrivals, tracker]
         with (
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
@@ -116,11 +128,13 @@ class BatchGenerator:
             output = _configured(self.model, config).generate(
                 input_ids,
                 attention_mask=attention_mask,
+                **({} if prefilled.cache is None else {"past_key_values": prefilled.cache}),
                 logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
                 stopping_criteria=StoppingCriteriaList(criteria),
             )
         generated = output[:, input_ids.size(1) :].tolist()
         completions = [tracker.build_completion(index, ids) for index, ids in enumerate(generated)]
+        self.prefiller.keep(sequences, prefilled, completions)
         if recorder.layers:
             # Norms that were acted on are not the model's own.
             num_rows = [
