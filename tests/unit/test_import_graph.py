@@ -69,6 +69,7 @@ ALSO_PURE = (
     "engines.options",
     "engines.registry",
     "engines.requests",
+    "engines.stoppable",
     "engines.transformers.batching",
     "engines.transformers.process_events",
     "engines.transformers.sample_group",
