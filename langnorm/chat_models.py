@@ -26,6 +26,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from langnorm.abacus import CONTEXT_LENGTH
+from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.fields import ChatFields
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
@@ -36,8 +37,8 @@ from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import BUNDLED_MODEL, get_engine
+from langnorm.norms.calibration import RecordedAnswer
 from langnorm.selection.options import Selection
-from langnorm.trace import NormTrace
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
@@ -151,18 +152,19 @@ class ChatLangNorm(ChatFields):
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
         return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
 
-    def record_norms(self, prompts: list[LanguageModelInput], **settings: Any) -> list[list[list[float]]]:
-        """Return the norms of the answers to some prompts, which are generated together.
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide answers, in plain types, the model's own configuration among them."""
+        return deciding_settings(self._settings({}), self.loaded_engine())
+
+    def record_answers(self, prompts: list[LanguageModelInput], **settings: Any) -> list[RecordedAnswer]:
+        """Return the answers to some prompts, which are generated together, with the norms of all decoder layers.
 
         Args:
             prompts: Texts or lists of messages.
-            **settings: Settings of the calls; all decoder layers are recorded unless `layers` says otherwise.
-
-        Returns:
-            For each answer of T tokens T - 1 rows, each with one norm per layer.
+            **settings: Settings of the calls.
         """
-        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", **settings})
-        return [[list(row) for row in NormTrace.from_message(reply).token_norms or ()] for reply in replies]
+        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", "n": 1, **settings})
+        return [recorded_answer(reply) for reply in replies]
 
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))
