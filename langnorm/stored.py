@@ -9,15 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
+from typing_extensions import TypeAliasType
 
 from langnorm.errors import OptionError
 
 MOST_BYTES = 256 * 2**20
 """Largest document that is read: a device that never ends, or a file of weights, is no document."""
+
+PlainJSON = TypeAliasType(
+    "PlainJSON",
+    "bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | list[PlainJSON] | dict[str, PlainJSON] | None",
+)
+"""Any value of JSON; its numbers are finite."""
 
 _Document = TypeVar("_Document")
 
