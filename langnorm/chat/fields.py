@@ -19,6 +19,7 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
+from langnorm.checks import brief
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name
 from langnorm.errors import OptionError
@@ -116,7 +117,7 @@ class ChatFields(BaseChatModel):
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):
-            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            msg = f"`engine={brief(engine)}` is not an engine. Use a name or an object with Engine's methods."
             raise OptionError(msg)
         try:
             super().__init__(**fields)
@@ -160,4 +161,4 @@ def _build_option_error(error: ValidationError) -> OptionError:
     if isinstance(original, OptionError):
         return original
     name = ".".join(map(str, first["loc"]))
-    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
+    return OptionError(f"`{name}={brief(first['input'])}` is not allowed. {first['msg']}.")

@@ -18,7 +18,8 @@ from langchain_core.messages import (
 )
 
 from langnorm.chat.control_tokens import SpecialTokens, encode_chat, first_control_token
-from langnorm.checks import refuse
+from langnorm.chat.message_checks import check_readable, validated
+from langnorm.checks import brief, check_text, refuse
 from langnorm.errors import ModelError, PromptError
 from langnorm.text.marks import THINKING_TAGS
 from langnorm.text.tool_calls import detect_tool_form
@@ -74,6 +75,7 @@ def render_prompt(
         raise PromptError(msg)
     if not isinstance(tokenizer.chat_template, str | dict | None):
         refuse("chat_template", tokenizer.chat_template, "a Jinja template as a string, or a dict of them by name")
+    check_text("chat_template", tokenizer.chat_template)
     if not tokenizer.chat_template:
         msg = (
             "This model's tokenizer has no chat template, so messages cannot be rendered for it. Use an "
@@ -86,7 +88,8 @@ def render_prompt(
             'was taught to call tools, or pass a Jinja template as `model_kwargs={"chat_template": "..."}`.'
         )
         raise ModelError(msg)
-    turns = [to_turn(message) for message in messages]
+    turns = [to_turn(message) for message in validated(messages)]
+    check_readable(turns)
     if id_length := detect_tool_form(str(tokenizer.chat_template)).id_length:
         turns = [_with_short_ids(turn, id_length) for turn in turns]
     if special_tokens == "raise":
@@ -105,23 +108,11 @@ def render_prompt(
         except Exception as error:  # templates raise what they like
             msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
             raise PromptError(msg) from error
-        _check_encodable(str(text))
         return str(text)
 
     text, ids = encode_chat(tokenizer, render, (turns, list(tools)), is_literal=special_tokens == "literal")
     is_thinking = text.rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
     return Prompt(tuple(ids), is_thinking)
-
-
-def _check_encodable(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = (
-            f"The messages have `{text[error.start]!r}`, half of a surrogate pair, which is not a character. Remove "
-            'it, for example with `text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")`.'
-        )
-        raise PromptError(msg) from error
 
 
 def _check_literal(
@@ -224,7 +215,7 @@ def message_text(message: BaseMessage) -> str:
         elif block.get("type") == "text" and isinstance(block.get("text"), str):
             texts.append(block["text"])
         elif block.get("type") == "text":
-            msg = f"A `{type(message).__name__}` has the text block `{block!r}`. Give a string as its `text`."
+            msg = f"A `{type(message).__name__}` has the text block `{brief(block)}`. Give a string as its `text`."
             raise PromptError(msg)
         elif isinstance(message, ToolMessage) and block.get("type") == "json":
             texts.append(_dump_result(block.get("json")))

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from langnorm.checks import brief
 from langnorm.errors import OptionError
 from langnorm.norms.curve import ACCURACY, LOG_GAMMA, LOWEST, NUM_BUCKETS, Curve
 from langnorm.norms.stored_sketch import MOST_NORMS, SKETCH, VERSION, StoredSketch, runs_of
@@ -128,7 +129,7 @@ class QuantileSketch:
             OptionError: `q` is outside 0 to 1.
         """
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
-            msg = f"`q={q!r}` is not allowed. Use a number between 0 and 1."
+            msg = f"`q={brief(q)}` is not allowed. Use a number between 0 and 1."
             raise OptionError(msg)
         return self._remembered(q, lambda: np.array([curve.quantile(q) for curve in self._curves])).copy()
 

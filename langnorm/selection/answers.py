@@ -9,6 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Protocol
 
+from langnorm.checks import brief
 from langnorm.errors import OptionError, closest
 
 _UNSIGNED = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\.)\.\d+)(?:[eE][-+]?\d{1,2}(?!\w))?"
@@ -98,7 +99,7 @@ def check_answer_form(form: object) -> None:
     if is_parser or callable(form) or (isinstance(form, str) and form in ANSWER_FORMS):
         return
     names = ", ".join(f'"{name}"' for name in ANSWER_FORMS)
-    msg = f"`answer={form!r}` is not allowed. Use {names}, a function of the text, or an output parser."
+    msg = f"`answer={brief(form)}` is not allowed. Use {names}, a function of the text, or an output parser."
     raise OptionError(msg + closest(str(form), ANSWER_FORMS))
 
 
