@@ -31,7 +31,7 @@ from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.fields import ChatFields
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
 from langnorm.chat.results import build_result
-from langnorm.chat.settings import check_call_options
+from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
@@ -200,7 +200,7 @@ class ChatLangNorm(ChatFields):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, kwargs | {"n": 1})
+        call = self._prepare(messages, stop, of_one(kwargs))
         for chunk in stream_chunks(call):
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -213,7 +213,7 @@ class ChatLangNorm(ChatFields):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = await asyncio.to_thread(self._prepare, messages, stop, kwargs | {"n": 1})
+        call = await asyncio.to_thread(self._prepare, messages, stop, of_one(kwargs))
         async with aclosing(astream_chunks(call)) as chunks:
             async for chunk in chunks:
                 if run_manager:

@@ -66,7 +66,7 @@ def check_choice(name: str, value: Any, words: Iterable[str], *, owner: str = ""
     if not isinstance(value, str) or value not in words:
         quoted = [f'"{word}"' for word in words]
         allowed = " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
-        refuse(name, value, allowed, owner, closest(str(value), words))
+        refuse(name, value, allowed, owner, closest(brief(value), words))
 
 
 def refuse(name: str, value: object, allowed: str, owner: str = "", hint: str = "") -> NoReturn:

@@ -122,10 +122,10 @@ class NormTrace:
                 'Use a message of ChatLangNorm with `norms="steps"` or `norms="tokens"`.'
             )
             raise OptionError(msg)
-        of_tokens = message.additional_kwargs.get(KEY) or {}
         stored = message.response_metadata[KEY]
-        if isinstance(stored, dict) and isinstance(of_tokens, dict):
-            stored = stored | {name: of_tokens.get(name) for name in ("token_norms", "token_texts")}
+        of_tokens = message.additional_kwargs.get(KEY) if isinstance(message.additional_kwargs, Mapping) else None
+        if isinstance(stored, Mapping) and isinstance(of_tokens, Mapping):
+            stored = {**stored, **{name: of_tokens.get(name) for name in ("token_norms", "token_texts")}}
         return cls.from_dict(stored, source=f"What this `{type(message).__name__}` carries")
 
     @classmethod

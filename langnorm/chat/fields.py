@@ -19,7 +19,7 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
-from langnorm.checks import brief
+from langnorm.checks import brief, check_flag
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name
 from langnorm.errors import OptionError
@@ -113,6 +113,7 @@ class ChatFields(BaseChatModel):
         if isinstance(model := fields.get("model"), os.PathLike):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        check_flag("streaming", fields.get("streaming", False))
         engine = fields.get("engine", "transformers")
         if isinstance(engine, str):
             check_engine_name(engine)
@@ -135,7 +136,8 @@ class ChatFields(BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = str(kwargs.get("model", self.model))
+        model = kwargs.get("model", self.model)  # not yet checked
+        params["ls_model_name"] = model if isinstance(model, str) else brief(model)
         return params
 
     @property

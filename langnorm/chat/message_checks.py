@@ -27,15 +27,17 @@ def validated(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
             raise PromptError(msg)
         try:
             checked.append(type(message).model_validate(dict(message.__dict__)))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            field = next(map(str, first["loc"]), "form")
-            msg = (
-                f"Message {number}, a `{type(message).__name__}`, is malformed: its `{field}` should be something else "
-                f"({first['msg']}). Make it anew."
-            )
+        except Exception as error:  # pydantic's, or whatever LangChain stumbles over in it
+            msg = f"Message {number}, a `{type(message).__name__}`, is malformed ({_first_fault(error)}). Make it anew."
             raise PromptError(msg) from error
     return checked
+
+
+def _first_fault(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return repr(error)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}"
 
 
 def check_readable(turns: Sequence[dict[str, Any]]) -> None:

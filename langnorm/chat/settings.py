@@ -211,6 +211,17 @@ def check_options(options: Mapping[str, Any], where: str = "This call") -> dict[
     return {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in renamed.items()}
 
 
+def of_one(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call that streams: of one answer, as there is no stream of several.
+
+    Raises:
+        OptionError: `n` is not allowed in any call.
+    """
+    if "n" in options:
+        _CHECKS["n"]("n", options["n"])
+    return {**options, "n": 1}
+
+
 def check_call_options(options: Mapping[str, Any], where: str = "This call") -> None:
     """Do nothing if a call may have these options, tools and response formats among them.
 

@@ -84,7 +84,7 @@ def build_structured_output(
 def _convert_schema(schema: Any) -> dict[str, Any]:
     try:
         json_schema = convert_to_json_schema(schema)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what LangChain stumbles over in it
         reason = " ".join(str(error).split())
         raise OptionError(_bad_schema(schema, reason)) from error
     title = json_schema.get("title", "answer")

@@ -68,7 +68,7 @@ def _convert_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
     try:
         converted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
         name, parameters = converted["function"]["name"], converted["function"].get("parameters")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what LangChain stumbles over in it, and what the user's own code raises
         raise OptionError(_bad_tool(tool, " ".join(str(error).split()))) from error
     if not isinstance(name, str) or not name:
         raise OptionError(_bad_tool(tool, f"its name is `{brief(name)}`"))
@@ -154,7 +154,7 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
     if not isinstance(response_format, Mapping):
         try:
             return dict(convert_to_json_schema(response_format))
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 (what LangChain stumbles over in it)
             _refuse_format(response_format, error)
     if not isinstance(kind := response_format.get("type"), str | list | None):
         _refuse_format(response_format)

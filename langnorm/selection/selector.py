@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 
-from langnorm.checks import build_options
+from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import read_answer
@@ -99,7 +99,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     chosen = build_options(Selection, "selection", options if selection is None else selection)
     assert chosen
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
-        msg = f"There is no message to rank in `{messages!r:.80}`. Give at least one, in a list."
+        msg = f"There is no message to rank in `{brief(messages)}`. Give at least one, in a list."
         raise OptionError(msg)
     for number, message in enumerate(messages):
         if not isinstance(message, AIMessage):
