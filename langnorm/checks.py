@@ -106,7 +106,7 @@ def lone_surrogate(value: object) -> str | None:
 
 
 def check_text(name: str, value: object, *, owner: str = "") -> None:
-    """Raise `OptionError` if the texts of a value have half of a surrogate pair."""
+    """Raise `OptionError` if the texts of a value have half of a surrogate pair, which no tokenizer takes."""
     if half := lone_surrogate(value):
         refuse(name, value, f"texts without `{half!r}`, half of a surrogate pair, which is not a character", owner)
 

@@ -49,6 +49,7 @@ class StoredTrace(Stored):
     recursion: _Report | None = None
     steering: _Report | None = None
     suppression: _Report | None = None
+    prefix_cache: _Report | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> StoredTrace:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
-_INTERVENTIONS = ("recursion", "steering", "suppression")
+_WHERE_DONE = ("recursion", "steering", "suppression", "prefix_cache")  # in a trace where there is something to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class NormTrace:
         recursion: Thresholds, counts per layer, and the share of all layer passes that were extra, if there was any.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
         suppression: Thresholds, and the number of shrunk states per layer, if there was suppression.
+        prefix_cache: How many `tokens` of the prompt were not run again, because an earlier call began alike, and the
+            `bytes` that their keys and values take; None if all were run.
     """
 
     tokens: int
@@ -87,6 +89,7 @@ class NormTrace:
     recursion: dict[str, Any] | None = None
     steering: dict[str, Any] | None = None
     suppression: dict[str, Any] | None = None
+    prefix_cache: dict[str, int] | None = None
 
     @property
     def low_steps(self) -> tuple[int, ...] | None:
@@ -194,7 +197,7 @@ class NormTrace:
             "trigger_rate": _by_layer(self.trigger_rate, self.layers),
             "sinks": list(self.sinks),
             "profile": self.profile,
-        } | {name: done for name in _INTERVENTIONS if (done := getattr(self, name)) is not None}
+        } | {name: done for name in _WHERE_DONE if (done := getattr(self, name)) is not None}
 
     def to_json(self) -> str:
         """Return the trace as one line of JSON, with the norms of tokens if it has them.

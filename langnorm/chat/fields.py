@@ -21,7 +21,7 @@ from langnorm.chat.settings import (
 )
 from langnorm.checks import brief, check_flag
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name
+from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
@@ -39,8 +39,9 @@ class ChatFields(BaseChatModel):
     engine: SkipValidation[str | Engine] = "transformers"
     """The name of an engine, or an Engine object."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """For the loader of the engine: that of transformers hands it to `from_pretrained`, except `layers_path` and
-    `chat_template`."""
+    """For the loader of the engine: that of transformers hands it to `from_pretrained`, except `layers_path`,
+    `chat_template` and `prefix_cache_bytes`, the most memory in which prompts of recent calls are kept, so that later
+    ones that begin alike start from there; 0 keeps none."""
     temperature: SkipValidation[float | None] = None
     """0 is greedy; None leaves it, as the others of sampling, to the model's own generation configuration.
 
@@ -124,6 +125,32 @@ class ChatFields(BaseChatModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise _build_option_error(error) from None
+
+    def loaded_engine(self, model: str | None = None) -> Engine:
+        """Return the engine, with the weights loaded.
+
+        Args:
+            model: Another model than this one's, as a call may name it.
+
+        Raises:
+            ModelError: The weights cannot be loaded.
+        """
+        if isinstance(self.engine, str):
+            return get_engine(self.engine, str(model or self.model), self.model_kwargs)
+        return self.engine
+
+    def clear_prefix_cache(self) -> None:
+        """Forget the prompts and answers of earlier calls of this model, whoever made them, and free their memory.
+
+        Later calls run their prompts anew. Do this after changing weights in a way that autograd cannot see.
+        """
+        engine = self.engine
+        if isinstance(engine, str):
+            loaded = find_engine(engine, str(self.model), self.model_kwargs)
+            if loaded is None:
+                return
+            engine = loaded
+        engine.clear_prefix_cache()
 
     @classmethod
     def _field_default(cls, name: str) -> Any:

@@ -8,11 +8,24 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from pydantic import ValidationError
 
+from langnorm.chat.turns import to_turn
 from langnorm.checks import lone_surrogate
 from langnorm.errors import PromptError
 
 
-def validated(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def to_turns(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """Return messages as chat templates take them.
+
+    Raises:
+        PromptError: A message is malformed, is of an unknown kind or has something else than text, or its text has half
+            of a surrogate pair.
+    """
+    turns = [to_turn(message) for message in _validated(messages)]
+    _check_readable(turns)
+    return turns
+
+
+def _validated(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return messages whose fields are what their classes say: not all that makes or changes messages checks them.
 
     Raises:
@@ -40,7 +53,7 @@ def _first_fault(error: Exception) -> str:
     return f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}"
 
 
-def check_readable(turns: Sequence[dict[str, Any]]) -> None:
+def _check_readable(turns: Sequence[dict[str, Any]]) -> None:
     """Do nothing if a tokenizer can read every text of a conversation as the chat template gets it.
 
     Raises:

@@ -30,10 +30,25 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-NUMBERS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed", "n", "timeout", "low_below",
-           "max_batch_size", "max_retries", "top_logprobs")  # fmt: skip
-BLOCKS = ("text", "reasoning", "thinking", "image", "image_url", "tool_use", "tool_call", "json", "non_standard", "refusal",
-          "output_text", "file", "invalid_tool_call", "server_tool_call", "text-plain", "")  # fmt: skip
+NUMBERS = (
+    *("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed", "n", "timeout"),
+    *("low_below", "max_batch_size", "max_retries", "top_logprobs"),
+)
+BLOCKS = (
+    *(
+        "text",
+        "reasoning",
+        "thinking",
+        "image",
+        "image_url",
+        "tool_use",
+        "tool_call",
+        "json",
+        "non_standard",
+        "refusal",
+    ),
+    *("output_text", "file", "invalid_tool_call", "server_tool_call", "text-plain", "function_call", ""),
+)
 
 
 @cache
