@@ -73,6 +73,7 @@ ALSO_PURE = (
     "engines.base",
     "engines.checkpoint",
     "engines.deadline",
+    "engines.interrupts",
     "engines.options",
     "engines.registry",
     "engines.requests",

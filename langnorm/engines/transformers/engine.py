@@ -162,7 +162,7 @@ class TransformersEngine(BaseEngine):
         try:
             deadlines = [Deadline(request.timeout) for request in requests]
             completions = [
-                [deadline.wait(sequence.future.result) for sequence in group]
+                [deadline.result(sequence.future) for sequence in group]
                 for deadline, group in zip(deadlines, sequences, strict=True)
             ]
         finally:
@@ -188,7 +188,7 @@ class TransformersEngine(BaseEngine):
         sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout)
         try:
             while True:
-                delta = deadline.wait(lambda timeout: deltas.get(timeout=timeout))
+                delta = deadline.next_of(deltas)
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
