@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from importlib.util import find_spec
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -25,8 +24,10 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from langnorm.abacus import CONTEXT_LENGTH
+from langnorm.chat.abilities import describe_abilities
+from langnorm.chat.batches import announce_batch, batch_of_calls
 from langnorm.chat.chunks import astream_chunks, stream_chunks
+from langnorm.chat.counting import count_prompt_tokens, token_ids
 from langnorm.chat.many_prompts import ManyPrompts
 from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
 from langnorm.chat.results import build_result
@@ -34,9 +35,12 @@ from langnorm.chat.settings import check_call_options
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
-from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.engines.tokenizers import get_tokenizer
 from langnorm.selection.options import Selection
 from langnorm.trace import NormTrace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
@@ -119,23 +123,42 @@ class ChatLangNorm(ManyPrompts):
     """
 
     def _resolve_model_profile(self) -> ModelProfile:
-        has_grammars = find_spec("llguidance") is not None
-        profile = ModelProfile(
-            text_inputs=True,
-            text_outputs=True,
-            image_inputs=False,
-            audio_inputs=False,
-            tool_calling=True,
-            tool_choice=has_grammars,
-            structured_output=has_grammars,
-        )
-        if self.model == BUNDLED_MODEL and isinstance(self.engine, str):
-            profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
-        return profile
+        return describe_abilities(self.engine, self.model, self.model_kwargs)
 
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
         return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids of the tokens of a text, by the model's tokenizer; no weights are loaded for that.
+
+        Raises:
+            ModelError: The tokenizer cannot be loaded.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return token_ids(self._tokenizer(), text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Return how many tokens a prompt of these messages has, by the model's tokenizer and chat template.
+
+        A part of a conversation that the template would refuse counts as what it adds to a whole one.
+
+        Args:
+            messages: The conversation, or a part of one.
+            tools: The tools that are offered, as `bind_tools` takes them.
+
+        Raises:
+            PromptError: A message has something else than text.
+            ModelError: The tokenizer cannot be loaded, or has no chat template, or none with a place for tools.
+        """
+        tokenizer, thinks = self._tokenizer(), self.enable_thinking
+        return count_prompt_tokens(tokenizer, messages, convert_tools(tools or ()), enable_thinking=thinks)
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        if isinstance(self.engine, str):
+            return get_tokenizer(self.engine, self.model, self.model_kwargs)
+        return self.engine.tokenizer
 
     def record_norms(self, prompts: list[LanguageModelInput], **settings: Any) -> list[list[list[float]]]:
         """Return the norms of the answers to some prompts, which are generated together.
@@ -153,6 +176,7 @@ class ChatLangNorm(ManyPrompts):
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings.model)
+        announce_batch(self, engine)
         with engine.preparing():
             first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
             return prepare_call(settings, engine, messages, first_call_index=first_call_index)
@@ -299,7 +323,7 @@ class ChatLangNorm(ManyPrompts):
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
         configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
-        with self._expecting(len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -311,7 +335,7 @@ class ChatLangNorm(ManyPrompts):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        with await asyncio.to_thread(self._expecting, len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
 

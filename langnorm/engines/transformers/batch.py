@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
+from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
 from langnorm.engines.transformers.stopping import SequenceTracker
 from langnorm.engines.transformers.token_sampler import TokenSampler
@@ -42,7 +43,6 @@ class BatchGenerator:
         prefiller: Runs what sequences share of their prompts.
         statistics: Where the norms of all sequences are added.
         should_restart: Returns whether others have come that may join a batch which has hardly begun.
-        use_config: Puts a generation configuration in place of the model's own inside a `with` block.
     """
 
     model: Any
@@ -51,23 +51,21 @@ class BatchGenerator:
     prefiller: Prefiller
     statistics: OnlineStatistics
     should_restart: Callable[[], bool]
-    use_config: Callable[[GenerationConfig], AbstractContextManager[None]]
 
     @torch.inference_mode()
-    def generate(
-        self, sequences: Sequence[PendingSequence], limits: Sequence[int], own_config: GenerationConfig
-    ) -> list[Completion]:
+    def generate(self, sequences: Sequence[PendingSequence], limits: Sequence[int]) -> list[Completion]:
         """Return the completions of one batch, in the order of its sequences.
 
         Args:
             sequences: The sequences.
             limits: Most tokens to generate of each.
-            own_config: The model's own generation configuration.
 
         Raises:
             BatchRestart: The batch is to begin anew together with others.
+            BatchAbandoned: All sequences were cancelled before the prompts were run.
         """
         requests = [sequence.request for sequence in sequences]
+        own_config = self.model.generation_config
         config = build_batch_config(own_config, self.tokenizer)
         config.max_new_tokens = max(limits)
         config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
@@ -77,7 +75,9 @@ class BatchGenerator:
         seeds, lengths = [(s.seed, s.sample) for s in sequences], [len(r.prompt_ids) for r in requests]
         # Before the hooks: those listen to the passes of `generate`, one for each token from the prompt's last on.
         late_arrivals = RestartForLateArrivals(self.should_restart, max(limits))
-        prefilled = self.prefiller.run(sequences, own_config)
+        guard = PrefillGuard(sequences)
+        with guard.attached(self.decoder_layers):
+            prefilled = self.prefiller.run(sequences, own_config)
         num_left = input_ids.size(1) - prefilled.num_positions
         intervener = Intervener(self.decoder_layers, [r.plans for r in requests], seeds, lengths, num_left)
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
@@ -96,6 +96,10 @@ class BatchGenerator:
             hit = prefilled.hits.get(index)
             return state_recorder.completed(index, replace(completion, prefix_hit=hit) if hit else completion)
 
+        def end_prefill() -> None:
+            recorder.end_prefill()
+            guard.end_prefill()
+
         tracker = SequenceTracker(
             sequences,
             limits,
@@ -103,7 +107,7 @@ class BatchGenerator:
             end_ids,
             get_norms,
             completed,
-            recorder.end_prefill,
+            end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
         )
@@ -119,9 +123,9 @@ class BatchGenerator:
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
-            self.use_config(config),
+            guard.attached(self.decoder_layers),
         ):
-            output = self.model.generate(
+            output = _configured(self.model, config).generate(
                 input_ids,
                 attention_mask=attention_mask,
                 **({} if prefilled.cache is None else {"past_key_values": prefilled.cache}),
@@ -139,3 +143,14 @@ class BatchGenerator:
             ]
             self.statistics.update(recorder.rows(), recorder.layers, num_rows)
         return completions
+
+
+def _configured(model: Any, config: GenerationConfig) -> Any:
+    """Return the same model, weights and all, with another generation configuration.
+
+    Given to `generate` as an argument, it would be filled up from the model's own; put in the place of that one, it
+    would be found there by whoever else uses the model meanwhile.
+    """
+    twin = copy.copy(getattr(model, "_orig_mod", model))  # what `torch.compile` returns hands attributes on
+    twin.generation_config = config
+    return twin

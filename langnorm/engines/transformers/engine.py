@@ -6,8 +6,8 @@ import asyncio
 import os
 import queue
 import secrets
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +74,12 @@ class TransformersEngine(BaseEngine):
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = find_decoder_layers(model, layers_path)
-        self._own_config: GenerationConfig | None = None
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
         self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(prefix_cache_size(model, prefix_cache_bytes))
         self._prefiller = Prefiller(model, self._prefix_cache)
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
+        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -111,7 +110,8 @@ class TransformersEngine(BaseEngine):
     @property
     def generation_config(self) -> GenerationConfig:
         """The model's own generation configuration."""
-        return self._own_config or self._model.generation_config
+        config: GenerationConfig = self._model.generation_config
+        return config
 
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
@@ -303,11 +303,10 @@ class TransformersEngine(BaseEngine):
             self._prefiller,
             self.statistics,
             self._batcher.should_restart,
-            self._configured,
         )
         limits = [self._limit(sequence.request) for sequence in sequences]
         longest = max(len(sequence.request.prompt_ids) for sequence in sequences)
-        run = partial(generator.generate, sequences, limits, self.generation_config)
+        run = partial(generator.generate, sequences, limits)
         try:
             return translate_memory_errors(run, len(sequences), longest, max(limits))
         except MemoryLimitError:
@@ -316,18 +315,6 @@ class TransformersEngine(BaseEngine):
         for sequence in sequences:
             sequence.begin()
         return translate_memory_errors(run, len(sequences), longest, max(limits))
-
-    @contextmanager
-    def _configured(self, config: GenerationConfig) -> Iterator[None]:
-        """Put `config` in place of the model's own: given as an argument, it would be filled up from that one."""
-        # Requests that are prepared meanwhile, on other threads, still see the model's own.
-        self._own_config = self.generation_config  # in a fork amid a batch, the model still has that batch's
-        self._model.generation_config = config
-        try:
-            yield
-        finally:
-            self._model.generation_config = self._own_config
-            self._own_config = None
 
 
 def _seed(request: Request) -> int:
