@@ -78,6 +78,8 @@ ALSO_PURE = (
     "engines.registry",
     "engines.requests",
     "engines.transformers.batching",
+    "engines.transformers.prefill_plan",
+    "engines.transformers.prefix_cache",
     "engines.transformers.process_events",
     "engines.transformers.sample_group",
     "engines.transformers.sequence",

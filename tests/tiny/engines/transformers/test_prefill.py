@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+import langnorm.abacus
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
 from langnorm.engines.transformers import prefill_plan
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
-from langnorm.engines.transformers.sharing import sharing_of
+from langnorm.engines.transformers.loading import load
+from langnorm.engines.transformers.sharing import sharing_of, weights_version
 from langnorm.engines.transformers.token_sampler import TokenSampler
+from langnorm.errors import OptionError
 from langnorm.interventions.options import Recursion
 from tests.reference.norms import reference_norms
-from tests.support.calls import answer, num_hooks
+from tests.support.calls import answer, num_hooks, wait_until
 from tests.support.interventions import (
     RECURSIONS,
     STEERING,
@@ -374,6 +379,36 @@ def test_memory_is_bounded(new_engine_of) -> None:
     assert_as_alone(small, [ask(text(25, 100))])
     assert answer(small, ask(text(25, 100))).prefix_hit is not None
     assert answer(small, ask(text(20, 100))).prefix_hit is None
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, "1GB", True])
+def test_memory_is_a_number_of_bytes(given, model_of, tokenizer) -> None:
+    """Anything else is refused, by the loader before it loads anything."""
+    with pytest.raises(OptionError, match="prefix_cache_bytes"):
+        TransformersEngine(model_of("qwen3"), tokenizer, prefix_cache_bytes=given)
+    with pytest.raises(OptionError, match="prefix_cache_bytes"):
+        load(str(langnorm.abacus.path()), {"prefix_cache_bytes": given, "no_such_argument": 1})
+
+
+def test_memory_is_free_when_the_engine_is(new_engine_of) -> None:
+    """Nothing else holds what was computed."""
+    engine = new_engine_of("qwen3")
+    answer(engine, ask(STEM))
+    (part,) = engine.prefix_cache.tree(weights_version(engine.model)).find(STEM)
+    kept = weakref.ref(part.layers[0][0])
+    del part, engine
+    gc.collect()
+    wait_until(lambda: kept() is None)
+
+
+def test_a_compiled_model_shares_too(tokenizer) -> None:
+    """Its prompts are run as `generate` runs it, without compiling anything."""
+    model: Any = tiny_model("qwen3", seed=94, vocab_size=len(tokenizer), eos_token_id=list(NEVER))
+    engine = TransformersEngine(torch.compile(model, backend="eager"), tokenizer)
+    request = ask(PROMPTS[0], n=3)
+    for completion in engine.generate([request])[0].completions:
+        assert completion.token_ids == alone(model, request)
+    assert engine.prefix_cache.num_tokens == len(PROMPTS[0])
 
 
 def test_memory_is_given_back_before_a_batch_fails(new_engine_of, monkeypatch) -> None:
