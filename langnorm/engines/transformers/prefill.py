@@ -127,9 +127,10 @@ class Prefiller:
         longest = max(map(len, prompts))
         tree = self._get_tree() if longest >= SHORTEST_PREFIX else None
         beginnings = {prompt[:-1]: _Beginning(prompt[:-1]) for prompt in prompts}
-        for tokens, beginning in beginnings.items() if tree else ():
-            for part in tree.find(tokens):
-                beginning.extend(part)
+        if tree:
+            for tokens, beginning in beginnings.items():
+                for part in tree.find(tokens):
+                    beginning.extend(part)
         distinct = list(beginnings.values())
         num_found = [beginning.num_known for beginning in distinct]
         chunk_size = getattr(own_config, "prefill_chunk_size", None)

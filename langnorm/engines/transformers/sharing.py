@@ -21,7 +21,7 @@ _LEAST_BYTES = 2**28  # for conversations of some thousand tokens with a small m
 _ROPE_BY_LENGTH = ("dynamic", "longrope")
 
 
-def sharing_of(model: PreTrainedModel) -> Sharing:
+def sharing_of(model: Any) -> Sharing:
     """Return what sequences may share, such that their states are those that they would have alone.
 
     A beginning can be cut from a sequence where every layer keeps the keys and values of all tokens: sliding windows
@@ -29,9 +29,8 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     """
     if "input_ids" not in inspect.signature(model.forward).parameters or hasattr(model, "get_base_model"):
         return "nothing"  # a wrapper, which does not say what its model takes
-    config: Any = model.config
-    text_config = config.get_text_config(decoder=True)
-    if config.is_encoder_decoder or not model._supports_default_dynamic_cache():
+    text_config = model.config.get_text_config(decoder=True)
+    if model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
         return "nothing"
     if _contains_any(getattr(text_config, "rope_parameters", None), _ROPE_BY_LENGTH):
         return "nothing"
