@@ -90,7 +90,10 @@ class Bench:
         if talk(without) != talk(with_cache):
             msg = "With the prefix cache, a conversation goes otherwise than without."
             raise RuntimeError(msg)
-        sides: dict[str, Work] = {"without": lambda: discard(talk(without)), "prefix cache": lambda: discard(talk(with_cache))}
+        sides: dict[str, Work] = {
+            "without": lambda: discard(talk(without)),
+            "prefix cache": lambda: discard(talk(with_cache)),
+        }
         return sides, CONVERSATION_BAR
 
     def against_raw(self, messages: Sequence[BaseMessage]) -> dict[str, Work]:

@@ -44,7 +44,7 @@ class Events(BaseCallbackHandler):
             self.errors[run_id] = error
 
 
-class AsyncEvents(Events, AsyncCallbackHandler):  # type: ignore[misc]
+class AsyncEvents(Events, AsyncCallbackHandler):
     """The same for asynchronous runs."""
 
     async def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
@@ -113,7 +113,7 @@ async def test_prompts_share_forward_passes(chat: ChatLangNorm, generate: Genera
 
 async def test_sampled_answers_are_those_of_each_prompt_alone(chat: ChatLangNorm, generate: Generate) -> None:
     """Whatever else is in the batch."""
-    options = {"temperature": 1.2, "seed": 5, "n": 3}
+    options: dict[str, Any] = {"temperature": 1.2, "seed": 5, "n": 3}
     result = await generate(chat, PROMPTS, **options)
     assert texts(result) == [texts(chat.generate([prompt], **options))[0] for prompt in PROMPTS]
 
@@ -122,6 +122,7 @@ async def test_every_prompt_is_a_run(chat: ChatLangNorm, generate: Generate) -> 
     """With its own start and end; the first has the id that was given, and the result names all."""
     events, run_id = generate.events(), uuid4()
     result = await generate(chat, PROMPTS, events, run_id=run_id, tags=["tagged"])
+    assert result.run
     assert [events.starts[info.run_id] for info in result.run] == [prompt[0].content for prompt in PROMPTS]
     assert [events.ends[info.run_id] for info in result.run] == [answers[0] for answers in texts(result)]
     assert result.run[0].run_id == run_id
@@ -158,7 +159,7 @@ def test_answers_stream_to_their_handlers(chat: ChatLangNorm) -> None:
     tokens: dict[Any, str] = {}
 
     class Tokens(BaseCallbackHandler):
-        def on_llm_new_token(self, token: str, *, run_id: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        def on_llm_new_token(self, token: Any, *, run_id: Any, **kwargs: Any) -> None:  # noqa: ARG002
             tokens[run_id] = tokens.get(run_id, "") + token
 
     streaming = chat.model_copy(update={"streaming": True})
