@@ -133,13 +133,12 @@ def _conclusion(text: str) -> str | None:
     if not sentences:
         return wording(text) or text.strip()
     last = _LEAD.sub("", sentences[-1], count=1)
-    if value := known_value(last):
-        return value
-    if (first := known_value(sentences[0])) in ("yes", "no"):
+    value = known_value(last)
+    if value not in ("yes", "no") and (first := known_value(sentences[0])) in ("yes", "no"):
         return first
     if items := _items(sentences):
         return "; ".join(known_value(item) or wording(item) for item in items)
-    return _number_of(sentences[-1], only_numbers=False) or wording(last) or wording(text) or text.strip()
+    return value or _number_of(sentences[-1], only_numbers=False) or wording(last) or wording(text) or text.strip()
 
 
 def _sentences(text: str) -> list[str]:

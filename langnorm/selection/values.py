@@ -31,7 +31,7 @@ _EMPHASIS = re.compile(r"\*\*|__|`")
 _AROUND = " \t\r\n.,;:!\"'’‘“”*_`"
 
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Za-z])\)(?![^\s,.:;])|\[([A-Z])\]|([A-Z])(?=\Z|[).:](?:\s|\Z)|\s+[(–—-]))"
+    r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Za-z])\)(?![^\s,.:;])|\[([A-Z])\]|(?P<bare>[A-Z])(?=\Z|[).:](?:\s|\Z)|\s+[(–—-]))"
     r"(?!\s*(?:,|and|or|&)\s*(?:and\s+|or\s+)?[(\[]?[A-Za-z]\b)",
     re.IGNORECASE,
 )
@@ -44,10 +44,13 @@ _UNIT = re.compile(
     r"(?:km|cm|mm|m|kg|mg|g|s|h|l|ml|ft|in|lbs?|oz|mph|hrs?|mins?|secs?|yds?|mi)(?:\^?\d|[²³])?(?:/[a-z]{1,4}(?:\^?\d)?)?\b"
     r"|[^\W\d_a-zA-Z]{1,8}"
 )
-_WORD = r"(?:[^\W\d_]{2,}|[^\W\d_a-z]|[mgslh])(?:\^\{?\d\}?|[²³])?(?:[/'’.-][^\W\d_]+(?:\^\{?\d\}?|[²³])?)*+[,.]?"
+_WORD = (
+    r"(?!(?:is|are|was|were|has|have|had|can|will|and|or|but|if|than|equals|plus|minus|times)\b)"
+    r"(?:[^\W\d_]{2,}|[^\W\d_a-z]|[mgslh])(?:\^\{?\d\}?|[²³])?(?:[/'’.-][^\W\d_]+(?:\^\{?\d\}?|[²³])?)*+[,.]?"
+)
 _WORDS_OF_UNIT = re.compile(rf"[ \u00a0]?(?:°[CF]?|[€$£])|(?:[ \u00a0]|-){_WORD}(?: {_WORD}){{0,7}}")
 _FUNCTIONS = frozenset(["sin", "cos", "tan", "log", "exp", "sqrt", "min", "max", "frac", "infty", "alpha", "beta"])
-_ARTICLE = re.compile(r"(?:the|an?)\s+(?!and\b|or\b)(?=\w{2})")
+_ARTICLE = re.compile(r"(?:the|an?)\s+(?!and\b|or\b)(?=\w\w|\d)")
 
 
 def even(text: str) -> str:
@@ -62,7 +65,9 @@ def even(text: str) -> str:
 def known_value(text: str) -> str | None:
     """Return what a text says as a number, time, date, choice, truth value, assignment or tuple; None for no such."""
     said = plain(text)
-    if (choice := _CHOICE.match(said)) and (said[choice.end() :].strip(_AROUND + ")") == "" or choice[1] or choice[2]):
+    if (choice := _CHOICE.match(said)) and (
+        said[choice.end() :].strip(_AROUND + ")") == "" or not choice["bare"] or choice["bare"] in "ABCDEFGH"
+    ):
         letter = next(filter(None, choice.groups()))
         if letter.isupper() or choice[1]:
             return letter.upper()
@@ -124,8 +129,7 @@ def plain(text: str) -> str:
     else:
         said = said.replace("$$", "")
     said = re.sub(r"[¼-¾⅐-⅞]", lambda match: f" {unicodedata.normalize('NFKC', match[0]).replace('⁄', '/')}", said)
-    said = " ".join(_EMPHASIS.sub("", said).split())
-    said = said.strip(" ")
+    said = " ".join(_EMPHASIS.sub("", said).split()).replace(" ^", "^")
     if len(said) > 2 and said[0] == said[-1] == "$":
         said = said[1:-1]
     # No dot is taken from the front, where it may be that of .5, and no "!" from the end, where it may be that of 5!.
