@@ -28,7 +28,7 @@ _COMMANDS = (
     (re.compile(r"\\([%$#&_])"), r"\1"),
 )
 _EMPHASIS = re.compile(r"\*\*|__|`")
-_AROUND = " \t\r\n.,;:!\"'’‘“”*_`"
+_AROUND = ' \t\r\n.,;:!"’‘“”*_`'
 
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Za-z])\)(?![^\s,.:;])|\[([A-Z])\]|(?P<bare>[A-Z])(?=\Z|[).:](?:\s|\Z)|\s+[(–—-]))"
@@ -110,7 +110,8 @@ def wording(text: str) -> str:
     words = re.findall(r"(?<!\\)\b[^\W\d_]{3,}", said)
     if all(word in _FUNCTIONS for word in words) and re.search(r"[\d\\^=+*/<>|(]", said):
         return _formula(said)
-    said = said.strip(_AROUND + "$").casefold()
+    quote = "'" * said.startswith("'")  # else it is that of f'
+    said = said.strip(_AROUND + "$" + quote).casefold()
     return _ARTICLE.sub("", said, count=1) if _ARTICLE.match(said) else said
 
 
