@@ -95,6 +95,7 @@ def prepare_call(
         enable_thinking=settings.enable_thinking,
         special_tokens=settings.special_tokens,
         tools=use.tools,
+        context_length=engine.context_length,
     )
     form = detect_tool_form(str(tokenizer.chat_template))
     grammar = build_grammar(

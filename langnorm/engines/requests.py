@@ -135,6 +135,19 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixHit:
+    """The beginning of a prompt that was not run again, because an earlier sequence began alike.
+
+    Attributes:
+        tokens: Its number of tokens.
+        bytes: Memory that its keys and values take.
+    """
+
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One generated sequence of T tokens.
 
@@ -151,6 +164,7 @@ class Completion:
         prompt_states: Those of the tokens of the prompt (P, L, d), likewise.
         interventions: What was done to its states, in plain JSON types, by the name of the intervention.
         logprobs: One per generated token, where the request asked for them.
+        prefix_hit: The beginning of its prompt that an earlier sequence had run, or None.
     """
 
     token_ids: list[int]
@@ -162,6 +176,7 @@ class Completion:
     prompt_norms: list[list[float]] = field(default_factory=list)
     states: Tensor | None = None
     prompt_states: Tensor | None = None
+    prefix_hit: PrefixHit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 from typer.testing import CliRunner, Result
 
-from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__, cli
-from langnorm.cli import app
+from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__
+from langnorm.cli import app, loading
 from langnorm.trace import NormStep
 
 QUESTION = "What is 47 + 385?"
@@ -128,7 +128,7 @@ def trace_of(*steps: NormStep, intensity: float | None = None) -> NormTrace:
 
 def show(monkeypatch: pytest.MonkeyPatch, chat: StandInChat) -> str:
     """Return what `langnorm ask` prints when `chat` answers."""
-    monkeypatch.setattr(cli, "_load", lambda **_: chat)
+    monkeypatch.setattr(loading, "load_chat", lambda **_: chat)
     result = run("ask", QUESTION)
     assert result.exit_code == 0, result.output
     return result.stdout

@@ -6,8 +6,8 @@ import asyncio
 import os
 import queue
 import secrets
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,16 @@ from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.identity import identify_model
+from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
+from langnorm.engines.transformers.prefill import Prefiller
+from langnorm.engines.transformers.prefix_cache import PrefixCache
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
-from langnorm.errors import OptionError, PromptError
+from langnorm.engines.transformers.sharing import prefix_cache_size
+from langnorm.errors import MemoryLimitError, OptionError, PromptError
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
@@ -46,6 +50,8 @@ class TransformersEngine(BaseEngine):
         layers_path: Where its decoder layers are, such as `"model.layers"`, if they are not found by themselves.
         profile: What came with the weights. One that is not of this model as loaded, in another dtype for example, is
             left aside.
+        prefix_cache_bytes: Most memory for the keys and values of recent sequences, from which those that begin alike
+            start; 0 keeps none. By default a sixteenth of the weights, and at least 256 MiB.
         weights_hash: What `hash_checkpoint` says of the files that the weights were read from; by default it is
             computed of the parameters in memory.
 
@@ -62,16 +68,18 @@ class TransformersEngine(BaseEngine):
         layers_path: str | None = None,
         profile: NormProfile | None = None,
         weights_hash: str | None = None,
+        prefix_cache_bytes: int | None = None,
     ) -> None:
         self._model = model.eval()
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = find_decoder_layers(model, layers_path)
-        self._own_config: GenerationConfig | None = None
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
+        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(prefix_cache_size(model, prefix_cache_bytes))
+        self._prefiller = Prefiller(model, self._prefix_cache)
+        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -102,7 +110,8 @@ class TransformersEngine(BaseEngine):
     @property
     def generation_config(self) -> GenerationConfig:
         """The model's own generation configuration."""
-        return self._own_config or self._model.generation_config
+        config: GenerationConfig = self._model.generation_config
+        return config
 
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
@@ -124,6 +133,15 @@ class TransformersEngine(BaseEngine):
         """The norms of all sequences so far."""
         return self._statistics
 
+    @property
+    def prefix_cache(self) -> PrefixCache[KeyValues]:
+        """What recent sequences began with, from which others start; it can be cleared."""
+        return self._prefix_cache
+
+    def clear_prefix_cache(self) -> None:
+        """Forget all prompts and answers of earlier calls, and free the memory that they take."""
+        self._prefix_cache.clear()
+
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
         return self._batcher.expect(num_requests)
@@ -144,7 +162,7 @@ class TransformersEngine(BaseEngine):
         try:
             deadlines = [Deadline(request.timeout) for request in requests]
             completions = [
-                [deadline.wait(sequence.future.result) for sequence in group]
+                [deadline.result(sequence.future) for sequence in group]
                 for deadline, group in zip(deadlines, sequences, strict=True)
             ]
         finally:
@@ -170,7 +188,7 @@ class TransformersEngine(BaseEngine):
         sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout)
         try:
             while True:
-                delta = deadline.wait(lambda timeout: deltas.get(timeout=timeout))
+                delta = deadline.next_of(deltas)
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
@@ -282,26 +300,21 @@ class TransformersEngine(BaseEngine):
             self._model,
             self._tokenizer,
             self._layers,
+            self._prefiller,
             self.statistics,
             self._batcher.should_restart,
-            self._configured,
         )
         limits = [self._limit(sequence.request) for sequence in sequences]
         longest = max(len(sequence.request.prompt_ids) for sequence in sequences)
-        run = partial(generator.generate, sequences, limits, self.generation_config)
-        return translate_memory_errors(run, len(sequences), longest, max(limits))
-
-    @contextmanager
-    def _configured(self, config: GenerationConfig) -> Iterator[None]:
-        """Put `config` in place of the model's own: given as an argument, it would be filled up from that one."""
-        # Requests that are prepared meanwhile, on other threads, still see the model's own.
-        self._own_config = self.generation_config  # in a fork amid a batch, the model still has that batch's
-        self._model.generation_config = config
+        run = partial(generator.generate, sequences, limits)
         try:
-            yield
-        finally:
-            self._model.generation_config = self._own_config
-            self._own_config = None
+            return translate_memory_errors(run, len(sequences), longest, max(limits))
+        except MemoryLimitError:
+            if not self._prefix_cache.clear():
+                raise
+        for sequence in sequences:
+            sequence.begin()
+        return translate_memory_errors(run, len(sequences), longest, max(limits))
 
 
 def _seed(request: Request) -> int:
