@@ -68,10 +68,11 @@ def _remarks(message: AIMessageChunk, trace: NormTrace) -> list[str]:
     if ranking := message.response_metadata[KEY].get("selection"):
         num_candidates = len(ranking["candidates"])
         chosen = ranking["candidates"][ranking["chosen"]]
-        agreement = "" if ranking["agreement"] is None else f"; {ranking['agreement']:.0%} of the votes agree with it"
-        remarks += [f"Number {ranking['chosen'] + 1} of {num_candidates} candidates{agreement}."]
-        if chosen["answer"] is not None:
-            remarks[-1] = f"{remarks[-1][:-1]}: {_shortened(chosen['answer'], _MOST_OF_ANSWER)}"
+        remark = f"Candidate {ranking['chosen'] + 1} of {num_candidates}"
+        if chosen["support"]:
+            answer = _shortened(chosen["answer"], _MOST_OF_ANSWER)
+            remark += f"; {ranking['agreement']:.0%} of the votes are for its answer: {answer}"
+        remarks.append(remark)
         remarks += ranking["warnings"]
     return remarks
 

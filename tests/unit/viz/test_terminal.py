@@ -27,16 +27,16 @@ def test_a_selection_is_summed_up() -> None:
     messages = [message_with_norms(text) for text in ("It is 3.", "The answer is 4.", "**4**")]
     messages.append(message_with_norms("It is", finish_reason="length"))
     printed = summary(rank(messages, score=None, vote="majority")[0])
-    assert "Number 2 of 4 candidates; 67% of the votes agree with it: 4" in printed
+    assert "Candidate 2 of 4; 67% of the votes are for its answer: 4" in printed
     assert "1 of 4 were cut off at max_tokens." in printed
 
 
 def test_a_selection_without_votes_is_summed_up() -> None:
     """Nobody agrees where nobody votes; control characters of an answer do not reach the terminal."""
     printed = summary(rank([message_with_norms("\x1b[31m", finish_reason="length")], score=None)[0])
-    assert "Number 1 of 1 candidates: " in printed
+    assert "Candidate 1 of 1" in printed
     assert "\x1b" not in printed
-    assert "votes agree" not in printed
+    assert "votes are for" not in printed
 
 
 def test_interventions_that_did_nothing_say_so() -> None:
