@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
 from langnorm.chat.settings import CallSettings
 from langnorm.engines.base import Engine
+from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
+from langnorm.engines.stoppable import run_in_time
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.norms.baseline import Baseline, NormSnapshot
@@ -132,6 +135,22 @@ def prepare_call(
         selection=selection,
         first_call_index=first_call_index,
     )
+
+
+def prepare_in_time(
+    settings: CallSettings, engine: Engine, messages: Sequence[BaseMessage], *, first_call_index: int = 0
+) -> PreparedCall:
+    """Return what `prepare_call` returns; the timeout of the call holds here too: templates may run for ever.
+
+    Raises:
+        TimeoutError: It took longer than the call may.
+    """
+    prepare = partial(prepare_call, settings, engine, messages, first_call_index=first_call_index)
+    if settings.timeout is None:
+        return prepare()
+    deadline = Deadline(settings.timeout)
+    call = run_in_time(prepare, deadline)
+    return replace(call, request=replace(call.request, since=deadline.start))
 
 
 def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:

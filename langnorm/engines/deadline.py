@@ -19,17 +19,19 @@ _SECONDS_BETWEEN_LOOKS = 0.05  # for an interrupt
 
 
 class Deadline:
-    """The moment at which the timeout of a request ends, counted from when this is made.
+    """The moment at which the timeout of a request ends.
 
     A `TimeoutError` that the model raises by itself passes through unchanged.
 
     Args:
-        timeout: Seconds from now, or None for no limit.
+        timeout: Seconds, or None for no limit.
+        start: From when they count, as `time.monotonic` has it; from now on if None.
     """
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, start: float | None = None) -> None:
         self._timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self.start = time.monotonic() if start is None else start
+        self._end = None if timeout is None else self.start + timeout
 
     @property
     def _seconds_left(self) -> float | None:

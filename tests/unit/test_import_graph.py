@@ -78,6 +78,7 @@ ALSO_PURE = (
     "engines.options",
     "engines.registry",
     "engines.requests",
+    "engines.stoppable",
     "engines.transformers.batching",
     "engines.transformers.prefill_plan",
     "engines.transformers.prefix_cache",
