@@ -155,4 +155,11 @@ def _ids_without_text(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     template = json.dumps(getattr(tokenizer, "response_template", None)).replace("\\", "")
     form = detect_tool_form(str(getattr(tokenizer, "chat_template", None) or ""))
     marks = {*form.inner, *(HARMONY_MARKS if form is HARMONY else ())}
-    return frozenset(i for i, token in special.items() if not (is_markup(token) or token in marks or token in template))
+    return frozenset(
+        i for i, token in special.items() if not (_is_mark_of_answer(token) or token in marks or token in template)
+    )
+
+
+def _is_mark_of_answer(token: str) -> bool:
+    """Return whether a token marks a part of an answer, and not what a tool is about to say."""
+    return is_markup(token) and "response" not in token
