@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,10 +24,16 @@ from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
 from langnorm.text.steps import Splitter
-from langnorm.text.tool_calls import detect_tool_form
+from langnorm.text.tool_calls import UNKNOWN, detect_tool_form
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+
+_UNKNOWN_FORM = (
+    "This model's chat template takes tools, and does not show in which form the model calls them. Only an answer that "
+    "as a whole is JSON with the name of a tool and its arguments is read as a call; other forms stay text. Force a "
+    "call by `tool_choice`, which holds any model to a form that is read, or give its tokenizer a `response_template`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ def prepare_call(
         context_length=engine.context_length,
     )
     form = detect_tool_form(str(tokenizer.chat_template))
+    if form is UNKNOWN and use.tools and not (use.must_call or getattr(tokenizer, "response_template", None)):
+        warnings.warn(_UNKNOWN_FORM, stacklevel=2)
     grammar = build_grammar(
         tokenizer,
         use=use,
