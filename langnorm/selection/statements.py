@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from langnorm.selection.canonical import json_answer
 from langnorm.selection.values import Quantity, even, known_value, last_box, plain, quantities, wording
@@ -163,7 +163,7 @@ def _items_of_line(line: str) -> list[str]:
     while (start := line.find(mark, starts[-1] if starts else 0)) >= 0 and (starts or not line[:start].strip(" \n")):
         starts.append(start)
         mark = f" {len(starts) + 1}. "
-    return [line[start:end].strip() for start, end in zip(starts, [*starts[1:], len(line)], strict=True)]
+    return [line[start:end].strip() for start, end in pairwise([*starts, len(line)])]
 
 
 def _said_from(text: str, start: int) -> str:
