@@ -30,7 +30,7 @@ from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.counting import count_prompt_tokens, token_ids
 from langnorm.chat.many_prompts import ManyPrompts
-from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
+from langnorm.chat.preparing import PreparedCall, prepare_in_time, resolve_sampling
 from langnorm.chat.results import build_result
 from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
@@ -181,7 +181,7 @@ class ChatLangNorm(ManyPrompts):
         announce_batch(self, engine)
         with engine.preparing():
             first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
-            return prepare_call(settings, engine, messages, first_call_index=first_call_index)
+            return prepare_in_time(settings, engine, messages, first_call_index=first_call_index)
 
     def _generate(
         self,

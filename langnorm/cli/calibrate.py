@@ -10,7 +10,7 @@ import typer
 from langnorm.cli import loading
 from langnorm.cli.options import ModelOption
 from langnorm.engines.registry import BUNDLED_MODEL
-from langnorm.files import check_folder
+from langnorm.files import check_folder, is_stream
 
 
 def calibrate(
@@ -52,7 +52,7 @@ def calibrate(
     check_folder(out)
     chat = loading.load_chat(model=model, max_tokens=max_tokens, max_batch_size=batch_size)
     # Beside the profile, so that a second command in another folder has its own.
-    checkpoint = out.with_name(f"{out.name}.partial")
+    checkpoint = None if is_stream(out) else out.with_name(f"{out.name}.partial")
     profile = NormProfile.calibrate(chat, asked, num_tokens=num_tokens, checkpoint=checkpoint, restart=restart)
     profile.save(out)
     typer.echo(f"{out}: {profile.num_tokens} tokens, {len(profile.layers)} layers of {profile.name}")

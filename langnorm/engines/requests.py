@@ -97,12 +97,13 @@ class Request:
         sampling: How tokens are chosen; `max_tokens` must fit into the context.
         record: What is kept of its hidden states; None keeps nothing.
         max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
-        timeout: Most seconds from now to the end, or None.
+        timeout: Most seconds to the end, or None.
         plans: What is done to its states on the way.
         grammar: What the answer is held to, or None.
         top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
             log-probabilities.
         pruner: What stops some of its `n` samples early, or None.
+        since: From when `timeout` counts, as `time.monotonic` has it; None counts from when an engine gets the request.
     """
 
     prompt_ids: tuple[int, ...]
@@ -114,6 +115,7 @@ class Request:
     grammar: Grammar | None = None
     top_logprobs: int | None = None
     pruner: Pruner | None = None
+    since: float | None = None
 
     @property
     def norm_layers(self) -> tuple[int, ...]:

@@ -149,6 +149,7 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
         answer=read_answer(selection.answer, message.text, message.tool_calls),
         tokens=usage["output_tokens"] if usage else len(entries) or len(message.text),
         finish_reason=next((reason for reason in reasons if reason and isinstance(reason, str)), "stop"),
+        text=message.text,
     )
 
 

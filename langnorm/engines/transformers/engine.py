@@ -6,9 +6,10 @@ import asyncio
 import os
 import queue
 import secrets
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,7 @@ from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
 from langnorm.engines.transformers.prefill import Prefiller
-from langnorm.engines.transformers.prefix_cache import PrefixCache
+from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix_cache_bytes
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.profile import NormProfile
+
+_MOST_QUEUED = 1024  # sequences of one call, unless a batch may hold more
 
 
 class TransformersEngine(BaseEngine):
@@ -57,6 +60,7 @@ class TransformersEngine(BaseEngine):
 
     Raises:
         ModelError: The decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
 
     abilities = frozenset(ABILITIES)
@@ -70,6 +74,7 @@ class TransformersEngine(BaseEngine):
         weights_hash: str | None = None,
         prefix_cache_bytes: int | None = None,
     ) -> None:
+        check_prefix_cache_bytes(prefix_cache_bytes)
         self._model = model.eval()
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
@@ -77,7 +82,9 @@ class TransformersEngine(BaseEngine):
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(prefix_cache_size(model, prefix_cache_bytes))
+        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(
+            prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
+        )
         self._prefiller = Prefiller(model, self._prefix_cache)
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
 
@@ -158,37 +165,38 @@ class TransformersEngine(BaseEngine):
             OptionError: A layer is outside the model.
             TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
-        sequences = self._submit(requests)
-        try:
-            deadlines = [Deadline(request.timeout) for request in requests]
-            completions = [
-                [deadline.wait(sequence.future.result) for sequence in group]
-                for deadline, group in zip(deadlines, sequences, strict=True)
-            ]
-        finally:
-            _cancel(sequences)  # without effect on sequences that are done
+        completions: list[list[Completion]] = [[] for _ in requests]
+        deadlines = [Deadline(request.timeout, request.since) for request in requests]
+        for portion in self._portions(requests):
+            self._batcher.submit([sequence for _, sequence in portion])
+            try:
+                for number, sequence in portion:
+                    completions[number].append(deadlines[number].result(sequence.future))
+            finally:
+                _cancel(portion)  # without effect on sequences that are done
         return [Response(tuple(group)) for group in completions]
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns; cancelling stops the generation."""
-        sequences = self._submit(requests)
-        try:
-            completions = []
-            deadlines = [Deadline(request.timeout) for request in requests]
-            for deadline, group in zip(deadlines, sequences, strict=True):
-                async with deadline.limit():
-                    completions.append([await asyncio.wrap_future(sequence.future) for sequence in group])
-        finally:
-            _cancel(sequences)
+        completions: list[list[Completion]] = [[] for _ in requests]
+        deadlines = [Deadline(request.timeout, request.since) for request in requests]
+        for portion in self._portions(requests):
+            self._batcher.submit([sequence for _, sequence in portion])
+            try:
+                for number, sequence in portion:
+                    async with deadlines[number].limit():
+                        completions[number].append(await asyncio.wrap_future(sequence.future))
+            finally:
+                _cancel(portion)
         return [Response(tuple(group)) for group in completions]
 
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout)
+        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout, request.since)
         try:
             while True:
-                delta = deadline.wait(lambda timeout: deltas.get(timeout=timeout))
+                delta = deadline.next_of(deltas)
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
@@ -206,7 +214,7 @@ class TransformersEngine(BaseEngine):
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout)
+        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout, request.since)
         try:
             while True:
                 async with deadline.limit():
@@ -240,17 +248,17 @@ class TransformersEngine(BaseEngine):
         with self._batcher.paused():
             return score_continuations(self._model, prompt_ids, continuation_ids)
 
-    def _submit(self, requests: Sequence[Request]) -> list[list[PendingSequence]]:
+    def _portions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, PendingSequence]]]:
+        """Yield the sequences of requests, each with the number of its request, as many at a time as are to be queued.
+
+        A million samples are nothing that a request with a timeout could wait for, not even to be queued.
+        """
         for request in requests:
             self.check(request)
-        sequences = []
-        for request in requests:
-            seed = _seed(request)
-            group = SampleGroup(request.pruner) if request.pruner else None
-            samples = range(request.sampling.n)
-            sequences.append([PendingSequence(request, sample, seed, sample_group=group) for sample in samples])
-        self._batcher.submit([sequence for group in sequences for sequence in group])
-        return sequences
+        sequences = ((number, sequence) for number, request in enumerate(requests) for sequence in _sequences(request))
+        size = max([_MOST_QUEUED, *(request.max_batch_size for request in requests)])
+        while portion := list(islice(sequences, size)):
+            yield portion
 
     def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
         self.check(request)
@@ -321,10 +329,16 @@ def _seed(request: Request) -> int:
     return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
 
 
-def _cancel(sequences: Sequence[Sequence[PendingSequence]]) -> None:
-    for group in sequences:
-        for sequence in group:
-            sequence.cancel()
+def _sequences(request: Request) -> Iterator[PendingSequence]:
+    """Yield the samples of a request."""
+    seed, group = _seed(request), SampleGroup(request.pruner) if request.pruner else None
+    for sample in range(request.sampling.n):
+        yield PendingSequence(request, sample, seed, sample_group=group)
+
+
+def _cancel(portion: Sequence[tuple[int, PendingSequence]]) -> None:
+    for _, sequence in portion:
+        sequence.cancel()
 
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows
