@@ -97,6 +97,7 @@ def prepare_call(
         tools=use.tools,
     )
     form = detect_tool_form(str(tokenizer.chat_template))
+    sampling = resolve_sampling(settings, engine)
     grammar = build_grammar(
         tokenizer,
         use=use,
@@ -104,6 +105,7 @@ def prepare_call(
         form=form,
         is_thinking=prompt.is_thinking,
         may_think=settings.enable_thinking,
+        room=_room(sampling, engine, prompt),
     )
     is_comparing = settings.norms != "off" or settings.interventions or (selection and selection.needs_norms)
     # A call that reads no norms must not be refused for the profile of another model.
@@ -111,7 +113,7 @@ def prepare_call(
     recording = _resolve_recording(settings, engine, snapshot)
     request = Request(
         prompt_ids=prompt.ids,
-        sampling=resolve_sampling(settings, engine),
+        sampling=sampling,
         record=Record(layers=recording.layers) if recording else None,
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
@@ -150,6 +152,12 @@ def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
         )
         raise OptionError(msg)
     return replace(sampling, n=selection.n)
+
+
+def _room(sampling: Sampling, engine: Engine, prompt: Prompt) -> int | None:
+    """Return how many tokens an answer may have, or None where there is no limit."""
+    in_context = None if engine.context_length is None else engine.context_length - len(prompt.ids)
+    return min((limit for limit in (sampling.max_tokens, in_context) if limit is not None), default=None)
 
 
 def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Recording | None:

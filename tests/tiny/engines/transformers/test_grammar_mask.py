@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from langnorm.chat.grammars import closed_schema
+from langnorm.chat.schemas import closed_schema
 from langnorm.chat.tools import ToolUse, convert_tools
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Request
