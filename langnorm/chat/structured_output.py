@@ -73,9 +73,8 @@ def build_structured_output(
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     # The model stands first, so that it gets the settings of a call.
-    return (
-        model | RunnableMap(raw=RunnablePassthrough()) | parsed.with_fallbacks([failed], exception_key="parsing_error")
-    )
+    safely_parsed = parsed.with_fallbacks([failed], exception_key="parsing_error")
+    return model | RunnableMap(raw=RunnablePassthrough()) | safely_parsed
 
 
 def _function(schema: Any, json_schema: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from langnorm.chat.grammars import build_grammar
-from langnorm.chat.schemas import closed_schema
 from langnorm.chat.tools import ToolUse, convert_tools
 from langnorm.engines.requests import Grammar
 from langnorm.errors import MissingDependencyError, OptionError
@@ -40,7 +39,7 @@ def grammar_for(tokenizer: Any, schema: Any, *, is_tool: bool) -> Grammar | None
 )
 def test_a_malformed_schema_is_refused(tokenizer: Any, schema: Any, is_tool: bool) -> None:
     """The error says what is wrong with it, for answers and for arguments of tools."""
-    with pytest.raises(OptionError, match=r"(This|The) (schema|tool).* cannot be (held to|written as JSON): ."):
+    with pytest.raises(OptionError, match=r"cannot be (held to|written as JSON): .|cannot be a tool \(its"):
         grammar_for(tokenizer, schema, is_tool=is_tool)
 
 
@@ -65,26 +64,6 @@ def test_a_schema_that_cannot_be_held_to_is_refused(tokenizer: Any) -> None:
 def test_no_grammar_where_nothing_is_forced(tokenizer: Any) -> None:
     """Tools that may be called leave the answer free."""
     assert grammar_with(tokenizer, use=ToolUse(tuple(convert_tools([now])))) is None
-
-
-@pytest.mark.parametrize(
-    ("schema", "closed"),
-    [
-        ({"type": "object", "properties": {"a": {}}}, False),
-        ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, True),
-        ({"type": "object"}, None),
-        ({"type": "object", "properties": {"properties": {"type": "string"}}}, False),
-    ],
-)
-def test_objects_have_the_properties_that_are_named(schema: dict[str, Any], closed: bool | None) -> None:
-    """As function calling understands a schema; one that allows more still does, and one without any is free."""
-    assert closed_schema(schema).get("additionalProperties") is closed
-
-
-def test_parts_that_are_joined_stay_open() -> None:
-    """Each part of an `allOf` would otherwise forbid what the others name."""
-    schema = {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
-    assert closed_schema(schema) == schema
 
 
 def test_without_the_extra_there_is_a_hint(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
