@@ -59,7 +59,8 @@ def plain_copy(value: Any, owner: str = "This schema") -> Any:
         if isinstance(value, float) and abs(value) < float("inf"):
             return float(value)
         where = f"`{'.'.join(path)}` is" if path else "it is"
-        return _refuse(owner, f"{where} `{reprlib.repr(value)}`", "Use strings, numbers, lists and dicts.")
+        shown = "an integer of more than 300 digits" if isinstance(value, int) else f"`{reprlib.repr(value)}`"
+        return _refuse(owner, f"{where} {shown}", "Use strings, numbers, lists and dicts.")
 
     def text(value: Any, path: tuple[str, ...]) -> str:
         where = f" in `{'.'.join(path)}`" if path else ""
@@ -112,9 +113,7 @@ def _find_fault(text: str) -> str:
         return "it is nested too deeply"
     for part in _walk(schema, subschemas):
         if "$ref" in part and resolve(schema, part["$ref"]) is None:
-            return (
-                f"`$ref` is `{reprlib.repr(part['$ref'])}`, and should begin with `#/` and lead to a part of the schema"
-            )
+            return f"`$ref` is `{reprlib.repr(part['$ref'])}`; it must begin with `#/` and lead to a part of the schema"
     try:
         TopologicalSorter(_references(schema, is_same_value=True)).prepare()
     except CycleError as error:

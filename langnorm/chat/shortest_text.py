@@ -43,11 +43,10 @@ def _shortest(schema: Any, known: Mapping[str, str | None]) -> str | None:
     if not isinstance(schema, Mapping):
         return "0"
     # All of these hold together, so the text is as long as the longest of them at least.
-    texts = [_shortest_by_keywords(schema, known)]
-    if isinstance(name := schema.get("$ref"), str):
-        texts.append(known.get(name, "0"))
+    texts = [known.get(name, "0")] if isinstance(name := schema.get("$ref"), str) else []
     texts += [_shortest(item, known) for item in schema.get("allOf", ())]
     texts += [_least([_shortest(item, known) for item in schema[key]]) for key in ("anyOf", "oneOf") if key in schema]
+    texts.append(_shortest_by_keywords(schema, known))
     return None if None in texts else max((text for text in texts if text is not None), key=len)
 
 

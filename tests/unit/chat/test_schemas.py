@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from langnorm.chat.schemas import build_check, check_schema, closed_schema, is_r
 from langnorm.errors import MissingDependencyError, OptionError
 
 
-class Color(str, Enum):
+class Color(StrEnum):
     """A text with a name."""
 
     RED = "red"
@@ -151,7 +151,7 @@ def test_values_are_compared_with_a_schema() -> None:
 
 
 def test_a_pattern_in_another_dialect_is_left_to_the_grammar() -> None:
-    """Python has no `\\p`; the grammar's own regular expressions have."""
+    """Python has no Unicode classes; the grammar's own regular expressions have."""
     assert build_check({"type": "string", "pattern": "^\\p{Lu}+$"})("abc") == ""
 
 
