@@ -58,7 +58,9 @@ def build_structured_output(
         raise OptionError(msg)
     json_schema = {"type": "object"} if schema is None else _convert_schema(schema)
     check_schema(json_schema)
-    traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": json_schema}
+    # As a function, for LangChain's tracer to leave the schema as it is.
+    shown = {"type": "function", "function": function_of(json_schema, json_schema.get("title", "Answer"))}
+    traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": shown}
     parser = AnswerParser(json_schema=json_schema, model=schema if is_pydantic_class(schema) else None)
     if method == "function_calling":
         function = _function(schema, json_schema)
