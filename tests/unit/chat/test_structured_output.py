@@ -97,9 +97,7 @@ class Node(TypedDict):
 METHODS: tuple[Any, ...] = ("json_schema", "function_calling", "json_mode")
 
 
-def asked(
-    answer: str, schema: Any, method: Any, *, include_raw: bool = False, reason: Any = "stop", **given: Any
-) -> Any:
+def asked(answer: str, schema: Any, method: Any, *, include_raw: bool = False, reason: Any = "stop") -> Any:
     """Returns what structured output makes of an answer, given as the value that the model writes."""
     name = getattr(schema, "__name__", None) or (schema or {}).get("title", "Answer")
     text = answer
