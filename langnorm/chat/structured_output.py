@@ -58,13 +58,15 @@ def build_structured_output(
         raise OptionError(msg)
     json_schema = {"type": "object"} if schema is None else _convert_schema(schema)
     check_schema(json_schema)
-    # As a function, for LangChain's tracer to leave the schema as it is.
-    shown = {"type": "function", "function": function_of(json_schema, json_schema.get("title", "Answer"))}
-    traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": shown}
+    function = _function(schema, json_schema)
+    traced = {
+        "kwargs": {"method": method} | ({} if strict is None else {"strict": strict}),
+        "schema": {"type": "function", "function": function},  # which LangChain's tracer takes as it is
+    }
     parser = AnswerParser(json_schema=json_schema, model=schema if is_pydantic_class(schema) else None)
     if method == "function_calling":
-        function = _function(schema, json_schema)
-        parser.tool, parser.is_wrapped = function["name"], json_schema.get("type") != "object"
+        function, parser.is_wrapped = _with_named_arguments(function)
+        parser.tool = function["name"]
         model = chat.bind_tools([{"type": "function", "function": function}], tool_choice=parser.tool, strict=strict,
                                 ls_structured_output_format=traced, **settings)  # fmt: skip
     else:
@@ -80,17 +82,23 @@ def build_structured_output(
 
 
 def _function(schema: Any, json_schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema as a function. Arguments have names, so what is not an object's becomes one argument."""
+    """Return a schema as a function in OpenAI's form: a class as it is shown to models elsewhere, where that is all."""
     name = re.sub(r"[^\w-]+", "_", json_schema.get("title", "")).strip("_") or "Answer"
-    if json_schema.get("type") != "object":
-        value = moved_schema(json_schema, f"/properties/{VALUE_KEY}")
-        described = {key: value.pop(key) for key in ("description",) if key in value}
-        wrapped = {"type": "object", "properties": {VALUE_KEY: value}, "required": [VALUE_KEY]}
-        return function_of(wrapped | described, name)
-    if isinstance(schema, Mapping) or is_recursive(json_schema):
-        return function_of(json_schema, name)
-    function: dict[str, Any] = convert_tools([schema])[0]["function"]  # as tools are shown to models elsewhere
-    return function | {"name": name}
+    is_class = schema is not None and not isinstance(schema, Mapping)
+    if is_class and json_schema.get("type") == "object" and not is_recursive(json_schema):
+        function: dict[str, Any] = convert_tools([schema])[0]["function"]
+        return function | {"name": name}
+    return function_of(json_schema, name)
+
+
+def _with_named_arguments(function: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return a function whose arguments have names, and whether they had none: what is no object becomes one."""
+    parameters = function["parameters"]
+    if parameters.get("type") == "object":
+        return function, False
+    value = moved_schema(parameters, f"/properties/{VALUE_KEY}")
+    wrapped = {"type": "object", "properties": {VALUE_KEY: value}, "required": [VALUE_KEY]}
+    return function | {"parameters": wrapped}, True
 
 
 def _convert_schema(schema: Any) -> dict[str, Any]:
