@@ -127,7 +127,7 @@ class _Growing:
     def add(self, chunk: str | BaseMessage) -> Iterator[Any]:
         """Yield what can be read now, if that is something new."""
         if isinstance(chunk, str):
-            chunk = AIMessageChunk(chunk)
+            chunk = AIMessageChunk(content=chunk)
         elif not isinstance(chunk, AIMessageChunk):
             chunk = AIMessageChunk(**chunk.model_dump(exclude={"type"}))
         self._waiting.append(chunk)

@@ -15,6 +15,7 @@ from langnorm.chat.schemas import is_recursive, plain_copy, resolve
 _FUNCTION_KEYS = {"name", "function", "input_schema", "toolSpec"}  # of dicts that are no JSON schema, but have one
 
 _KEYWORDS = {"type", "properties", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "items", "additionalProperties"}
+_BESIDE_REFERENCES = {"$defs", "definitions", "title", "description", "$schema"}  # which add no constraint
 
 
 def json_schema_of(schema: Any) -> dict[str, Any]:
@@ -38,6 +39,9 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
         elif not _KEYWORDS & set(converted):
             msg = f"it has none of {', '.join(f'`{name}`' for name in sorted(_KEYWORDS))}"
             raise ValueError(msg)
+        converted = _at_top(converted)
+        if "properties" in converted:  # which makes it an object's, as function calling understands it
+            converted.setdefault("type", "object")
     elif is_pydantic_class(schema):
         converted = _schema_of_class(schema)
     else:
@@ -66,18 +70,19 @@ def _schema_of_class(model: Any) -> dict[str, Any]:
 
 
 def _at_top(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that says at its top what it otherwise refers to: chat templates look for properties there."""
-    target = resolve(schema, schema["$ref"]) if "$ref" in schema else None
-    if not isinstance(target, dict) or "$ref" in target:
+    """Return a schema that says at its top what it otherwise refers to: there, properties and types are looked for."""
+    rest = {key: value for key, value in schema.items() if key != "$ref"}
+    target = resolve(schema, schema["$ref"]) if isinstance(schema.get("$ref"), str) else None
+    if not isinstance(target, dict) or "$ref" in target or set(rest) - _BESIDE_REFERENCES:
         return schema
-    return target | {key: value for key, value in schema.items() if key != "$ref"}
+    return target | rest
 
 
 def as_function(tool: Any) -> Any:
     """Return a tool in a form that LangChain converts without loss."""
     if isinstance(tool, dict) and "title" in tool and not _FUNCTION_KEYS & set(tool):
-        return function_of(tool, tool["title"])
-    model = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+        return function_of(_at_top(tool), tool["title"])
+    model: Any = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
     if is_pydantic_class(model):
         schema = _schema_of_class(model)
         if is_recursive(schema):

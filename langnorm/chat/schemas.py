@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import unquote
 
 from langnorm.errors import MissingDependencyError, OptionError
@@ -60,23 +60,23 @@ def plain_copy(value: Any, owner: str = "This schema") -> Any:
             return float(value)
         where = f"`{'.'.join(path)}` is" if path else "it is"
         shown = "an integer of more than 300 digits" if isinstance(value, int) else f"`{reprlib.repr(value)}`"
-        return _refuse(owner, f"{where} {shown}", "Use strings, numbers, lists and dicts.")
+        _refuse(owner, f"{where} {shown}", "Use strings, numbers, lists and dicts.")
 
     def text(value: Any, path: tuple[str, ...]) -> str:
         where = f" in `{'.'.join(path)}`" if path else ""
         if not isinstance(value, str):
-            return _refuse(owner, f"the name `{reprlib.repr(value)}`{where} is no text", "Use names that are strings.")
+            _refuse(owner, f"the name `{reprlib.repr(value)}`{where} is no text", "Use names that are strings.")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             half = f"the text `{reprlib.repr(value)}`{where} has half of a surrogate pair at {error.start}"
-            return _refuse(owner, half, "Leave it out, or decode the text as UTF-8.")
+            _refuse(owner, half, "Leave it out, or decode the text as UTF-8.")
         return str.__str__(value)  # of an Enum that is a string too
 
     return copy(value, ())
 
 
-def _refuse(owner: str, what: str, mend: str) -> Any:
+def _refuse(owner: str, what: str, mend: str) -> NoReturn:
     msg = f"{owner} cannot be written as JSON: {what}. {mend}"
     raise OptionError(msg)
 
