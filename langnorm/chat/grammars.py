@@ -139,7 +139,8 @@ class _Rules:
         opening = self._mark(form.opens)
         if form.is_list:
             more = '(", " one_call)*' if use.is_parallel else ""
-            return _Body(f'{opening} " "? "[" one_call {more} "]"', f"{form.opens}[{shortest}]")
+            closing = self._mark(form.closes) if form.closes else ""
+            return _Body(f'{opening} " "? "[" one_call {more} "]" {closing}', f"{form.opens}[{shortest}]{form.closes}")
         if form.closes:
             self._rules["call"] = f'{opening} "\\n" one_call "\\n" {self._mark(form.closes)}'
             rule = 'call ("\\n" call)*' if use.is_parallel else "call"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import reprlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import unquote
 
+from langnorm.checks import brief
 from langnorm.errors import MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
@@ -59,17 +59,16 @@ def plain_copy(value: Any, owner: str = "This schema") -> Any:
         if isinstance(value, float) and abs(value) < float("inf"):
             return float(value)
         where = f"`{'.'.join(path)}` is" if path else "it is"
-        shown = "an integer of more than 300 digits" if isinstance(value, int) else f"`{reprlib.repr(value)}`"
-        _refuse(owner, f"{where} {shown}", "Use strings, numbers, lists and dicts.")
+        _refuse(owner, f"{where} `{brief(value)}`", "Use strings, numbers, lists and dicts.")
 
     def text(value: Any, path: tuple[str, ...]) -> str:
         where = f" in `{'.'.join(path)}`" if path else ""
         if not isinstance(value, str):
-            _refuse(owner, f"the name `{reprlib.repr(value)}`{where} is no text", "Use names that are strings.")
+            _refuse(owner, f"the name `{brief(value)}`{where} is no text", "Use names that are strings.")
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            half = f"the text `{reprlib.repr(value)}`{where} has half of a surrogate pair at {error.start}"
+            half = f"the text `{brief(value)}`{where} has half of a surrogate pair at {error.start}"
             _refuse(owner, half, "Leave it out, or decode the text as UTF-8.")
         return str.__str__(value)  # of an Enum that is a string too
 
@@ -104,7 +103,7 @@ def _find_fault(text: str) -> str:
     schema = json.loads(text)
     dialect = schema.get("$schema") if isinstance(schema, dict) else None
     if not isinstance(dialect, str | None):
-        return f"`$schema` is `{reprlib.repr(dialect)}`, which is no text"
+        return f"`$schema` is `{brief(dialect)}`, which is no text"
     try:
         validators.validator_for(schema, default=validators.Draft202012Validator).check_schema(schema)
     except exceptions.SchemaError as error:
@@ -113,7 +112,7 @@ def _find_fault(text: str) -> str:
         return "it is nested too deeply"
     for part in _walk(schema, subschemas):
         if "$ref" in part and resolve(schema, part["$ref"]) is None:
-            return f"`$ref` is `{reprlib.repr(part['$ref'])}`; it must begin with `#/` and lead to a part of the schema"
+            return f"`$ref` is `{brief(part['$ref'])}`; it must begin with `#/` and lead to a part of the schema"
     try:
         TopologicalSorter(_references(schema, is_same_value=True)).prepare()
     except CycleError as error:

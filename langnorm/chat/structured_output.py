@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal, get_args
@@ -15,7 +14,7 @@ from langnorm.chat.answer_parser import VALUE_KEY, AnswerParser
 from langnorm.chat.conversion import function_of, is_pydantic_class, json_schema_of
 from langnorm.chat.schemas import check_schema, is_recursive, moved_schema
 from langnorm.chat.tools import convert_tools
-from langnorm.checks import check_choice
+from langnorm.checks import brief, check_choice
 from langnorm.errors import OptionError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -106,18 +105,17 @@ def _convert_schema(schema: Any) -> dict[str, Any]:
         json_schema = json_schema_of(schema)
     except OptionError:
         raise
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # what LangChain stumbles over in it
         reason = " ".join(str(error).split())
         raise OptionError(_bad_schema(schema, reason)) from error
     title = json_schema.get("title", "answer")
     if not isinstance(title, str):
-        raise OptionError(_bad_schema(schema, f"its title is `{title!r}`"))
+        raise OptionError(_bad_schema(schema, f"its title is `{brief(title)}`"))
     return json_schema
 
 
 def _bad_schema(schema: Any, reason: str) -> str:
-    shown = reprlib.repr(schema)
-    return f"`{shown}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
+    return f"`{brief(schema)}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
 
 
 def _response_format(method: Method, schema: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class ReasoningBudget:
         self._opening, self._closing = (marks.opening, marks.closing) if marks else ("", "")
         self._is_over = marks is None
         self._is_open = marks is not None and marks.is_open
-        self._text = ""  # what may yet be part of a mark; a character for each byte
+        self._text = b""  # what may yet be part of a mark
         closing_ids = vocabulary.tokenize_str(self._closing)
         # Where a mark is a token that no text spells, the grammar knows it by that token alone.
         is_special = len(closing_ids) == 1 and vocabulary.is_special_token(closing_ids[0])
@@ -46,16 +46,18 @@ class ReasoningBudget:
         """Follow the sequence by a token."""
         if self._is_over:
             return
-        self._text += self._vocabulary.decode_bytes([token]).decode("latin-1")
+        self._text += self._vocabulary.decode_bytes([token])
         if not self._is_open:
-            if len(self._text) < len(self._opening) and self._opening.startswith(self._text):
+            opening = self._opening.encode()
+            if len(self._text) < len(opening) and opening.startswith(self._text):
                 return
-            self._is_open = self._text.startswith(self._opening)
+            self._is_open = self._text.startswith(opening)
             self._is_over = not self._is_open
-            self._text = self._text[len(self._opening) :]
-        if token == self._closing_id or (self._closing_id is None and self._closing in self._text):
+            self._text = self._text[len(opening) :]
+        closing = self._closing.encode()
+        if token == self._closing_id or (self._closing_id is None and closing in self._text):
             self._is_over = True
-        self._text = self._text[-len(self._closing) :]
+        self._text = self._text[-len(closing) :]
 
     def next_token(self, num_left: int) -> int | None:
         """Return the token that has to follow, or None where any may.
@@ -67,5 +69,5 @@ class ReasoningBudget:
             return None
         if self._closing_id is not None:
             return self._closing_id
-        written = partial_mark_length(self._text, self._closing)
+        written = partial_mark_length(self._text.decode(errors="replace"), self._closing)
         return self._vocabulary.greedy_tokenize(self._closing[written:])[0]

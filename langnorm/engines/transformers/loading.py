@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import langnorm.abacus
 from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.engines.transformers.prefix_cache import check_prefix_cache_bytes
 from langnorm.errors import ModelError, closest
 from langnorm.norms.profile import FILE_NAME, NormProfile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Arguments of `from_pretrained` that say where a model comes from, and so hold for its tokenizer too.
 _SHARED_ARGUMENTS = ("cache_dir", "code_revision", "force_download", "local_files_only", "revision",
@@ -31,30 +35,24 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
     Args:
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are, `chat_template` replaces
-            the tokenizer's.
+            the tokenizer's, `prefix_cache_bytes` is the most memory for the prompts of recent calls.
 
     Raises:
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    source = str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
-    _check_source(source)
-    arguments = dict(model_kwargs)
-    layers_path, chat_template = arguments.pop("layers_path", None), arguments.pop("chat_template", None)
+    tokenizer = load_tokenizer(model, model_kwargs)
+    source = _source(model)
+    arguments = {name: value for name, value in model_kwargs.items() if name != "chat_template"}
+    layers_path, prefix_cache_bytes = arguments.pop("layers_path", None), arguments.pop("prefix_cache_bytes", None)
+    check_prefix_cache_bytes(prefix_cache_bytes)  # before minutes of loading
     shared = {name: arguments[name] for name in _SHARED_ARGUMENTS if name in arguments}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         weights = AutoModelForCausalLM.from_pretrained(source, **arguments)
     except Exception as error:
-        where = "is not a folder here, so it was looked for on the hub" if not Path(source).exists() else "exists"
-        msg = (
-            f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
-            f"`{model}` {where}. {_ALLOWED}"
-        )
-        raise ModelError(msg) from error
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
+        raise _load_error(model, error) from error
     folder = _checkpoint_folder(source, {name: shared[name] for name in _WHERE_FROM if name in shared})
     return TransformersEngine(
         weights,
@@ -62,7 +60,37 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
         layers_path,
         profile=_load_profile(folder),
         weights_hash=hash_checkpoint(folder) if folder else None,
+        prefix_cache_bytes=prefix_cache_bytes,
     )
+
+
+def load_tokenizer(model: str, model_kwargs: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model, with its chat template; arguments and errors as for `load`."""
+    from transformers import AutoTokenizer
+
+    source = _source(model)
+    _check_source(source)
+    shared = {name: model_kwargs[name] for name in _SHARED_ARGUMENTS if name in model_kwargs}
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **shared)
+    except Exception as error:
+        raise _load_error(model, error) from error
+    if (chat_template := model_kwargs.get("chat_template")) is not None:
+        tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def _source(model: str) -> str:
+    return str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
+
+
+def _load_error(model: str, error: Exception) -> ModelError:
+    where = "is not a folder here, so it was looked for on the hub" if not Path(model).exists() else "exists"
+    msg = (
+        f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
+        f"`{model}` {where}. {_ALLOWED}"
+    )
+    return ModelError(msg)
 
 
 def _checkpoint_folder(source: str, where: dict[str, Any]) -> Path | None:
