@@ -19,6 +19,7 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
+from langnorm.checks import brief, check_flag
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
 from langnorm.errors import OptionError
@@ -113,11 +114,12 @@ class ChatFields(BaseChatModel):
         if isinstance(model := fields.get("model"), os.PathLike):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        check_flag("streaming", fields.get("streaming", False))
         engine = fields.get("engine", "transformers")
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):
-            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            msg = f"`engine={brief(engine)}` is not an engine. Use a name or an object with Engine's methods."
             raise OptionError(msg)
         try:
             super().__init__(**fields)
@@ -159,9 +161,10 @@ class ChatFields(BaseChatModel):
         return "langnorm"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
+        params = super()._get_ls_params(stop=stop if isinstance(stop, list) else None, **kwargs)
         params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = str(kwargs.get("model", self.model))
+        model = kwargs.get("model", self.model)  # not yet checked
+        params["ls_model_name"] = model if isinstance(model, str) else brief(model)
         return params
 
     @property
@@ -187,4 +190,4 @@ def _build_option_error(error: ValidationError) -> OptionError:
     if isinstance(original, OptionError):
         return original
     name = ".".join(map(str, first["loc"]))
-    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
+    return OptionError(f"`{name}={brief(first['input'])}` is not allowed. {first['msg']}.")

@@ -27,7 +27,7 @@ from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
 from langnorm.engines.transformers.prefill import Prefiller
-from langnorm.engines.transformers.prefix_cache import PrefixCache
+from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix_cache_bytes
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
@@ -60,6 +60,7 @@ class TransformersEngine(BaseEngine):
 
     Raises:
         ModelError: The decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
 
     abilities = frozenset(ABILITIES)
@@ -73,6 +74,7 @@ class TransformersEngine(BaseEngine):
         weights_hash: str | None = None,
         prefix_cache_bytes: int | None = None,
     ) -> None:
+        check_prefix_cache_bytes(prefix_cache_bytes)
         self._model = model.eval()
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
@@ -80,7 +82,9 @@ class TransformersEngine(BaseEngine):
         self._statistics = OnlineStatistics(len(self._layers))
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(prefix_cache_size(model, prefix_cache_bytes))
+        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(
+            prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
+        )
         self._prefiller = Prefiller(model, self._prefix_cache)
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
 

@@ -9,6 +9,7 @@ import langnorm.abacus
 from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.engines.transformers.prefix_cache import check_prefix_cache_bytes
 from langnorm.errors import ModelError, closest
 from langnorm.norms.profile import FILE_NAME, NormProfile
 
@@ -38,6 +39,7 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
 
     Raises:
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
     from transformers import AutoModelForCausalLM
 
@@ -45,6 +47,7 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
     source = _source(model)
     arguments = {name: value for name, value in model_kwargs.items() if name != "chat_template"}
     layers_path, prefix_cache_bytes = arguments.pop("layers_path", None), arguments.pop("prefix_cache_bytes", None)
+    check_prefix_cache_bytes(prefix_cache_bytes)  # before minutes of loading
     shared = {name: arguments[name] for name in _SHARED_ARGUMENTS if name in arguments}
     try:
         weights = AutoModelForCausalLM.from_pretrained(source, **arguments)
