@@ -22,6 +22,7 @@ from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
+from langnorm.engines.transformers.free_memory import give_back_memory
 from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
@@ -86,7 +87,9 @@ class TransformersEngine(BaseEngine):
             prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
         )
         self._prefiller = Prefiller(model, self._prefix_cache)
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
+        self._batcher = Batcher(
+            self._run, name=f"langnorm {type(model).__name__}", model=model, on_idle=give_back_memory
+        )
 
     @property
     def model(self) -> PreTrainedModel:
