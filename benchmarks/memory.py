@@ -1,8 +1,13 @@
 """What batch after batch leaves in memory: `python -m benchmarks.memory`.
 
-Both sides answer the same prompts with the same model, each in a process of its own: `generate` in a loop of plain
-`model.generate`, `langnorm` through `ChatLangNorm.batch` without a prefix cache. The table has the resident set after
-loading, its peak, and what it is when all batches are done. Only on Linux, whose kernel says so.
+All sides answer the same prompts with the same model, each in a process of its own: `generate` in a loop of plain
+`model.generate`, `thread` in the same loop on a thread that is not the main one, `langnorm` through `ChatLangNorm.batch`
+without a prefix cache. The table has the resident set after loading, its peak, and what it is when all batches are done.
+Only on Linux, whose kernel says so.
+
+Keys and values grow with every token and leave holes of all sizes behind. What glibc makes of those depends on the
+thread, and langnorm generates on one of its own: so its peak is compared with that of `thread`, and what it leaves with
+what `generate` leaves.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +30,9 @@ from langnorm import ChatLangNorm
 from langnorm.engines.transformers.engine import TransformersEngine
 
 MOST_ABOVE_GENERATE = 1.10
-"""Where the bar is, for the peak and for what is left."""
+"""Where the bar is."""
+
+SIDES = ("generate", "thread", "langnorm")
 
 
 def resident_megabytes() -> tuple[float, float]:
@@ -85,9 +93,18 @@ def run(side: str, options: argparse.Namespace) -> dict[str, float]:
         texts = [tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) for turn in turns]
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         loaded, _ = resident_megabytes()
-        for _ in range(options.batches):
-            with torch.inference_mode():
+
+        @torch.inference_mode()
+        def generate() -> None:
+            for _ in range(options.batches):
                 model.generate(**inputs, do_sample=False, max_new_tokens=options.tokens)
+
+        if side == "generate":
+            generate()
+        else:
+            thread = threading.Thread(target=generate)
+            thread.start()
+            thread.join()
     left, peak = resident_megabytes()
     return {"loaded": loaded, "peak": peak, "left": left}
 
@@ -96,21 +113,22 @@ def main() -> None:
     """Compare both sides, and fail where langnorm is above the bar."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", default="wide", help="`wide`, `abacus`, or a folder")
-    parser.add_argument("--batches", type=int, default=4)
-    parser.add_argument("--sequences", type=int, default=16, help="of a batch")
-    parser.add_argument("--tokens", type=int, default=48, help="of an answer")
-    parser.add_argument("--side", choices=("generate", "langnorm"), help="measure one in this process")
+    parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--sequences", type=int, default=32, help="of a batch")
+    parser.add_argument("--tokens", type=int, default=32, help="of an answer")
+    parser.add_argument("--side", choices=SIDES, help="measure one in this process")
     options = parser.parse_args()
     if options.side:
         print(json.dumps(run(options.side, options)))
         return
-    found = {side: _measure(side) for side in ("generate", "langnorm")}
+    found = {side: _measure(side) for side in SIDES}
     print("MB        | loaded |   peak |   left")
     for side, sizes in found.items():
         print(f"{side:9} | {sizes['loaded']:6.0f} | {sizes['peak']:6.0f} | {sizes['left']:6.0f}")
-    ratios = {name: found["langnorm"][name] / found["generate"][name] for name in ("peak", "left")}
-    print(", ".join(f"{name} {ratio:.2f} of generate's" for name, ratio in ratios.items()))
-    sys.exit(max(ratios.values()) > MOST_ABOVE_GENERATE)
+    peak = found["langnorm"]["peak"] / found["thread"]["peak"]
+    left = found["langnorm"]["left"] / found["generate"]["left"]
+    print(f"langnorm's peak is {peak:.2f} of thread's; it leaves {left:.2f} of what generate leaves")
+    sys.exit(max(peak, left) > MOST_ABOVE_GENERATE)
 
 
 def _measure(side: str) -> dict[str, float]:

@@ -71,7 +71,7 @@ class Batcher:
             all were cancelled, and `MemoryLimitError`.
         name: Of the worker thread.
         model: What `run` runs; queues in front of the same one take turns. By default nobody else has it.
-        on_idle: Called by the worker when all is done.
+        on_batch_end: Called by the worker after each batch.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Batcher:
         run: Callable[[Sequence[PendingSequence]], list[Completion]],
         name: str,
         model: object | None = None,
-        on_idle: Callable[[], None] = lambda: None,
+        on_batch_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._name = name
         self._model = self if model is None else model
-        self._on_idle = on_idle
+        self._on_batch_end = on_batch_end
         self.reset()
         process_events.watch(self)
 
@@ -197,7 +197,7 @@ class Batcher:
                         sequence.num_restarts += 1
                     self._waiting.extendleft(reversed(unfinished))
                     self._is_gathering = True
-        self._on_idle()
+            self._on_batch_end()
 
     def _complete(self, sequences: list[PendingSequence]) -> None:
         """End all sequences of a batch, with completions or errors."""

@@ -88,7 +88,7 @@ class TransformersEngine(BaseEngine):
         )
         self._prefiller = Prefiller(model, self._prefix_cache)
         self._batcher = Batcher(
-            self._run, name=f"langnorm {type(model).__name__}", model=model, on_idle=give_back_memory
+            self._run, name=f"langnorm {type(model).__name__}", model=model, on_batch_end=give_back_memory
         )
 
     @property
