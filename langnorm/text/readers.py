@@ -100,7 +100,8 @@ def reader_factory(
     offered = offered_tools(tools)
     if form is HARMONY:
         beginning = str(tokenizer.decode(list(prompt_ids[-_LONGEST_HEADER:]), skip_special_tokens=False))
-        prefix = beginning.rpartition("<|start|>assistant")[2]
+        _, start, prefix = beginning.rpartition("<|start|>assistant")
+        prefix = prefix if start else ""
         return lambda: PieceReader(HarmonyReader(prefix, offered if tools else None))
     return lambda: TagReader(is_thinking=is_thinking, form=form if tools else None, tools=tools)
 
