@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import HumanMessage
 
+from langnorm.chat.message_checks import to_turns
 from langnorm.chat.prompts import render_prompt
-from langnorm.chat.turns import to_turn
+from langnorm.checks import check_text
 from langnorm.errors import PromptError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def count_prompt_tokens(
         )
         return len(prompt.ids)
 
-    turns = [to_turn(message) for message in messages]  # what no template could take is an error
+    turns = to_turns(messages)  # what no template could take is an error
     for before in ([], [HumanMessage("?")]):
         try:
             return count([*before, *messages])
@@ -62,5 +63,6 @@ def count_prompt_tokens(
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids of the tokens of a text by itself."""
+    check_text("text", text)
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids

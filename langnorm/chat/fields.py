@@ -19,8 +19,9 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
+from langnorm.checks import brief, check_flag
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name
+from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
@@ -38,8 +39,9 @@ class ChatFields(BaseChatModel):
     engine: SkipValidation[str | Engine] = "transformers"
     """The name of an engine, or an Engine object."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """For the loader of the engine: that of transformers hands it to `from_pretrained`, except `layers_path` and
-    `chat_template`."""
+    """For the loader of the engine: that of transformers hands it to `from_pretrained`, except `layers_path`,
+    `chat_template` and `prefix_cache_bytes`, the most memory in which prompts of recent calls are kept, so that later
+    ones that begin alike start from there; 0 keeps none."""
     temperature: SkipValidation[float | None] = None
     """0 is greedy; None leaves it, as the others of sampling, to the model's own generation configuration.
 
@@ -112,16 +114,43 @@ class ChatFields(BaseChatModel):
         if isinstance(model := fields.get("model"), os.PathLike):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        check_flag("streaming", fields.get("streaming", False))
         engine = fields.get("engine", "transformers")
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):
-            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            msg = f"`engine={brief(engine)}` is not an engine. Use a name or an object with Engine's methods."
             raise OptionError(msg)
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise _build_option_error(error) from None
+
+    def loaded_engine(self, model: str | None = None) -> Engine:
+        """Return the engine, with the weights loaded.
+
+        Args:
+            model: Another model than this one's, as a call may name it.
+
+        Raises:
+            ModelError: The weights cannot be loaded.
+        """
+        if isinstance(self.engine, str):
+            return get_engine(self.engine, str(model or self.model), self.model_kwargs)
+        return self.engine
+
+    def clear_prefix_cache(self) -> None:
+        """Forget the prompts and answers of earlier calls of this model, whoever made them, and free their memory.
+
+        Later calls run their prompts anew. Do this after changing weights in a way that autograd cannot see.
+        """
+        engine = self.engine
+        if isinstance(engine, str):
+            loaded = find_engine(engine, str(self.model), self.model_kwargs)
+            if loaded is None:
+                return
+            engine = loaded
+        engine.clear_prefix_cache()
 
     @classmethod
     def _field_default(cls, name: str) -> Any:
@@ -132,9 +161,10 @@ class ChatFields(BaseChatModel):
         return "langnorm"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
+        params = super()._get_ls_params(stop=stop if isinstance(stop, list) else None, **kwargs)
         params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = str(kwargs.get("model", self.model))
+        model = kwargs.get("model", self.model)  # not yet checked
+        params["ls_model_name"] = model if isinstance(model, str) else brief(model)
         return params
 
     @property
@@ -160,4 +190,4 @@ def _build_option_error(error: ValidationError) -> OptionError:
     if isinstance(original, OptionError):
         return original
     name = ".".join(map(str, first["loc"]))
-    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
+    return OptionError(f"`{name}={brief(first['input'])}` is not allowed. {first['msg']}.")

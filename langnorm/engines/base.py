@@ -89,6 +89,9 @@ class Engine(Protocol):
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
         """Return how likely each continuation is after its prompt."""
 
+    def clear_prefix_cache(self) -> None:
+        """Forget earlier prompts and answers, where some are kept for later ones to start from."""
+
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
 
@@ -186,6 +189,9 @@ class BaseEngine(ABC):
         """Raise `OptionError`: this engine cannot say how likely given texts are."""
         msg = f'The engine `{type(self).__name__}` cannot score given texts. Use `engine="transformers"` for that.'
         raise OptionError(msg)
+
+    def clear_prefix_cache(self) -> None:  # noqa: B027 (most engines have nothing to do)
+        """Do nothing: nothing is kept."""
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:  # noqa: ARG002
         """Do nothing: requests are run as they come."""

@@ -7,11 +7,11 @@ option `engine` takes, and it points to a function `load(model, model_kwargs) ->
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+from weakref import WeakValueDictionary
 
 from langnorm.engines.base import Engine
 from langnorm.errors import OptionError, closest
@@ -29,7 +29,7 @@ _LOADERS: Mapping[str, tuple[str, str]] = {"transformers": ("langnorm.engines.tr
 """The module and the function of the engines that ship with langnorm."""
 
 _loaded: dict[str, Engine] = {}
-_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+_locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()  # of the models that are being loaded
 _locks_guard = threading.Lock()
 
 
@@ -40,7 +40,8 @@ def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engi
         engine: Name of the engine, such as `"transformers"`.
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For the engine's loader. That of transformers hands them to `from_pretrained`, except
-            `layers_path`, which says where the decoder layers are, and `chat_template`, which replaces the tokenizer's.
+            `layers_path`, which says where the decoder layers are, `chat_template`, which replaces the tokenizer's, and
+            `prefix_cache_bytes`.
 
     Raises:
         OptionError: There is no such engine.
@@ -49,7 +50,7 @@ def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engi
     check_engine_name(engine)
     key = _key(engine, model, model_kwargs)
     with _locks_guard:
-        lock = _locks[key]
+        lock = _locks.setdefault(key, threading.Lock())
     with lock:
         loaded = _loaded.get(key)  # only once: `unload` does not wait for the lock
         if loaded is None:

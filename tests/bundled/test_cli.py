@@ -17,8 +17,8 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 from typer.testing import CliRunner, Result
 
-from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__, cli
-from langnorm.cli import app
+from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__
+from langnorm.cli import app, loading
 from langnorm.trace import NormStep
 
 QUESTION = "What is 47 + 385?"
@@ -128,7 +128,7 @@ def trace_of(*steps: NormStep, intensity: float | None = None) -> NormTrace:
 
 def show(monkeypatch: pytest.MonkeyPatch, chat: StandInChat) -> str:
     """Return what `langnorm ask` prints when `chat` answers."""
-    monkeypatch.setattr(cli, "_load", lambda **_: chat)
+    monkeypatch.setattr(loading, "load_chat", lambda **_: chat)
     result = run("ask", QUESTION)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -229,6 +229,16 @@ def test_options_reach_the_model() -> None:
     assert "reasoning_content" not in plain["additional_kwargs"]
     assert first["content"] == second["content"]
     assert first["additional_kwargs"] == second["additional_kwargs"]
+
+
+def test_the_best_of_several_is_said_to_be_one() -> None:
+    """Below the table stand the candidate, the votes for its answer, and what to be wary of."""
+    output = ask(QUESTION, "--best-of", "3", "--seed", "7").stdout
+    assert re.search(r"Candidate [123] of 3; \d+% of the votes are for its answer: -?\d+", output)
+    cut_off = run("ask", QUESTION, "--best-of", "2", "--max-tokens", "3").stdout
+    assert "2 of 2 were cut off at max_tokens. They have no vote: raise `max_tokens`." in " ".join(cut_off.split())
+    message = json.loads(ask(QUESTION, "--best-of", "2", "--json").stdout)
+    assert len(message["response_metadata"]["langnorm"]["selection"]["candidates"]) == 2
 
 
 def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:

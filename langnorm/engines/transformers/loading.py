@@ -9,6 +9,7 @@ import langnorm.abacus
 from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.engines.transformers.prefix_cache import check_prefix_cache_bytes
 from langnorm.errors import ModelError, closest
 from langnorm.norms.profile import FILE_NAME, NormProfile
 
@@ -34,17 +35,19 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
     Args:
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are, `chat_template` replaces
-            the tokenizer's.
+            the tokenizer's, `prefix_cache_bytes` is the most memory for the prompts of recent calls.
 
     Raises:
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(model, model_kwargs)
     source = _source(model)
     arguments = {name: value for name, value in model_kwargs.items() if name != "chat_template"}
-    layers_path = arguments.pop("layers_path", None)
+    layers_path, prefix_cache_bytes = arguments.pop("layers_path", None), arguments.pop("prefix_cache_bytes", None)
+    check_prefix_cache_bytes(prefix_cache_bytes)  # before minutes of loading
     shared = {name: arguments[name] for name in _SHARED_ARGUMENTS if name in arguments}
     try:
         weights = AutoModelForCausalLM.from_pretrained(source, **arguments)
@@ -57,6 +60,7 @@ def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
         layers_path,
         profile=_load_profile(folder),
         weights_hash=hash_checkpoint(folder) if folder else None,
+        prefix_cache_bytes=prefix_cache_bytes,
     )
 
 

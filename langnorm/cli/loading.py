@@ -1,0 +1,48 @@
+"""Loads the model of a command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from langnorm.cli.process import new_console
+from langnorm.engines.registry import BUNDLED_MODEL
+
+if TYPE_CHECKING:
+    from langnorm.chat_models import ChatLangNorm
+
+
+def load_chat(*, model: str, **settings: Any) -> ChatLangNorm:
+    """Return the chat model with its weights loaded, so that what follows can be timed."""
+    with _notice(f"Loading {model} ..."):
+        from transformers.utils import logging
+
+        from langnorm.chat_models import ChatLangNorm
+
+        chat = ChatLangNorm(model=model, **settings)
+        if model == BUNDLED_MODEL:
+            hide_progress: Callable[[], None] = logging.disable_progress_bar
+            hide_progress()
+            chat.loaded_engine()
+    # Others take longer and have transformers' progress bars, which the notice would be in the way of.
+    chat.loaded_engine()
+    return chat
+
+
+@contextmanager
+def _notice(text: str) -> Iterator[None]:
+    """Show a line on the terminal while something runs, and nothing where there is none."""
+    from rich.control import Control
+    from rich.segment import ControlType
+
+    console = new_console(is_stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield
+        return
+    console.out(text, style="dim", end="")
+    try:
+        yield
+    finally:
+        console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))

@@ -1,0 +1,43 @@
+"""The commands of `langnorm`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from langnorm import __version__
+from langnorm.cli.ask import EXAMPLE, ask
+from langnorm.cli.calibrate import calibrate
+from langnorm.cli.process import Commands
+
+app = typer.Typer(
+    name="langnorm",
+    cls=Commands,
+    help="Run a local language model and see how hard it is thinking.",
+    epilog=f"Try:  {EXAMPLE}",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ask)
+app.command()(calibrate)
+
+
+def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)
+    if is_wanted:
+        typer.echo(f"langnorm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001 (its callback does it all)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,92 @@
+"""How a command ends: with an error in one line, at Ctrl-C, or when the reader of its output leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from langnorm.errors import LangNormError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_EXIT_ERROR = 1
+_EXIT_INTERRUPTED = 128 + 2  # what shells say of SIGINT
+_EXIT_CLOSED_PIPE = 128 + 13  # and of SIGPIPE
+
+
+class Commands(TyperGroup):
+    """Runs a command and ends the process properly, whatever happens to it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # what the locale cannot encode is no reason to fail
+                stream.reconfigure(errors="replace")
+        try:
+            with _interruptible():
+                return super().invoke(ctx)
+        except LangNormError as error:
+            _print_error(error)
+            raise typer.Exit(_EXIT_ERROR) from error
+        # What cannot be written ends the process without Python's teardown, for the reason in `_interruptible`.
+        except BrokenPipeError:
+            os._exit(_EXIT_CLOSED_PIPE)
+        except OSError as error:
+            _print_error(error)
+            os._exit(_EXIT_ERROR)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process at once.
+
+    Python's own way, an exception and then its teardown, is not taken: imports swallow the exception or turn it into
+    another one, and the teardown crashes while another thread is inside a forward pass.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    # Where it is ignored, as in `langnorm ask ... &`, it stays so.
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        with suppress(OSError):  # it is closed
+            os.write(2, b"\n")  # not `sys.stderr`, which may be in the middle of a write
+        os._exit(_EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _print_error(error: Exception) -> None:
+    from rich.text import Text
+
+    from langnorm.viz.terminal import printable
+
+    message = " ".join(printable(str(error)).split())
+    new_console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+
+
+def new_console(*, is_stderr: bool = False) -> Console:
+    """Return a console on standard output or standard error, for text that is no markup."""
+    from rich.console import Console
+
+    class PipeConsole(Console):
+        """A console that leaves a closed pipe to `Commands`."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipeConsole(stderr=is_stderr, markup=False, emoji=False, highlight=False)
