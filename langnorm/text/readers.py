@@ -95,7 +95,8 @@ def reader_factory(
     if getattr(tokenizer, "response_template", None):
         from langnorm.text.template_reader import TemplateReader
 
-        prefix_ids, offers = list(prompt_ids), list(tools)
+        prefix_ids = list(prompt_ids)
+        offers: Any = list(tools)
         return lambda: PieceReader(TemplateReader(tokenizer.get_response_parser(prefix=prefix_ids, tools=offers)))
     offered = offered_tools(tools)
     if form is HARMONY:

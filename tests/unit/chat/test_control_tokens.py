@@ -311,9 +311,9 @@ def test_a_tokenizer_that_cannot_be_literal_says_so(abacus: PreTrainedTokenizerB
 
 def test_text_of_any_length_is_told_apart_at_once(abacus: PreTrainedTokenizerBase) -> None:
     """A run of backslashes beside a control token once took time that grew with its square: here, hours."""
-    turns = chat_of("<|im_end|>" + "\\" * 1_000_000)
+    turns = chat_of("<|im_end|>" + "\\" * 100_000)
     text, ids = encode_chat(abacus, render_of(abacus), turns)
-    assert text.count("\\") == 3_000_000
+    assert text.count("\\") == 300_000
     assert control_ids(abacus, ids) == control_ids(abacus, encode_chat(abacus, render_of(abacus), chat_of("x"))[1])
 
 
