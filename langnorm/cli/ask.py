@@ -56,14 +56,14 @@ def ask(
         enable_thinking=not no_think,
         layers=layers,
     )
-    selection = {"selection": {"n": best_of}} if best_of else {}
+    selection = {"n": best_of} if best_of else None
     if is_json:
-        _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
+        _print_json(chat.invoke(messages, selection=selection).model_dump(mode="json"))
         return
     from langnorm.viz.terminal import print_stream, print_summary
 
     started = time.perf_counter()
-    message = print_stream(new_console(), chat.stream(messages, **selection))
+    message = print_stream(new_console(), chat.stream(messages, selection=selection))
     print_summary(new_console(), message, time.perf_counter() - started)
 
 
