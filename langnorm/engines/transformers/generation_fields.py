@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _IDS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
-def check_generation_config(config: GenerationConfig) -> None:
-    """Do nothing if a model's own generation configuration has ids for tokens and numbers for sampling.
+def checked_sampling_defaults(config: GenerationConfig) -> dict[str, Any]:
+    """Return what a model's own generation configuration says of sampling, as fields of `Sampling`.
 
     Raises:
         ModelError: A field has another value: files are written by hand, too.
@@ -30,11 +30,13 @@ def check_generation_config(config: GenerationConfig) -> None:
                 "token, or a list of them, in its `generation_config.json`."
             )
             raise ModelError(msg)
+    defaults = sampling_defaults(config)
     try:
-        Sampling(**sampling_defaults(config))
+        Sampling(**defaults)
     except OptionError as error:
         msg = f"In the model's generation configuration {error} It is in its `generation_config.json`."
         raise ModelError(msg) from error
+    return defaults
 
 
 def _is_id(value: Any) -> bool:
