@@ -20,8 +20,8 @@ from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Response
 from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
+from langnorm.engines.transformers.generation_fields import checked_sampling_defaults
 from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
@@ -123,7 +123,7 @@ class TransformersEngine(BaseEngine):
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
         """What the model's own generation configuration says of sampling; greedy unless it samples."""
-        return sampling_defaults(self.generation_config)
+        return checked_sampling_defaults(self.generation_config)
 
     @cached_property
     def identity(self) -> ModelIdentity:
