@@ -35,7 +35,7 @@ from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, get_engine
+from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.selection.options import Selection
 from langnorm.trace import NormTrace
 
@@ -55,10 +55,10 @@ class ChatLangNorm(ChatFields):
         model of transformers with a chat template works in its place.
 
     Key init args:
-        model: ``"abacus"``, a folder, or a name on the Hugging Face hub.
+        model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
-            ``layers_path`` and ``chat_template`` for models that need them.
+            ``layers_path`` and ``chat_template`` for models that need them, ``gguf_file`` and ``gguf_cache``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
         norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.
@@ -133,19 +133,6 @@ class ChatLangNorm(ChatFields):
         if self.model == BUNDLED_MODEL and isinstance(self.engine, str):
             profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
         return profile
-
-    def loaded_engine(self, model: str | None = None) -> Engine:
-        """Return the engine, with the weights loaded.
-
-        Args:
-            model: Another model than this one's, as a call may name it.
-
-        Raises:
-            ModelError: The weights cannot be loaded.
-        """
-        if isinstance(self.engine, str):
-            return get_engine(self.engine, str(model or self.model), self.model_kwargs)
-        return self.engine
 
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from langnorm.cli import loading
-from langnorm.cli.options import MaxTokensOption, ModelOption
+from langnorm.cli.options import (
+    ChatTemplateOption,
+    DeviceOption,
+    DtypeOption,
+    GgufOption,
+    MaxTokensOption,
+    ModelOption,
+)
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.files import check_folder
 
@@ -25,8 +32,15 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the profile is written.", show_default=False)],
     model: ModelOption = BUNDLED_MODEL,
+    gguf: GgufOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    chat_template: ChatTemplateOption = None,
     num_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens to record.")] = 20_000,
     max_tokens: MaxTokensOption = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, metavar="T", help="0 is greedy.", show_default="the model's own")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Prompts that run together.")] = 16,
 ) -> None:
     """Fit a profile of norms to a model, so that its intensities mean something.
@@ -39,7 +53,16 @@ def calibrate(
 
     asked = read_prompts(prompts)
     check_folder(out)
-    chat = loading.load_chat(model=model, max_tokens=max_tokens, max_batch_size=batch_size)
+    chat = loading.load_chat(
+        model=model,
+        gguf=gguf,
+        dtype=dtype,
+        device=device,
+        chat_template=chat_template,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        max_batch_size=batch_size,
+    )
     # Beside the profile, so that a second command in another folder has its own.
     checkpoint = out.with_name(f"{out.name}.partial")
     profile = NormProfile.calibrate(chat, asked, num_tokens=num_tokens, checkpoint=checkpoint)

@@ -18,7 +18,7 @@ LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
-    ("checks", "files"),
+    ("checks", "credentials", "files"),
     ("text", "norms", "evaluation"),
     ("interventions", "trace"),
     ("scores", "engines.options"),
@@ -47,6 +47,7 @@ PURE_FOLDERS = ("text", "scores", "evaluation", "interventions.options", "interv
 ALSO_PURE = (
     "errors",
     "checks",
+    "credentials",
     "files",
     "lazy",
     "trace",

@@ -48,6 +48,7 @@ class TransformersEngine(BaseEngine):
             left aside.
         weights_hash: What `hash_checkpoint` says of the files that the weights were read from; by default it is
             computed of the parameters in memory.
+        name: What the model is called; by default where it was loaded from, or else its class.
 
     Raises:
         ModelError: The decoder layers cannot be found.
@@ -62,8 +63,10 @@ class TransformersEngine(BaseEngine):
         layers_path: str | None = None,
         profile: NormProfile | None = None,
         weights_hash: str | None = None,
+        name: str | None = None,
     ) -> None:
         self._model = model.eval()
+        self._name = name or model.config.name_or_path or type(model).__name__
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = find_decoder_layers(model, layers_path)
@@ -72,6 +75,11 @@ class TransformersEngine(BaseEngine):
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
+
+    @property
+    def name(self) -> str:
+        """What the model is called where the caller does not name it."""
+        return self._name
 
     @property
     def model(self) -> PreTrainedModel:
