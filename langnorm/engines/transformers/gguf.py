@@ -11,11 +11,12 @@ import hashlib
 import os
 import shutil
 import struct
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -147,7 +148,8 @@ def load_gguf(
             )
     if folder is None:
         check_gguf(path)
-        return *_unpack(path, arguments), None
+        with _unpacking_tools():
+            return *_unpack(path, arguments), None
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     return model, AutoTokenizer.from_pretrained(folder), folder
 
@@ -157,7 +159,7 @@ def _unpack(path: Path, arguments: Mapping[str, Any]) -> tuple[PreTrainedModel, 
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     # From an empty folder: beside the file may lie the tokenizer of another model, which would be taken.
-    with tempfile.TemporaryDirectory() as empty, _unpacking_tools():
+    with tempfile.TemporaryDirectory() as empty:
         file = str(path.absolute())
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(empty, gguf_file=file)
         given = {"quantization_config": GgufConfig(dequantize=True), **arguments}
@@ -189,13 +191,14 @@ def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
             return folder
         check_gguf(path)
         shutil.rmtree(partial_folder, ignore_errors=True)  # of a process that was killed
-        model, tokenizer = _unpack(path, {"dtype": dtype})
-        try:
-            model.save_pretrained(partial_folder)
-            tokenizer.save_pretrained(partial_folder)
-            partial_folder.replace(folder)
-        except Exception as error:  # safetensors has an error of its own for a full disk
-            raise _UnwritableError(str(error)) from error
+        with _unpacking_tools():
+            model, tokenizer = _unpack(path, {"dtype": dtype})
+            try:
+                model.save_pretrained(partial_folder)
+                tokenizer.save_pretrained(partial_folder)
+                partial_folder.replace(folder)
+            except Exception as error:  # safetensors has an error of its own for a full disk
+                raise _UnwritableError(str(error)) from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
         lock.release()
@@ -218,21 +221,22 @@ def _content_hash(path: Path, kept_in: Path) -> str:
 
 @contextmanager
 def _unpacking_tools() -> Iterator[None]:
-    """Let transformers unpack with a quiet progress bar and without reading the same things over and over.
+    """Let transformers unpack without reading the same things over and over, and with progress bars on terminals alone.
 
-    The bar is shown on a terminal alone, and not where transformers' progress bars are off. The header of the file,
-    which it reads for the config, the tokenizer and the weights, and the names of the tensors, which it works out for
-    every module of the model, are more than half of the work.
+    The header of the file, which it reads for the config, the tokenizer and the weights, and the names of the tensors,
+    which it works out for every module of the model, are more than half of the work.
     """
     import gguf
     from transformers import modeling_gguf_pytorch_utils as unpacking
     from transformers.utils import logging
 
-    is_off = None if logging.is_progress_bar_enabled() else True  # None: off where standard error is no terminal
-    with (
-        _unpacking,
-        patch.object(unpacking, "tqdm", partial(unpacking.tqdm, disable=is_off)),
-        patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)),
-        patch.object(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
-    ):
+    with _unpacking, ExitStack() as tools:
+        if not sys.stderr.isatty() and logging.is_progress_bar_enabled():
+            logging.disable_progress_bar()
+            tools.callback(logging.enable_progress_bar)
+        # That of the unpacking itself does not ask whether bars are wanted.
+        bar = partial(unpacking.tqdm, disable=not logging.is_progress_bar_enabled())
+        tools.enter_context(patch.object(unpacking, "tqdm", bar))
+        for name in ("GGUFReader", "get_tensor_name_map"):
+            tools.enter_context(patch.object(gguf, name, cache(getattr(gguf, name))))
         yield
