@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,6 @@ def check_gguf(path: Path) -> None:
         MissingDependencyError: The package `gguf` is not installed.
         ModelError: It is not; the message says what it is.
     """
-    from transformers import __version__
     from transformers.integrations.gguf import read_gguf_metadata
 
     if find_spec("gguf") is None:
@@ -85,7 +85,7 @@ def check_gguf(path: Path) -> None:
     architecture, readable = str(metadata["general.architecture"]), readable_architectures()
     if architecture.replace("-", "").replace("_", "") not in {name.replace("_", "") for name in readable}:
         msg = (
-            f"`{path}` holds a model of the architecture `{architecture}`, which transformers {__version__} cannot "
+            f"`{path}` holds a model of the architecture `{architecture}`, which transformers {version('transformers')} cannot "
             f"read from GGUF. It can read {', '.join(readable)}. Give the folder or the name of the same model in "
             "safetensors."
         )
@@ -172,12 +172,10 @@ def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
 
     A folder has its name only when it is whole. Processes that want the same one wait for the first.
     """
-    from transformers import __version__
-
     try:
         kept_in.mkdir(parents=True, exist_ok=True)
         content = _content_hash(path, kept_in)
-        name = f"{path.stem}-{content}-{dtype}-transformers{__version__}-{_FORMAT}"
+        name = f"{content}-{dtype}-transformers{version('transformers')}-{_FORMAT}"
         folder, partial_folder = kept_in / "gguf" / name, kept_in / "gguf" / f"{name}.partial"
         if folder.is_dir():
             return folder
