@@ -85,9 +85,9 @@ def check_gguf(path: Path) -> None:
     architecture, readable = str(metadata["general.architecture"]), readable_architectures()
     if architecture.replace("-", "").replace("_", "") not in {name.replace("_", "") for name in readable}:
         msg = (
-            f"`{path}` holds a model of the architecture `{architecture}`, which transformers {version('transformers')} cannot "
-            f"read from GGUF. It can read {', '.join(readable)}. Give the folder or the name of the same model in "
-            "safetensors."
+            f"`{path}` holds a model of the architecture `{architecture}`, which transformers "
+            f"{version('transformers')} cannot read from GGUF. It can read {', '.join(readable)}. Give the folder or "
+            "the name of the same model in safetensors."
         )
         raise ModelError(msg)
     _check_size(path)
