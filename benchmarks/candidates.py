@@ -16,7 +16,7 @@ from langnorm.chat.results import build_message
 from langnorm.engines.requests import Completion, TokenLogprob
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample, sample_of
-from langnorm.selection.answers import last_number
+from langnorm.selection.statements import stated_number
 from langnorm.text.detokenizer import decode_pieces
 from langnorm.text.readers import parse_answer
 
@@ -106,7 +106,7 @@ class Reader:
         """Return all there is of the samples of one problem at one temperature."""
         samples, texts, traces = self.samples(prompt, drawn)
         scores = [self.values(*of_one) for of_one in zip(drawn, samples, traces, strict=True)]
-        answers = [last_number(text) for text in texts]
+        answers = [stated_number(text) for text in texts]
         return Candidates(
             values={name: np.stack([np.atleast_1d(of_sample[name]) for of_sample in scores]) for name in scores[0]},
             answers=answers,

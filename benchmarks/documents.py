@@ -18,3 +18,8 @@ def put(file: Path, mark: str, text: str) -> None:
         raise ValueError(msg)
     head, _, rest = whole.partition(begin)
     file.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+
+
+def between(file: Path, mark: str) -> str:
+    """Return what stands between the marks of a file."""
+    return file.read_text().partition(f"<!-- {mark}: begin -->\n")[2].partition(f"\n<!-- {mark}: end -->")[0]

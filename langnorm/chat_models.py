@@ -11,10 +11,9 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
-from importlib.util import find_spec
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -25,26 +24,31 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from langnorm.abacus import CONTEXT_LENGTH
+from langnorm.chat.abilities import describe_abilities
+from langnorm.chat.batches import announce_batch, batch_of_calls
+from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.chunks import astream_chunks, stream_chunks
-from langnorm.chat.fields import ChatFields
-from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
+from langnorm.chat.counting import count_prompt_tokens, token_ids
+from langnorm.chat.many_prompts import ManyPrompts
+from langnorm.chat.preparing import PreparedCall, prepare_in_time, resolve_sampling
 from langnorm.chat.results import build_result
-from langnorm.chat.settings import check_call_options
+from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
-from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.engines.tokenizers import get_tokenizer
+from langnorm.norms.calibration import RecordedAnswer
 from langnorm.selection.options import Selection
-from langnorm.trace import NormTrace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
 _FIRST_V1_CALL_INDEX = 1_000
 
 
-class ChatLangNorm(ChatFields):
+class ChatLangNorm(ManyPrompts):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
 
     The l2 norm of the residual stream after late decoder layers signals reasoning intensity (arXiv 2606.06188). Every
@@ -58,7 +62,8 @@ class ChatLangNorm(ChatFields):
         model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
-            ``layers_path`` and ``chat_template`` for models that need them, ``gguf_file`` and ``gguf_cache``.
+            ``layers_path`` and ``chat_template`` for models that need them, ``gguf_file``, ``gguf_cache`` and
+            ``prefix_cache_bytes``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
         norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.
@@ -120,43 +125,64 @@ class ChatLangNorm(ChatFields):
     """
 
     def _resolve_model_profile(self) -> ModelProfile:
-        has_grammars = find_spec("llguidance") is not None
-        profile = ModelProfile(
-            text_inputs=True,
-            text_outputs=True,
-            image_inputs=False,
-            audio_inputs=False,
-            tool_calling=True,
-            tool_choice=has_grammars,
-            structured_output=has_grammars,
-        )
-        if self.model == BUNDLED_MODEL and isinstance(self.engine, str):
-            profile |= ModelProfile(max_input_tokens=CONTEXT_LENGTH, reasoning_output=True)
-        return profile
+        return describe_abilities(self.engine, self.model, self.model_kwargs)
 
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
         return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
 
-    def record_norms(self, prompts: list[LanguageModelInput], **settings: Any) -> list[list[list[float]]]:
-        """Return the norms of the answers to some prompts, which are generated together.
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids of the tokens of a text, by the model's tokenizer; no weights are loaded for that.
+
+        Raises:
+            ModelError: The tokenizer cannot be loaded.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return token_ids(self._tokenizer(), text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Return how many tokens a prompt of these messages has, by the model's tokenizer and chat template.
+
+        A part of a conversation that the template would refuse counts as what it adds to a whole one.
+
+        Args:
+            messages: The conversation, or a part of one.
+            tools: The tools that are offered, as `bind_tools` takes them.
+
+        Raises:
+            PromptError: A message has something else than text.
+            ModelError: The tokenizer cannot be loaded, or has no chat template, or none with a place for tools.
+        """
+        tokenizer, thinks = self._tokenizer(), self.enable_thinking
+        return count_prompt_tokens(tokenizer, messages, convert_tools(tools or ()), enable_thinking=thinks)
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        if isinstance(self.engine, str):
+            return get_tokenizer(self.engine, self.model, self.model_kwargs)
+        return self.engine.tokenizer
+
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide answers, in plain types, the model's own configuration among them."""
+        return deciding_settings(self._settings({}), self.loaded_engine())
+
+    def record_answers(self, prompts: list[LanguageModelInput], **settings: Any) -> list[RecordedAnswer]:
+        """Return the answers to some prompts, which are generated together, with the norms of all decoder layers.
 
         Args:
             prompts: Texts or lists of messages.
-            **settings: Settings of the calls; all decoder layers are recorded unless `layers` says otherwise.
-
-        Returns:
-            For each answer of T tokens T - 1 rows, each with one norm per layer.
+            **settings: Settings of the calls.
         """
-        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", **settings})
-        return [[list(row) for row in NormTrace.from_message(reply).token_norms or ()] for reply in replies]
+        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", "n": 1, **settings})
+        return [recorded_answer(reply) for reply in replies]
 
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))
         engine = self.loaded_engine(settings.model)
+        announce_batch(self, engine)
         with engine.preparing():
             first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
-            return prepare_call(settings, engine, messages, first_call_index=first_call_index)
+            return prepare_in_time(settings, engine, messages, first_call_index=first_call_index)
 
     def _generate(
         self,
@@ -185,7 +211,7 @@ class ChatLangNorm(ChatFields):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, kwargs | {"n": 1})
+        call = self._prepare(messages, stop, of_one(kwargs))
         for chunk in stream_chunks(call):
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -198,7 +224,7 @@ class ChatLangNorm(ChatFields):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = await asyncio.to_thread(self._prepare, messages, stop, kwargs | {"n": 1})
+        call = await asyncio.to_thread(self._prepare, messages, stop, of_one(kwargs))
         async with aclosing(astream_chunks(call)) as chunks:
             async for chunk in chunks:
                 if run_manager:
@@ -300,7 +326,7 @@ class ChatLangNorm(ChatFields):
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
         configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
-        with self._expecting(len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -312,20 +338,8 @@ class ChatLangNorm(ChatFields):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        with await asyncio.to_thread(self._expecting, len(inputs), kwargs):
+        with batch_of_calls(self, len(inputs)):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def _expecting(self, num_inputs: int, options: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Announce the inputs to the engine, and compare all of them with the same norms."""
-        if num_inputs < 2:
-            return nullcontext()
-        return _run_together(self.loaded_engine(options.get("model")), num_inputs)
-
-
-@contextmanager
-def _run_together(engine: Engine, num_inputs: int) -> Iterator[None]:
-    with engine.expect(num_inputs), engine.statistics.frozen():
-        yield
 
 
 def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:

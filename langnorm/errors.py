@@ -7,6 +7,7 @@ does for other chat models.
 from __future__ import annotations
 
 import difflib
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,3 +66,17 @@ def closest(name: str, allowed: Iterable[str]) -> str:
     by_folded = {option.casefold(): option for option in allowed}
     matches = difflib.get_close_matches(str(name).casefold(), list(by_folded), n=1)
     return f" Did you mean `{by_folded[matches[0]]}`?" if matches else ""
+
+
+def forget_locals(error: BaseException) -> None:
+    """Clear the local variables of all frames that an error and those behind it have left.
+
+    Its traceback still names the lines, but whoever keeps it keeps no tensors with it.
+    """
+    links, seen = [error], {id(error)}
+    while links:
+        link = links.pop()
+        traceback.clear_frames(link.__traceback__)
+        behind = [other for other in (link.__cause__, link.__context__) if other is not None and id(other) not in seen]
+        seen.update(map(id, behind))
+        links += behind

@@ -14,7 +14,7 @@ import langnorm.abacus
 from langnorm.abacus.generator import arithmetic, chat, corpus, tools
 from langnorm.abacus.generator.base import Example, Split
 from langnorm.abacus.tokenizer import render
-from langnorm.selection.answers import last_number
+from langnorm.selection.statements import stated_number
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,8 +28,8 @@ _TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
 def final_number(text: str) -> str | None:
-    """Return the last number after the reasoning in plain digits, or None."""
-    return last_number(text.rpartition("</think>")[2])
+    """Return the number that is stated after the reasoning, in plain digits, or None."""
+    return stated_number(text.rpartition("</think>")[2])
 
 
 def tool_calls(text: str) -> list[Any] | None:

@@ -59,6 +59,7 @@ def encode_chat(
     inputs: Inputs,
     *,
     is_literal: bool = True,
+    check_length: Callable[[int], None] = lambda _: None,
 ) -> tuple[str, list[int]]:
     """Return a rendered chat and its token ids.
 
@@ -70,12 +71,18 @@ def encode_chat(
         render: Applies the chat template to `inputs`, or to a copy of it whose strings are marked.
         inputs: Everything that the caller gave: lists and dicts of strings, numbers and None.
         is_literal: Whether control tokens that `inputs` spells out are read as text.
+        check_length: Raises an error if this many tokens are too many. It is asked before control tokens are told
+            apart, which makes no prompt shorter.
 
     Raises:
         PromptError: The strings leave no character to mark them with.
         ModelError: The tokenizer makes control tokens of plain text.
     """
-    text, strings = render(inputs), list(_strings(inputs))
+    text = render(inputs)
+    # Not verbose: a prompt that is too long gets an error of ours, not a warning.
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    check_length(len(ids))
+    strings = list(_strings(inputs))
     control = _get_control_tokens(tokenizer)
     if is_literal and any(control.may_occur_in(string) for string in strings):
         marks = _Marks(control, [*strings, text])
@@ -88,8 +95,7 @@ def encode_chat(
             return text, control.encode(tokenizer, parts)
         if not all(is_template for _, is_template in origins):
             return text, control.encode(tokenizer, control.split(text, origins))
-    # Not verbose: a prompt that is too long gets an error of ours, not a warning.
-    return text, tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return text, ids
 
 
 class _ControlTokens:
@@ -226,7 +232,8 @@ class _Marks:
         self._around = dict(zip(spelt, zip(rest[::2], rest[1::2], strict=True), strict=True))
         self._any = re.compile("|".join(free))
         # As tojson writes them when told to keep to ASCII, and Python in the text of a dict; escaped again in strings.
-        self._escaped = re.compile(rf"\\+u({'|'.join(f'{ord(mark):04x}' for mark in free)})", re.IGNORECASE)
+        # A run of backslashes is looked at from its beginning alone.
+        self._escaped = re.compile(rf"(?<!\\)\\+u({'|'.join(f'{ord(mark):04x}' for mark in free)})", re.IGNORECASE)
 
     def put(self, value: Any) -> Any:
         """Return a copy of lists and dicts whose strings are marked."""

@@ -19,9 +19,10 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
+from langnorm.checks import brief, check_flag
 from langnorm.credentials import hide_credentials
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, get_engine
+from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
@@ -47,7 +48,9 @@ class ChatFields(BaseChatModel):
     - `gguf_file`: the name of a GGUF file in the folder or repository;
     - `gguf_cache`: where the unpacked weights of a GGUF file are kept for the next start: True for the folder that the
       environment variable `LANGNORM_CACHE` names, or else `langnorm` beside the hub's cache; False for nowhere; or a
-      folder.
+      folder;
+    - `prefix_cache_bytes`: the most memory in which prompts of recent calls are kept, so that later ones that begin
+      alike start from there; 0 keeps none.
 
     A GGUF file is unpacked to float32, which holds its weights exactly, unless `dtype` says otherwise. Code that comes
     with a model is run only with `trust_remote_code=True`. Tokens and passwords are kept as `SecretStr` objects, which
@@ -130,11 +133,12 @@ class ChatFields(BaseChatModel):
         if isinstance(model := fields.get("model"), os.PathLike):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        check_flag("streaming", fields.get("streaming", False))
         engine = fields.get("engine", "transformers")
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):
-            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            msg = f"`engine={brief(engine)}` is not an engine. Use a name or an object with Engine's methods."
             raise OptionError(msg)
         else:
             fields.setdefault("model", engine.name)
@@ -160,6 +164,19 @@ class ChatFields(BaseChatModel):
             raise OptionError(msg)
         return self.engine
 
+    def clear_prefix_cache(self) -> None:
+        """Forget the prompts and answers of earlier calls of this model, whoever made them, and free their memory.
+
+        Later calls run their prompts anew. Do this after changing weights in a way that autograd cannot see.
+        """
+        engine = self.engine
+        if isinstance(engine, str):
+            loaded = find_engine(engine, self.model, self.model_kwargs)
+            if loaded is None:
+                return
+            engine = loaded
+        engine.clear_prefix_cache()
+
     @classmethod
     def _field_default(cls, name: str) -> Any:
         return cls.model_fields[name].get_default(call_default_factory=True)
@@ -171,7 +188,8 @@ class ChatFields(BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = str(kwargs.get("model", self.model))
+        model = kwargs.get("model", self.model)  # not yet checked
+        params["ls_model_name"] = model if isinstance(model, str) else brief(model)
         return params
 
     @property
@@ -199,5 +217,5 @@ def _build_option_error(error: ValidationError) -> OptionError:
     name = ".".join(map(str, first["loc"]))
     # What is no dict of arguments, or no text, may still have a token in it.
     is_secret = first["loc"][0] in ("api_key", "model_kwargs")
-    given = f"a value of the type {type(first['input']).__name__}" if is_secret else repr(first["input"])
+    given = f"a value of the type {type(first['input']).__name__}" if is_secret else brief(first["input"])
     return OptionError(f"`{name}={given}` is not allowed. {first['msg']}.")

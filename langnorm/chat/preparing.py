@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
 from langnorm.chat.settings import CallSettings
 from langnorm.engines.base import Engine
+from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
+from langnorm.engines.stoppable import run_in_time
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.norms.baseline import Baseline, NormSnapshot
@@ -20,10 +24,16 @@ from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
 from langnorm.text.steps import Splitter
-from langnorm.text.tool_calls import detect_tool_form
+from langnorm.text.tool_calls import UNKNOWN, detect_tool_form
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+
+_UNKNOWN_FORM = (
+    "This model's chat template takes tools, and does not show in which form the model calls them. Only an answer that "
+    "as a whole is JSON with the name of a tool and its arguments is read as a call; other forms stay text. Force a "
+    "call by `tool_choice`, which holds any model to a form that is read, or give its tokenizer a `response_template`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,11 @@ def prepare_call(
         enable_thinking=settings.enable_thinking,
         special_tokens=settings.special_tokens,
         tools=use.tools,
+        context_length=engine.context_length,
     )
     form = detect_tool_form(str(tokenizer.chat_template))
+    if form is UNKNOWN and use.tools and not (use.must_call or getattr(tokenizer, "response_template", None)):
+        warnings.warn(_UNKNOWN_FORM, stacklevel=2)
     grammar = build_grammar(
         tokenizer,
         use=use,
@@ -131,6 +144,22 @@ def prepare_call(
         selection=selection,
         first_call_index=first_call_index,
     )
+
+
+def prepare_in_time(
+    settings: CallSettings, engine: Engine, messages: Sequence[BaseMessage], *, first_call_index: int = 0
+) -> PreparedCall:
+    """Return what `prepare_call` returns; the timeout of the call holds here too: templates may run for ever.
+
+    Raises:
+        TimeoutError: It took longer than the call may.
+    """
+    prepare = partial(prepare_call, settings, engine, messages, first_call_index=first_call_index)
+    if settings.timeout is None:
+        return prepare()
+    deadline = Deadline(settings.timeout)
+    call = run_in_time(prepare, deadline)
+    return replace(call, request=replace(call.request, since=deadline.start))
 
 
 def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    ChatMessage,
-    HumanMessage,
-    SystemMessage,
-    ToolMessage,
-)
-
 from langnorm.chat.control_tokens import SpecialTokens, encode_chat, first_control_token
-from langnorm.checks import refuse
+from langnorm.chat.earlier_calls import arrange_calls
+from langnorm.chat.message_checks import to_turns
+from langnorm.checks import check_text, refuse
+from langnorm.engines.base import check_prompt_length
 from langnorm.errors import ModelError, PromptError
-from langnorm.text.marks import THINKING_TAGS
+from langnorm.text.marks import THINKING_TAGS, is_reasoning_open
 from langnorm.text.tool_calls import detect_tool_form
 
 if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
     from transformers import PreTrainedTokenizerBase
 
-
-# Blocks of an assistant's message that the template writes itself, from the message's other fields.
-_REASONING = ("reasoning", "thinking")
-_SILENT_BLOCKS = (*_REASONING, "redacted_thinking", "tool_use", "tool_call", "invalid_tool_call", "non_standard")
+# Templates of gpt-oss and its kin read earlier reasoning from a field of this name.
+_READS_THINKING = re.compile(r"""\bmessage\.thinking\b|['"]thinking['"]\s*(?:\]|in\b)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +45,7 @@ def render_prompt(
     enable_thinking: bool,
     special_tokens: SpecialTokens = "literal",
     tools: Sequence[dict[str, Any]] = (),
+    context_length: int | None = None,
 ) -> Prompt:
     """Return the prompt that the model's chat template makes of `messages` and of the tools that it is offered.
 
@@ -62,10 +56,12 @@ def render_prompt(
         special_tokens: What becomes of control tokens that the messages spell out: `"literal"` reads them as text,
             `"allow"` as control tokens, `"raise"` raises an error.
         tools: The tools that are offered, in OpenAI's form.
+        context_length: Most tokens of prompt and answer together, or None for no limit.
 
     Raises:
-        PromptError: There are no messages, or one has content that is not text, or the template refuses them. Or one
-            spells out a control token, and `special_tokens` is `"raise"`.
+        PromptError: There are no messages, or one has content that is not text, or the template refuses them, or leaves
+            out earlier calls, or there are too many tokens. Or one spells out a control token, and `special_tokens` is
+            `"raise"`.
         OptionError: The `chat_template` that was given is not the text of a template.
         ModelError: The model has no chat template, or one without a place for tools.
     """
@@ -74,6 +70,7 @@ def render_prompt(
         raise PromptError(msg)
     if not isinstance(tokenizer.chat_template, str | dict | None):
         refuse("chat_template", tokenizer.chat_template, "a Jinja template as a string, or a dict of them by name")
+    check_text("chat_template", tokenizer.chat_template)
     if not tokenizer.chat_template:
         msg = (
             "This model's tokenizer has no chat template, so messages cannot be rendered for it. Use an "
@@ -82,46 +79,83 @@ def render_prompt(
         raise ModelError(msg)
     if tools and "tools" not in str(tokenizer.chat_template):
         msg = (
-            "This model's chat template has no place for tools, so the model would never see them. Use a model that "
-            'was taught to call tools, or pass a Jinja template as `model_kwargs={"chat_template": "..."}`.'
+            "This model's chat template has no place for tools, so the model would never see them, and a call that it "
+            "has to make would be made up. Use a model that was taught to call tools, or pass a Jinja template as "
+            '`model_kwargs={"chat_template": "..."}`. To have any model fill a schema, use `with_structured_output`.'
         )
         raise ModelError(msg)
-    turns = [to_turn(message) for message in messages]
+    turns = to_turns(messages)
     if id_length := detect_tool_form(str(tokenizer.chat_template)).id_length:
         turns = [_with_short_ids(turn, id_length) for turn in turns]
     if special_tokens == "raise":
         _check_literal(tokenizer, turns, tools)
 
-    def render(inputs: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> str:
+    if _READS_THINKING.search(str(tokenizer.chat_template)):
+        turns = [_with_thinking(turn) for turn in turns]
+
+    def render(inputs: tuple[list[dict[str, Any]], list[dict[str, Any]]], *, add_generation_prompt: bool = True) -> str:
         turns, tools = inputs
         try:
-            text = tokenizer.apply_chat_template(
-                turns,
-                tools=tools or None,  # type: ignore[arg-type]
-                add_generation_prompt=True,
-                tokenize=False,
-                enable_thinking=enable_thinking,
+            text = _apply_template(
+                tokenizer, turns, tools, add_generation_prompt=add_generation_prompt, enable_thinking=enable_thinking
             )
         except Exception as error:  # templates raise what they like
             msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
             raise PromptError(msg) from error
-        _check_encodable(str(text))
-        return str(text)
+        return text
 
-    text, ids = encode_chat(tokenizer, render, (turns, list(tools)), is_literal=special_tokens == "literal")
-    is_thinking = text.rstrip().endswith(tuple(opening for opening, _ in THINKING_TAGS))
+    offered = list(tools)
+    turns = arrange_calls(turns, lambda turns: render((turns, offered)))
+    text, ids = encode_chat(
+        tokenizer,
+        render,
+        (turns, offered),
+        is_literal=special_tokens == "literal",
+        check_length=lambda length: check_prompt_length(length, context_length),
+    )
+    is_thinking = False
+    if any(opening in text for opening, _ in THINKING_TAGS):
+        # What the users' texts say of marks is not the template's.
+        beginning = _added(render((turns, offered), add_generation_prompt=False), text)
+        # Some templates always write the beginning of an answer, whether it is asked for or not.
+        is_thinking = is_reasoning_open(beginning) or text.rstrip().endswith(tuple(o for o, _ in THINKING_TAGS))
     return Prompt(tuple(ids), is_thinking)
 
 
-def _check_encodable(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = (
-            f"The messages have `{text[error.start]!r}`, half of a surrogate pair, which is not a character. Remove "
-            'it, for example with `text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")`.'
-        )
-        raise PromptError(msg) from error
+def _apply_template(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], tools: list[dict[str, Any]], **options: Any
+) -> str:
+    offered: Any = tools or None
+    if all(turn["content"] is not None for turn in turns):
+        return str(tokenizer.apply_chat_template(turns, tools=offered, tokenize=False, **options))
+    # `apply_chat_template` leaves out what is None, and a template that asks for it finds nothing.
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = tokenizer.get_chat_template(tools=offered)
+    rendered, _ = render_jinja_template(
+        conversations=[turns], tools=offered, chat_template=template, **tokenizer.special_tokens_map, **options
+    )
+    return str(rendered[0])
+
+
+def _added(before: str, text: str) -> str:
+    """Return a text from where it differs from the one before."""
+    if text.startswith(before):
+        return text[len(before) :]
+    start = next(at for at, (old, new) in enumerate(zip(before + "\0", text + "\1", strict=False)) if old != new)
+    return text[start:]
+
+
+def _with_thinking(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return a turn whose reasoning has the name by which gpt-oss' template knows it.
+
+    That one refuses reasoning beside text in a turn with calls, so there the reasoning is left out.
+    """
+    if "reasoning_content" not in turn:
+        return turn
+    if turn["content"] and turn.get("tool_calls"):
+        return {key: value for key, value in turn.items() if key != "reasoning_content"}
+    return turn | {"thinking": turn["reasoning_content"]}
 
 
 def _check_literal(
@@ -146,54 +180,6 @@ def _roles(turns: Sequence[dict[str, Any]]) -> str:
     return ", ".join(f"`{turn['role']}`" for turn in turns)
 
 
-def to_turn(message: BaseMessage) -> dict[str, Any]:
-    """Return a message as chat templates take it.
-
-    Raises:
-        PromptError: Its content is not text, or its kind is unknown.
-    """
-    match message:
-        case SystemMessage():
-            return {"role": "system", "content": message_text(message)}
-        case HumanMessage():
-            return {"role": "user", "content": message_text(message)}
-        case ToolMessage():
-            turn = {"role": "tool", "content": message_text(message), "tool_call_id": message.tool_call_id}
-            return turn | ({"name": message.name} if message.name else {})
-        case AIMessage():
-            return _assistant_turn(message)
-        case ChatMessage():
-            return {"role": message.role, "content": message_text(message)}
-    msg = f"A `{type(message).__name__}` cannot be put to this model. Use system, human, AI and tool messages."
-    raise PromptError(msg)
-
-
-def _assistant_turn(message: AIMessage) -> dict[str, Any]:
-    # What the model wrote in place of a call is not lost: it reads what it got wrong.
-    misspelt = "".join(call["args"] or "" for call in message.invalid_tool_calls)
-    turn: dict[str, Any] = {"role": "assistant", "content": message_text(message) + misspelt}
-    if reasoning := _find_reasoning(message):
-        turn["reasoning_content"] = reasoning
-    if message.tool_calls:
-        turn["tool_calls"] = [
-            {
-                "type": "function",
-                "id": call["id"],
-                "function": {"name": call["name"], "arguments": call["args"]},
-            }
-            for call in message.tool_calls
-        ]
-    return turn
-
-
-def _find_reasoning(message: AIMessage) -> str:
-    """Return the reasoning, wherever the model or the output version has put it."""
-    if reasoning := message.additional_kwargs.get("reasoning_content"):
-        return str(reasoning)
-    blocks = [block for block in message.content if isinstance(block, dict)]
-    return "".join(str(block.get(block.get("type", ""), "")) for block in blocks if block.get("type") in _REASONING)
-
-
 def _with_short_ids(turn: dict[str, Any], length: int) -> dict[str, Any]:
     """Return a turn whose calls have ids as the chat template insists on: letters and digits, so many of them."""
 
@@ -207,39 +193,3 @@ def _with_short_ids(turn: dict[str, Any], length: int) -> dict[str, Any]:
     if "tool_calls" in turn:
         turn = turn | {"tool_calls": [call | {"id": short(call["id"])} for call in turn["tool_calls"]]}
     return turn
-
-
-def message_text(message: BaseMessage) -> str:
-    """Return the text of a message, its text blocks joined.
-
-    Raises:
-        PromptError: A block is something else, such as an image, or its text is not a string.
-    """
-    if isinstance(message.content, str):
-        return message.content
-    texts = []
-    for block in message.content:
-        if isinstance(block, str):
-            texts.append(block)
-        elif block.get("type") == "text" and isinstance(block.get("text"), str):
-            texts.append(block["text"])
-        elif block.get("type") == "text":
-            msg = f"A `{type(message).__name__}` has the text block `{block!r}`. Give a string as its `text`."
-            raise PromptError(msg)
-        elif isinstance(message, ToolMessage) and block.get("type") == "json":
-            texts.append(_dump_result(block.get("json")))
-        elif not (isinstance(message, AIMessage) and block.get("type") in _SILENT_BLOCKS):
-            msg = (
-                f"A `{type(message).__name__}` has a block of type `{block.get('type')}`. This model reads text "
-                "only: describe it in words, or leave it out."
-            )
-            raise PromptError(msg)
-    return "".join(texts)
-
-
-def _dump_result(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        msg = f"A `ToolMessage` has a JSON block that cannot be written as JSON: {error}. Give it as text."
-        raise PromptError(msg) from error

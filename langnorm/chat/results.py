@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatResult
 
@@ -77,6 +77,9 @@ def closing_fields(
     if choice:
         of_ours["selection"] = choice.ranking
         num_tokens, num_reasoning = choice.tokens, choice.reasoning_tokens
+    hit = completion.prefix_hit
+    if hit:
+        of_ours["prefix_cache"] = {"tokens": hit.tokens, "bytes": hit.bytes}
     if of_ours:
         metadata[KEY] = of_ours
     usage = UsageMetadata(
@@ -85,6 +88,8 @@ def closing_fields(
         total_tokens=num_prompt + num_tokens,
         output_token_details=OutputTokenDetails(reasoning=num_reasoning),
     )
+    if hit:
+        usage["input_token_details"] = InputTokenDetails(cache_read=hit.tokens)
     return {"response_metadata": metadata, "additional_kwargs": extra, "usage_metadata": usage}
 
 

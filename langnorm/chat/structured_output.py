@@ -15,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langnorm.chat.tools import convert_tools
-from langnorm.checks import check_choice
+from langnorm.checks import brief, check_choice
 from langnorm.errors import OptionError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -84,17 +84,17 @@ def build_structured_output(
 def _convert_schema(schema: Any) -> dict[str, Any]:
     try:
         json_schema = convert_to_json_schema(schema)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what LangChain stumbles over in it
         reason = " ".join(str(error).split())
         raise OptionError(_bad_schema(schema, reason)) from error
     title = json_schema.get("title", "answer")
     if not isinstance(title, str):
-        raise OptionError(_bad_schema(schema, f"its title is `{title!r}`"))
+        raise OptionError(_bad_schema(schema, f"its title is `{brief(title)}`"))
     return json_schema
 
 
 def _bad_schema(schema: Any, reason: str) -> str:
-    return f"`{schema!r}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
+    return f"`{brief(schema)}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
 
 
 def _response_format(method: Method, schema: dict[str, Any]) -> dict[str, Any]:

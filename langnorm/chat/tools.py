@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
-from langnorm.checks import refuse
+from langnorm.checks import brief, check_text, refuse
 from langnorm.errors import OptionError, closest
 
 _CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any"}
@@ -57,27 +57,29 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
         OptionError: `tools` is not a list, or an item of it cannot be a tool.
     """
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Sequence):
-        msg = f"`tools={tools!r}` is not allowed. Give a list of tools."
+        msg = f"`tools={brief(tools)}` is not allowed. Give a list of tools."
         raise OptionError(msg)
-    return [_convert_tool(tool, strict=strict) for tool in tools]
+    converted = [_convert_tool(tool, strict=strict) for tool in tools]
+    check_text("tools", converted)
+    return converted
 
 
 def _convert_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
     try:
         converted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
         name, parameters = converted["function"]["name"], converted["function"].get("parameters")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what LangChain stumbles over in it, and what the user's own code raises
         raise OptionError(_bad_tool(tool, " ".join(str(error).split()))) from error
     if not isinstance(name, str) or not name:
-        raise OptionError(_bad_tool(tool, f"its name is `{name!r}`"))
+        raise OptionError(_bad_tool(tool, f"its name is `{brief(name)}`"))
     if not isinstance(parameters, Mapping | None):
-        raise OptionError(_bad_tool(tool, f"its parameters are `{parameters!r}` and not a JSON schema"))
+        raise OptionError(_bad_tool(tool, f"its parameters are `{brief(parameters)}` and not a JSON schema"))
     return converted
 
 
 def _bad_tool(tool: Any, reason: str) -> str:
     return (
-        f"`{tool!r}` cannot be a tool ({reason}). Use a function with type hints and a docstring, a tool of "
+        f"`{brief(tool)}` cannot be a tool ({reason}). Use a function with type hints and a docstring, a tool of "
         "LangChain, a pydantic class, or a dict in OpenAI's form."
     )
 
@@ -104,13 +106,13 @@ def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> To
         return ToolUse()
     if wanted in ("any", "auto") and wanted not in names:
         if wanted == "any" and not names:
-            msg = f"`tool_choice={choice!r}` asks for a call, and there are no tools. Give `tools`."
+            msg = f"`tool_choice={brief(choice)}` asks for a call, and there are no tools. Give `tools`."
             raise OptionError(msg)
         return ToolUse(converted, wanted == "any", None, is_parallel is not False)
     if wanted not in names:
         offered = f"they are {', '.join(f'`{name}`' for name in names)}" if names else "it has no tools"
         msg = (
-            f"`tool_choice={choice!r}` names no tool of this call; {offered}. Use a name, "
+            f"`tool_choice={brief(choice)}` names no tool of this call; {offered}. Use a name, "
             f'"auto", "any" or "none".{closest(wanted, names)}'
         )
         raise OptionError(msg)
@@ -152,7 +154,7 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
     if not isinstance(response_format, Mapping):
         try:
             return dict(convert_to_json_schema(response_format))
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 (what LangChain stumbles over in it)
             _refuse_format(response_format, error)
     if not isinstance(kind := response_format.get("type"), str | list | None):
         _refuse_format(response_format)
@@ -170,6 +172,7 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
             schema = response_format if _is_json_type(kind) else None
     if not isinstance(schema, Mapping):
         _refuse_format(response_format)
+    check_text("response_format", schema)
     return dict(schema)
 
 
@@ -180,7 +183,7 @@ def _is_json_type(kind: Any) -> bool:
 
 def _refuse_format(response_format: Any, error: Exception | None = None) -> NoReturn:
     msg = (
-        f'`response_format={response_format!r}` is not allowed. Use {{"type": "json_schema", "json_schema": '
+        f'`response_format={brief(response_format)}` is not allowed. Use {{"type": "json_schema", "json_schema": '
         '{"name": .., "schema": ..}}, {"type": "json_object"}, a JSON schema, or None.'
     )
     raise OptionError(msg) from error

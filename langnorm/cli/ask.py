@@ -26,6 +26,7 @@ from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.errors import PromptError
 from langnorm.norms.baseline import AUTO
 
+_SAMPLING_TEMPERATURE = 0.7  # of Abacus where several answers are to differ; other models have one of their own
 EXAMPLE = 'langnorm ask "Calculate 47 + 385."'
 
 
@@ -58,6 +59,10 @@ def ask(
     step_splitter: Annotated[
         str, typer.Option(metavar="STEP", help="What a step is: sentence, line or paragraph.")
     ] = "sentence",
+    best_of: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Sample N answers, show the best, and say how many agree."),
+    ] = None,
     is_json: Annotated[bool, typer.Option("--json", help="Print the message as JSON, and nothing else.")] = False,
 ) -> None:
     """Answer a question, and show the norms of each step of the reasoning.
@@ -68,7 +73,7 @@ def ask(
     messages = [("system", system)] if system else []
     messages.append(("human", text))
     if temperature is None and model == BUNDLED_MODEL:
-        temperature = 0
+        temperature = _SAMPLING_TEMPERATURE if best_of else 0
     from langnorm.norms.profile import NormProfile
 
     chat = loading.load_chat(
@@ -85,13 +90,14 @@ def ask(
         norm_profile=NormProfile.load(profile) if profile else AUTO,
         step_splitter=step_splitter,
     )
+    selection = {"selection": {"n": best_of}} if best_of else {}
     if is_json:
-        _print_json(chat.invoke(messages).model_dump(mode="json"))
+        _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
         return
     from langnorm.viz.terminal import print_stream, print_summary
 
     started = time.perf_counter()
-    message = print_stream(new_console(), chat.stream(messages))
+    message = print_stream(new_console(), chat.stream(messages, **selection))
     print_summary(new_console(), message, time.perf_counter() - started)
 
 

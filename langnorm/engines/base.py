@@ -93,6 +93,9 @@ class Engine(Protocol):
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
         """Return how likely each continuation is after its prompt."""
 
+    def clear_prefix_cache(self) -> None:
+        """Forget earlier prompts and answers, where some are kept for later ones to start from."""
+
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
 
@@ -165,13 +168,7 @@ class BaseEngine(ABC):
         if not request.prompt_ids:
             msg = "The prompt is empty. Give at least one message with text."
             raise PromptError(msg)
-        length, limit = len(request.prompt_ids), self.context_length
-        if limit is not None and length >= limit:
-            msg = (
-                f"The prompt has {length} tokens and leaves no room for an answer in this model's context of "
-                f"{limit}. Shorten the messages, for example with `trim_messages` of langchain-core."
-            )
-            raise PromptError(msg)
+        check_prompt_length(len(request.prompt_ids), self.context_length)
         if missing := sorted(_needed_abilities(request) - self.abilities):
             msg = (
                 f"The engine `{type(self).__name__}` cannot {ABILITIES[missing[0]]}. Leave that out, or use "
@@ -202,6 +199,9 @@ class BaseEngine(ABC):
         msg = f'The engine `{type(self).__name__}` cannot score given texts. Use `engine="transformers"` for that.'
         raise OptionError(msg)
 
+    def clear_prefix_cache(self) -> None:  # noqa: B027 (most engines have nothing to do)
+        """Do nothing: nothing is kept."""
+
     def expect(self, num_requests: int) -> AbstractContextManager[None]:  # noqa: ARG002
         """Do nothing: requests are run as they come."""
         return nullcontext()
@@ -209,6 +209,21 @@ class BaseEngine(ABC):
     def preparing(self) -> AbstractContextManager[None]:
         """Do nothing: requests are run as they come."""
         return nullcontext()
+
+
+def check_prompt_length(num_tokens: int, context_length: int | None) -> None:
+    """Raise `PromptError` if a prompt leaves no room for an answer.
+
+    Args:
+        num_tokens: Of the prompt.
+        context_length: Most tokens of prompt and answer together, or None for no limit.
+    """
+    if context_length is not None and num_tokens >= context_length:
+        msg = (
+            f"The prompt has {num_tokens} tokens and leaves no room for an answer in this model's context of "
+            f"{context_length}. Shorten the messages, for example with `trim_messages` of langchain-core."
+        )
+        raise PromptError(msg)
 
 
 def _needed_abilities(request: Request) -> set[str]:

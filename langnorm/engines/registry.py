@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from langnorm.credentials import reveal_credentials
 from langnorm.engines.base import Engine
-from langnorm.errors import OptionError, closest
+from langnorm.errors import LangNormError, OptionError, closest
 
 BUNDLED_MODEL = "abacus"
 """The name of the model that ships with langnorm."""
@@ -65,6 +65,16 @@ def get_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping
             key = _key(engine, model, model_kwargs)
             loaded = _loaded.setdefault(key, loaded)
         return loaded
+
+
+def find_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]) -> Engine | None:
+    """Return the engine that `get_engine` returns if its weights are loaded, else None."""
+    if not _loaded:
+        return None
+    try:
+        return _loaded.get(_key(engine, os.fspath(model), reveal_credentials(model_kwargs)))
+    except LangNormError:  # there is no such model, so it is not loaded
+        return None
 
 
 def _key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> tuple[str, str]:

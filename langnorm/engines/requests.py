@@ -97,12 +97,13 @@ class Request:
         sampling: How tokens are chosen; `max_tokens` must fit into the context.
         record: What is kept of its hidden states; None keeps nothing.
         max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
-        timeout: Most seconds from now to the end, or None.
+        timeout: Most seconds to the end, or None.
         plans: What is done to its states on the way.
         grammar: What the answer is held to, or None.
         top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
             log-probabilities.
         pruner: What stops some of its `n` samples early, or None.
+        since: From when `timeout` counts, as `time.monotonic` has it; None counts from when an engine gets the request.
     """
 
     prompt_ids: tuple[int, ...]
@@ -114,6 +115,7 @@ class Request:
     grammar: Grammar | None = None
     top_logprobs: int | None = None
     pruner: Pruner | None = None
+    since: float | None = None
 
     @property
     def norm_layers(self) -> tuple[int, ...]:
@@ -135,6 +137,19 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixHit:
+    """The beginning of a prompt that was not run again, because an earlier sequence began alike.
+
+    Attributes:
+        tokens: Its number of tokens.
+        bytes: Memory that its keys and values take.
+    """
+
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One generated sequence of T tokens.
 
@@ -151,6 +166,7 @@ class Completion:
         prompt_states: Those of the tokens of the prompt (P, L, d), likewise.
         interventions: What was done to its states, in plain JSON types, by the name of the intervention.
         logprobs: One per generated token, where the request asked for them.
+        prefix_hit: The beginning of its prompt that an earlier sequence had run, or None.
     """
 
     token_ids: list[int]
@@ -162,6 +178,7 @@ class Completion:
     prompt_norms: list[list[float]] = field(default_factory=list)
     states: Tensor | None = None
     prompt_states: Tensor | None = None
+    prefix_hit: PrefixHit | None = None
 
 
 @dataclass(frozen=True, slots=True)

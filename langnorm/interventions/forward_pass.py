@@ -13,10 +13,11 @@ that step and all later ones did the first time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import gt
+from operator import gt, lt
 from typing import TYPE_CHECKING, Any
 
 from langnorm.interventions.recursion import LayerRecursion, RecursingToken, recur
@@ -35,14 +36,19 @@ RerunBlock = Callable[[range, "Tensor", Sequence[int]], "Tensor"]
 some sequences of the pass, and the ascending indices of these sequences in the pass, and returns new states (N, d)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _LayerMembers:
-    """The sequences of a pass that are acted on at one layer, by their index in the pass."""
+    """The sequences of a pass that are acted on at one layer, by their index in the pass.
+
+    With one token per sequence, whether anything is to be done is found by comparing all norms with one list.
+    """
 
     recursing: list[tuple[int, LayerRecursion]]
     taus: list[float]  # of recursion, per sequence of the pass; infinite for those without
     blocks: list[int]  # lengths of block that occur
     steered: list[tuple[int, LayerSteering]]
+    leasts: list[float]  # of steering, per sequence of the pass; infinite for those without
+    first_due: int  # the first step at which a sequence may be pulled
     suppressed: list[tuple[int, LayerSuppression]]
     reads_prompt: bool
 
@@ -65,8 +71,8 @@ class Interventions:
         self._first_steps: Sequence[int] = ()
         self._first_rows: Sequence[int] = (0,)
         self._num_tokens: Sequence[int] | int | None = None  # as it was given
-        self._is_prompt_only = True
         self._has_one_token_each = False
+        self._last_step = -1  # of all sequences of the pass
 
     def add(self, key: Hashable, plans: Plans, *, seed: int, sample: int, num_prompt_tokens: int) -> None:
         """Let a sequence enter.
@@ -118,15 +124,14 @@ class Interventions:
             self._first_rows = [0, *accumulate(lengths)]
             self._has_one_token_each = all(length == 1 for length in lengths)
         self._first_steps = first_steps
-        self._is_prompt_only = True
+        self._last_step = -1
         for index, sequence in self._in_pass:
             first_step = first_steps[index]
             if first_step <= sequence.last_step:
                 sequence.roll_back(first_step)
-            last_step = first_step + self._first_rows[index + 1] - self._first_rows[index] - 1
-            sequence.last_step = last_step
-            if last_step >= 0:
-                self._is_prompt_only = False
+                self._members = {}  # which keep what was due
+            sequence.last_step = first_step + self._first_rows[index + 1] - self._first_rows[index] - 1
+            self._last_step = max(self._last_step, sequence.last_step)
 
     def act(self, layer: int, states: Tensor, rerun: RerunBlock) -> tuple[Tensor, Tensor | None]:
         """Return the states (N, d) that flow on from a layer, and their norms (N,), float32, where they are known.
@@ -142,7 +147,7 @@ class Interventions:
         members = self._members.get(layer)
         if members is None:
             members = self._members[layer] = self._build_members(layer)
-        if self._is_prompt_only and not members.reads_prompt:
+        if self._last_step < 0 and not members.reads_prompt:
             return states, None
         norms: Tensor | None = token_norms(states)
         values: list[float] = norms.tolist()  # type: ignore[union-attr]
@@ -158,14 +163,20 @@ class Interventions:
 
     def _build_members(self, layer: int) -> _LayerMembers:
         recursing = [(i, one.recursion[layer]) for i, one in self._in_pass if layer in one.recursion]
-        taus = [float("inf")] * len(self._first_steps)
+        steered = [(i, one.steering[layer]) for i, one in self._in_pass if layer in one.steering]
+        taus = [math.inf] * len(self._first_steps)
+        leasts = taus.copy()
         for index, recursion in recursing:
             taus[index] = recursion.tau
+        for index, steering in steered:
+            leasts[index] = steering.least
         return _LayerMembers(
             recursing,
             taus,
             sorted({recursion.options.block for _, recursion in recursing}),
-            [(i, one.steering[layer]) for i, one in self._in_pass if layer in one.steering],
+            steered,
+            leasts,
+            min((steering.due for _, steering in steered), default=0),
             [(i, one.suppression[layer]) for i, one in self._in_pass if layer in one.suppression],
             any(recursion.first_step < 0 for _, recursion in recursing),
         )
@@ -198,18 +209,20 @@ class Interventions:
         return states
 
     def _steer(self, members: _LayerMembers, states: Tensor, norms: Sequence[float]) -> Tensor:
+        are_low = self._has_one_token_each and all(map(lt, norms, members.leasts))
+        if are_low and self._last_step < members.first_due:
+            return states
         after = states
         for sequence, steering in members.steered:
-            if self._has_one_token_each and steering.is_quiet(self._first_steps[sequence], norms[sequence]):
-                continue
             for row, step in self._rows_and_steps(sequence):
-                if step < 0 or steering.is_quiet(step, norms[row]):
+                if step < 0 or (norms[row] < steering.least and step < steering.due):
                     continue
                 pulled = steering.act(step, norms[row], states[row])
                 if pulled is not None:
                     if after is states:
                         after = states.clone()
                     after[row] = pulled
+        members.first_due = min((steering.due for _, steering in members.steered), default=0)
         return after
 
     def _suppress(self, members: _LayerMembers, states: Tensor, norms: Sequence[float]) -> Tensor:

@@ -66,6 +66,12 @@ class Plans:
         """All layers that may be acted on, ascending."""
         return tuple(sorted({layer for plan in self.all() if plan.is_active for layer in plan.layers}))
 
+    @property
+    def act_on_prompt(self) -> bool:
+        """Whether the states of the prompt's tokens may be acted on too."""
+        recursion = self.recursion
+        return recursion is not None and recursion.is_active and not recursion.options.only_decode
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plans in plain JSON types, by the name of the intervention; `from_dict` makes them again."""
         return {plan.options.name: plan.to_dict() for plan in self.all()}
@@ -77,6 +83,8 @@ class Plans:
         Raises:
             OptionError: A name is unknown, a field is missing, or a value is not allowed.
         """
+        if not isinstance(plans, Mapping):
+            refuse("plans", plans, "what `Plans.to_dict` returned: a mapping by the names of interventions")
         return cls(**{name: _build_plan(name, fields) for name, fields in plans.items()})
 
 

@@ -35,9 +35,9 @@ class _HighState(NamedTuple):
 class LayerSteering:
     """The steering of one sequence at one layer, with what it remembers of its own states.
 
-    Most steps change nothing, and cost two comparisons: see `is_quiet`. The streak and the cooldown are kept as one
-    number: the first step at which the state may be pulled, if all tokens until then are low. A token that is not low,
-    or a pull, moves it further away. All that is remembered carries its step, so that it can be taken back.
+    Most steps change nothing, and cost two comparisons, with `least` and `due`. The streak and the cooldown are kept
+    as one number, `due`: a token that is not low, or a pull, moves it further away. All that is remembered carries its
+    step, so that it can be taken back.
 
     Args:
         plan: Of the request.
@@ -51,7 +51,8 @@ class LayerSteering:
         self._options = options
         self._tau = plan.threshold_at(layer)
         self._low = options.gamma * self._tau
-        self._least = min(self._tau, self._low)
+        self.least = min(self._tau, self._low)
+        """A token whose norm is below this, before `due`, changes nothing: nothing of it is remembered either."""
         self._draws = UniformDraws(seed, sample, "steering", layer)
         self._pause = max(options.low_k, options.cooldown)
         self._high_states: list[_HighState] = []  # by norm, highest first
@@ -59,11 +60,8 @@ class LayerSteering:
         self._steps_not_low = array("q")
         self.pulls: list[tuple[int, float]] = []
         """Step and cosine of each pull."""
-        self._due = options.low_k - 1
-
-    def is_quiet(self, step: int, norm: float) -> bool:
-        """Return whether there is nothing to remember of a token, and it cannot be pulled."""
-        return norm < self._least and step < self._due
+        self.due = options.low_k - 1
+        """The first step at which the state may be pulled, if all tokens until then are low."""
 
     def act(self, step: int, norm: float, state: Tensor) -> Tensor | None:
         """Return what a state (d,) is replaced by, or None where it stays; to be called once for each step.
@@ -77,14 +75,14 @@ class LayerSteering:
             self._remember(step, norm, state)
         if not norm < self._low:
             self._steps_not_low.append(step)
-            self._due = max(self._due, step + self._options.low_k)
-        if step < self._due or self._draws.at(step) >= self._options.p_inject or not self._high_states:
+            self.due = max(self.due, step + self._options.low_k)
+        if step < self.due or self._draws.at(step) >= self._options.p_inject or not self._high_states:
             return None
         cosine, target = self._most_similar(norm, state)
         if not cosine >= self._options.cos_min:
             return None
         self.pulls.append((step, cosine))
-        self._due = step + self._pause
+        self.due = step + self._pause
         return state + self._options.beta * (target - state)
 
     def _remember(self, step: int, norm: float, state: Tensor) -> None:
@@ -114,8 +112,8 @@ class LayerSteering:
         self._high_states = [high for high in self._high_states if high.step < step]
         if step <= 0:
             self._dropped = -math.inf
-        self._due = self._options.low_k - 1
+        self.due = self._options.low_k - 1
         if self._steps_not_low:
-            self._due = max(self._due, self._steps_not_low[-1] + self._options.low_k)
+            self.due = max(self.due, self._steps_not_low[-1] + self._options.low_k)
         if self.pulls:
-            self._due = max(self._due, self.pulls[-1][0] + self._pause)
+            self.due = max(self.due, self.pulls[-1][0] + self._pause)

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Literal
 
+from langnorm.checks import brief
 from langnorm.errors import ModelError, OptionError, closest
 
 LayerSelection = Literal["late", "all"] | Sequence[int]
@@ -68,7 +69,7 @@ def _checked_integer(layer: object) -> int:
     # `True` would silently mean layer 1; integers of other libraries are fine.
     if isinstance(layer, bool) or not hasattr(layer, "__index__"):
         msg = (
-            f"Layer `{layer!r}` is a `{type(layer).__name__}`, not an index. "
+            f"Layer `{brief(layer)}` is a `{type(layer).__name__}`, not an index. "
             'Use `layers="late"`, `layers="all"` or integers such as `[20, -2]`.'
         )
         raise OptionError(msg)
@@ -86,4 +87,6 @@ def _checked_index(index: int, num_layers: int) -> int:
 
 
 def _not_a_selection(layers: object) -> str:
-    return f'Layers `{layers!r}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+    return (
+        f'Layers `{brief(layers)}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+    )

@@ -20,9 +20,35 @@ if TYPE_CHECKING:
 WARM_UP = 500
 """Decode tokens per layer before which nothing is said; the paper's number."""
 
+_MOST_ESTIMATORS = 16  # rules whose state is kept, those that learned last
+
 _EstimatorKey = tuple[ReferenceThreshold, tuple[int, ...]]
 
-_frozen: ContextVar[tuple[OnlineStatistics, OnlineSnapshot] | None] = ContextVar("frozen", default=None)
+_frozen: ContextVar[_FrozenSnapshots | None] = ContextVar("frozen", default=None)
+
+
+@contextmanager
+def frozen_snapshots() -> Iterator[None]:
+    """Give all requests of this context, its threads and its tasks the same snapshot of a model: the first one's."""
+    token = _frozen.set(_FrozenSnapshots())
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+class _FrozenSnapshots:
+    """The first snapshot of each model inside a `with` block."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._snapshots: dict[OnlineStatistics, OnlineSnapshot] = {}
+
+    def of(self, statistics: OnlineStatistics) -> OnlineSnapshot:
+        with self._lock:
+            if statistics not in self._snapshots:
+                self._snapshots[statistics] = statistics.take_snapshot()
+            return self._snapshots[statistics]
 
 
 class OnlineSnapshot:
@@ -82,28 +108,21 @@ class OnlineStatistics:
             self._sketch.update(by_sequence, is_counted, layers)
 
     def snapshot(self) -> OnlineSnapshot:
-        """Return what has been seen as of now, or as of the enclosing `frozen`."""
+        """Return what has been seen as of now, or as of the first time inside the enclosing `frozen_snapshots`."""
         frozen = _frozen.get()
-        return frozen[1] if frozen and frozen[0] is self else self._snapshot()
+        return frozen.of(self) if frozen else self.take_snapshot()
 
-    def _snapshot(self) -> OnlineSnapshot:
+    def take_snapshot(self) -> OnlineSnapshot:
+        """Return what has been seen as of now."""
         with self._lock:
             estimators = {key: estimator.copy() for key, estimator in self._estimators.items()}
             return OnlineSnapshot(self._sketch.copy(), estimators, self._lock)
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Give all requests that start in this context, its threads and its tasks the same snapshot."""
-        token = _frozen.set((self, self._snapshot()))
-        try:
-            yield
-        finally:
-            _frozen.reset(token)
 
     def learn(self, rule: ReferenceThreshold, layers: Sequence[int], rows: Sequence[Sequence[float]]) -> None:
         """Let the paper's rule go on over the tokens of an answer, in their order.
 
         As in the paper its state goes on from request to request, so it is meaningful for one sequence at a time only.
+        The states of 16 rules are kept; the one that has not learned for longest begins anew.
 
         Args:
             rule: The rule.
@@ -112,6 +131,9 @@ class OnlineStatistics:
         """
         with self._lock:
             key = (rule, tuple(layers))
-            estimator = self._estimators.setdefault(key, ReferenceEstimator(rule, layers))
+            estimator = self._estimators.pop(key, None) or ReferenceEstimator(rule, layers)
+            self._estimators[key] = estimator  # the last one now
+            if len(self._estimators) > _MOST_ESTIMATORS:
+                del self._estimators[next(iter(self._estimators))]
             for row in rows:
                 estimator.add(row)

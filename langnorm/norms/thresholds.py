@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from langnorm.checks import brief
 from langnorm.errors import OptionError, closest
 from langnorm.norms.p_square import PSquare
 
@@ -296,4 +297,4 @@ def _is_per_layer(value: Any) -> bool:
 
 
 def _not_allowed(name: str, value: object, allowed: str) -> str:
-    return f"`{name}={value!r}` is not allowed. Use {allowed}."
+    return f"`{name}={brief(value)}` is not allowed. Use {allowed}."

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from langnorm.text.harmony import HARMONY_MARKS
 from langnorm.text.marks import is_markup, partial_mark_length
+from langnorm.text.tool_calls import HARMONY, detect_tool_form
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -151,4 +153,13 @@ def _ids_without_text(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
     # Its patterns escape bars and brackets.
     template = json.dumps(getattr(tokenizer, "response_template", None)).replace("\\", "")
-    return frozenset(i for i, token in special.items() if not is_markup(token) and token not in template)
+    form = detect_tool_form(str(getattr(tokenizer, "chat_template", None) or ""))
+    marks = {*form.inner, *(HARMONY_MARKS if form is HARMONY else ())}
+    return frozenset(
+        i for i, token in special.items() if not (_is_mark_of_answer(token) or token in marks or token in template)
+    )
+
+
+def _is_mark_of_answer(token: str) -> bool:
+    """Return whether a token marks a part of an answer, and not what a tool is about to say."""
+    return is_markup(token) and "response" not in token

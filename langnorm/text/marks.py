@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 # Opening and closing marks of reasoning, by model family.
-THINKING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
+THINKING_TAGS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>thought", "<channel|>"),
+)
 
 # Parts of the marks of tools, in lower case: the marks themselves (`<tool_call>`, `[TOOL_CALLS]`, `<|python_tag|>`,
 # `<start_function_call>`) are too many to list, and each new family brings others.
-_TOOL_MARKUP = ("tool", "function", "python_tag", "[args]", "[call_id]")
+_TOOL_MARKUP = ("tool", "function", "python_tag", "[args]", "[call_id]", "_action|>")
+_OTHER_MARKUP = ("<escape>", '<|"|>', "<|channel>", "<channel|>")
+
+Letter = tuple[int, str]
+"""A character, after the index of the generated token that it came with."""
 
 
 def is_markup(token: str) -> bool:
     """Return whether a token marks reasoning or tool calls."""
-    is_tag = any(token in pair for pair in THINKING_TAGS)
+    is_tag = token in _OTHER_MARKUP or any(token in pair for pair in THINKING_TAGS)
     return is_tag or any(part in token.lower() for part in _TOOL_MARKUP)
+
+
+def is_reasoning_open(text: str) -> bool:
+    """Return whether the last opening mark of reasoning in a text has no closing one after it."""
+    at, closing = max((text.rfind(opening), closing) for opening, closing in THINKING_TAGS)
+    return at >= 0 and closing not in text[at:]
 
 
 def partial_mark_length(text: str, mark: str) -> int:
@@ -23,42 +43,49 @@ def partial_mark_length(text: str, mark: str) -> int:
     return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
 
 
-class PieceBuffer:
-    """Text that waits until it is certain what it is, in pieces that each came with a token."""
+@dataclass(frozen=True, slots=True)
+class FoundMark:
+    """A mark that has come.
 
-    def __init__(self) -> None:
-        self._pieces: deque[tuple[int, str]] = deque()
+    Attributes:
+        text: The mark.
+        letters: Its characters.
+    """
 
-    @property
-    def text(self) -> str:
-        """The text that waits, joined."""
-        return "".join(piece for _, piece in self._pieces)
-
-    def add(self, token: int, piece: str) -> None:
-        """Add a piece at the end."""
-        self._pieces.append((token, piece))
-
-    def take(self, num_characters: int) -> list[tuple[int, str]]:
-        """Remove and return this many characters from the front."""
-        front = []
-        while num_characters > 0:
-            token, piece = self._pieces.popleft()
-            if len(piece) > num_characters:
-                self._pieces.appendleft((token, piece[num_characters:]))
-                piece = piece[:num_characters]
-            front.append((token, piece))
-            num_characters -= len(piece)
-        return front
-
-    def take_all(self) -> list[tuple[int, str]]:
-        """Remove and return everything."""
-        return self.take(len(self.text))
+    text: str
+    letters: list[Letter]
 
 
-def rstrip_pieces(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return pieces without the white space at their end."""
-    while pieces and not pieces[-1][1].rstrip():
-        pieces.pop()
-    if pieces:
-        pieces[-1] = (pieces[-1][0], pieces[-1][1].rstrip())
-    return pieces
+class MarkFinder:
+    """Finds marks in text that arrives letter by letter.
+
+    It holds back no more than the beginning of a mark, so each letter costs the same however long the text is.
+
+    Args:
+        marks: None of them begins with another.
+    """
+
+    def __init__(self, marks: Sequence[str]) -> None:
+        self._marks = marks
+        self._firsts = {mark[0] for mark in marks}
+        self.held: list[Letter] = []
+
+    def feed(self, token: int, letter: str) -> Iterator[Letter | FoundMark]:
+        """Yield the letters that are certain not to be a mark, and a mark when it is whole."""
+        if not self.held and letter not in self._firsts:
+            yield token, letter
+            return
+        self.held.append((token, letter))
+        text = "".join(letter for _, letter in self.held)
+        if text in self._marks:
+            yield FoundMark(text, self.take_held())
+        elif not any(mark.startswith(text) for mark in self._marks):
+            first, *rest = self.take_held()
+            yield first
+            for item in rest:
+                yield from self.feed(*item)
+
+    def take_held(self) -> list[Letter]:
+        """Remove and return what was held back."""
+        held, self.held = self.held, []
+        return held

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
-from langnorm.text.marks import THINKING_TAGS, PieceBuffer, partial_mark_length, rstrip_pieces
+from langnorm.text.marks import THINKING_TAGS, FoundMark, Letter, MarkFinder
 
 Part = Literal["reasoning", "answer", "tool_call"]
 
@@ -28,11 +28,36 @@ class Segment:
     span: int = 0
 
 
+Event = TypeVar("Event")
+
+
+def join_segments(events: Iterable[Segment | Event]) -> Iterator[Segment | Event]:
+    """Yield events with neighbouring segments of one part and one token as one segment."""
+    texts: list[str] = []
+    first: Segment | None = None
+    for event in events:
+        if isinstance(event, Segment):
+            if first and (event.part, event.token, event.span) == (first.part, first.token, first.span):
+                texts.append(event.text)
+                continue
+            if first:
+                yield replace(first, text="".join(texts))
+            first, texts = event, [event.text]
+        else:
+            if first:
+                yield replace(first, text="".join(texts))
+                first = None
+            yield event
+    if first:
+        yield replace(first, text="".join(texts))
+
+
 class ReasoningSplitter:
     """Tells reasoning from answer while the text arrives.
 
     The marks themselves, and white space beside them, belong to neither. White space at an end is held back until
-    text follows it, so that what was streamed is what `invoke` returns.
+    text follows it, so that what was streamed is what `invoke` returns. It goes letter by letter: what it says does not
+    depend on how the text was cut into pieces.
 
     Args:
         is_thinking: Whether the prompt already opened the reasoning.
@@ -40,59 +65,59 @@ class ReasoningSplitter:
 
     def __init__(self, *, is_thinking: bool = False) -> None:
         self._part: Part = "reasoning" if is_thinking else "answer"
-        self._is_part_empty = True
-        self._undecided = PieceBuffer()  # white space, or the beginning of a mark
         self._has_thought = is_thinking
+        self._is_part_empty = True
+        self._blank: list[Letter] = []  # white space that may stand before a mark
+        # None once no mark can come: reasoning comes first and once, later marks are text.
+        self._finder: MarkFinder | None = MarkFinder([pair[is_thinking] for pair in THINKING_TAGS])
 
     def feed(self, token: int, piece: str) -> Iterator[Segment]:
         """Yield what can be shown now that `piece` has come with generated token number `token`."""
-        if not piece:
+        return join_segments(segment for letter in piece for segment in self.feed_letter(token, letter))
+
+    def feed_letter(self, token: int, letter: str) -> Iterator[Segment]:
+        """Yield what can be shown now that one character has come, in segments of one character."""
+        if self._finder is None:
+            yield from self._show([(token, letter)])
             return
-        self._undecided.add(token, piece)
-        while (at_tag := self._find_tag()) is not None:
-            start, tag = at_tag
-            before = self._undecided.take(start)
-            self._undecided.take(len(tag))
-            yield from self._show(rstrip_pieces(before))
-            self._part = "answer" if self._part == "reasoning" else "reasoning"
-            self._has_thought = True
-            self._is_part_empty = True
-        yield from self._show(self._undecided.take(len(self._undecided.text) - self._num_undecided()))
+        for item in list(self._finder.feed(token, letter)):
+            if isinstance(item, FoundMark):
+                self._turn(item.text)
+            elif item[1].isspace():
+                self._blank.append(item)
+            else:
+                yield from self._show([*self._take_blank(), item])
+        if self._finder and self._part == "answer" and not self._is_part_empty:
+            rest, self._finder = self._take_blank() + self._finder.take_held(), None
+            yield from self._show(rest)
 
     def finish(self) -> Iterator[Segment]:
         """Yield what was held back and turned out to be text; white space at the very end stays in an answer."""
-        rest = self._undecided.take_all()
-        yield from self._show(rstrip_pieces(rest) if self._part == "reasoning" else rest)
+        return join_segments(self.finish_letters())
 
-    def _show(self, pieces: list[tuple[int, str]]) -> Iterator[Segment]:
-        for token, piece in pieces:
+    def finish_letters(self) -> Iterator[Segment]:
+        """Yield what `finish` yields, in segments of one character."""
+        held = self._finder.take_held() if self._finder else []
+        blank = self._take_blank()
+        yield from self._show(blank + held if held or self._part == "answer" else [])
+
+    def _turn(self, mark: str) -> None:
+        """Go on with the other part."""
+        if self._part == "answer":
+            self._part = "reasoning"
+            self._finder = MarkFinder([dict(THINKING_TAGS)[mark]])
+        else:
+            self._part, self._finder = "answer", None
+        self._has_thought, self._is_part_empty, self._blank = True, True, []
+
+    def _take_blank(self) -> list[Letter]:
+        blank, self._blank = self._blank, []
+        return blank
+
+    def _show(self, letters: list[Letter]) -> Iterator[Segment]:
+        for token, letter in letters:
             # Only beside a mark is white space layout; an answer without reasoning is left as it is.
             is_layout = self._is_part_empty and (self._part == "reasoning" or self._has_thought)
-            text = piece.lstrip() if is_layout else piece
-            if text:
+            if not (is_layout and letter.isspace()):
                 self._is_part_empty = False
-                yield Segment(self._part, text, token)
-
-    def _find_tag(self) -> tuple[int, str] | None:
-        if self._part == "answer" and (self._has_thought or not self._is_part_empty):
-            return None  # reasoning comes first and once: later marks are text
-        side = 1 if self._part == "reasoning" else 0
-        text = self._undecided.text
-        tags = [(at, pair[side]) for pair in THINKING_TAGS if (at := text.find(pair[side])) >= 0]
-        if not tags:
-            return None
-        at, tag = min(tags)
-        return None if self._part == "answer" and text[:at].strip() else (at, tag)
-
-    def _num_undecided(self) -> int:
-        """Return how many characters at the end may yet be white space before a mark, or part of a mark."""
-        text = self._undecided.text
-        if self._part == "answer" and (self._has_thought or not self._is_part_empty):
-            return 0
-        side = 1 if self._part == "reasoning" else 0
-        begun = max(partial_mark_length(text, pair[side]) for pair in THINKING_TAGS)
-        rest = text[: len(text) - begun]
-        blank = len(rest) - len(rest.rstrip())
-        if self._part == "answer" and rest.strip():
-            return 0
-        return begun + blank
+                yield Segment(self._part, letter, token)

@@ -10,15 +10,13 @@ from operator import index
 
 from langnorm.checks import refuse
 from langnorm.errors import OptionError, closest
+from langnorm.text.markdown import split_paragraphs, split_sentences
 from langnorm.text.reasoning import Part, Segment
 
 Splitter = Callable[[str], Sequence[tuple[int, int]]]
 """Returns the [start, end) offsets of the steps of a text that is not blank, ascending and without overlap."""
 
-# A full stop ends a sentence only before white space, so 3.5 stays whole; CJK full stops need none.
-_SENTENCE_ENDS = re.compile(r"\n+\s*|(?<=[.!?…])[ \t]+(?=\S)|(?<=[。！？])[ \t]*(?=\S)")
-_LINE_ENDS = re.compile(r"\n+\s*")
-_PARAGRAPH_ENDS = re.compile(r"\n[ \t]*\n\s*")
+_LINE = re.compile(r"[^\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +38,15 @@ class StepSpan:
     text_end: int
 
 
-def split_sentences(text: str) -> list[tuple[int, int]]:
-    """Return the offsets of the lines of `text` and of the sentences in them, without white space around them."""
-    return _spans_between(_SENTENCE_ENDS, text)
-
-
 def split_lines(text: str) -> list[tuple[int, int]]:
     """Return the offsets of the lines of `text` that are not blank, without white space around them."""
-    return _spans_between(_LINE_ENDS, text)
-
-
-def split_paragraphs(text: str) -> list[tuple[int, int]]:
-    """Return the offsets of what stands between blank lines, without white space around it."""
-    return _spans_between(_PARAGRAPH_ENDS, text)
+    spans = []
+    for match in _LINE.finditer(text):
+        line = match[0]
+        if line.strip():
+            start = match.start() + len(line) - len(line.lstrip())
+            spans.append((start, start + len(line.strip())))
+    return spans
 
 
 SPLITTERS: dict[str, Splitter] = {
@@ -165,18 +159,6 @@ def _wrong_spans(spans: object, text: str) -> str:
         f"The step splitter returned `{spans!r}` for a text of {len(text)} characters. "
         "Return ascending [start, end) offsets inside the text, without overlap."
     )
-
-
-def _spans_between(ends: re.Pattern[str], text: str) -> list[tuple[int, int]]:
-    """Return the offsets of what stands between the matches of a pattern, without white space around it."""
-    cuts = [0, *(offset for match in ends.finditer(text) for offset in match.span()), len(text)]
-    spans = []
-    for start, end in zip(cuts[::2], cuts[1::2], strict=True):
-        piece = text[start:end]
-        start += len(piece) - len(piece.lstrip())
-        if piece.strip():
-            spans.append((start, start + len(piece.strip())))
-    return spans
 
 
 def _fill_gaps(steps: list[StepSpan]) -> list[StepSpan]:

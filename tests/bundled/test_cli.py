@@ -231,6 +231,16 @@ def test_options_reach_the_model() -> None:
     assert first["additional_kwargs"] == second["additional_kwargs"]
 
 
+def test_the_best_of_several_is_said_to_be_one() -> None:
+    """Below the table stand the candidate, the votes for its answer, and what to be wary of."""
+    output = ask(QUESTION, "--best-of", "3", "--seed", "7").stdout
+    assert re.search(r"Candidate [123] of 3; \d+% of the votes are for its answer: -?\d+", output)
+    cut_off = run("ask", QUESTION, "--best-of", "2", "--max-tokens", "3").stdout
+    assert "2 of 2 were cut off at max_tokens. They have no vote: raise `max_tokens`." in " ".join(cut_off.split())
+    message = json.loads(ask(QUESTION, "--best-of", "2", "--json").stdout)
+    assert len(message["response_metadata"]["langnorm"]["selection"]["candidates"]) == 2
+
+
 def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:
     """The last line says that `--max-tokens` ended the answer, also when there was no step yet."""
     result = run("ask", QUESTION, "--max-tokens", "1")

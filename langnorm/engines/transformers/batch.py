@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
+from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
 from langnorm.engines.transformers.stopping import SequenceTracker
 from langnorm.engines.transformers.token_sampler import TokenSampler
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
     from langnorm.engines.requests import Completion
+    from langnorm.engines.transformers.prefill import Prefiller
     from langnorm.engines.transformers.sequence import PendingSequence
     from langnorm.norms.online import OnlineStatistics
 
@@ -38,33 +40,32 @@ class BatchGenerator:
         model: The model.
         tokenizer: Its tokenizer.
         decoder_layers: Its decoder layers.
+        prefiller: Runs what sequences share of their prompts.
         statistics: Where the norms of all sequences are added.
         should_restart: Returns whether others have come that may join a batch which has hardly begun.
-        use_config: Puts a generation configuration in place of the model's own inside a `with` block.
     """
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
     decoder_layers: nn.ModuleList
+    prefiller: Prefiller
     statistics: OnlineStatistics
     should_restart: Callable[[], bool]
-    use_config: Callable[[GenerationConfig], AbstractContextManager[None]]
 
     @torch.inference_mode()
-    def generate(
-        self, sequences: Sequence[PendingSequence], limits: Sequence[int], own_config: GenerationConfig
-    ) -> list[Completion]:
+    def generate(self, sequences: Sequence[PendingSequence], limits: Sequence[int]) -> list[Completion]:
         """Return the completions of one batch, in the order of its sequences.
 
         Args:
             sequences: The sequences.
             limits: Most tokens to generate of each.
-            own_config: The model's own generation configuration.
 
         Raises:
             BatchRestart: The batch is to begin anew together with others.
+            BatchAbandoned: All sequences were cancelled before the prompts were run.
         """
         requests = [sequence.request for sequence in sequences]
+        own_config = self.model.generation_config
         config = build_batch_config(own_config, self.tokenizer)
         config.max_new_tokens = max(limits)
         config.use_cache = True  # without, states of earlier tokens would be computed anew, and not acted on
@@ -72,10 +73,16 @@ class BatchGenerator:
         end_ids = config.eos_token_id
         input_ids, attention_mask = pad_left([r.prompt_ids for r in requests], config.pad_token_id, self.model.device)
         seeds, lengths = [(s.seed, s.sample) for s in sequences], [len(r.prompt_ids) for r in requests]
-        intervener = Intervener(self.decoder_layers, [r.plans for r in requests], seeds, lengths)
+        # Before the hooks: those listen to the passes of `generate`, one for each token from the prompt's last on.
+        late_arrivals = RestartForLateArrivals(self.should_restart, max(limits))
+        guard = PrefillGuard(sequences)
+        with guard.attached(self.decoder_layers):
+            prefilled = self.prefiller.run(sequences, own_config)
+        num_left = input_ids.size(1) - prefilled.num_positions
+        intervener = Intervener(self.decoder_layers, [r.plans for r in requests], seeds, lengths, num_left)
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
-        state_recorder = StateRecorder(requests, input_ids.size(1))
+        state_recorder = StateRecorder(requests, num_left)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests])
 
         def get_norms(index: int, num_tokens: int) -> list[list[float]]:
@@ -85,14 +92,22 @@ class BatchGenerator:
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, index, columns].tolist()
 
+        def completed(index: int, completion: Completion) -> Completion:
+            hit = prefilled.hits.get(index)
+            return state_recorder.completed(index, replace(completion, prefix_hit=hit) if hit else completion)
+
+        def end_prefill() -> None:
+            recorder.end_prefill()
+            guard.end_prefill()
+
         tracker = SequenceTracker(
             sequences,
             limits,
             self.tokenizer,
             end_ids,
             get_norms,
-            state_recorder.completed,
-            recorder.end_prefill,
+            completed,
+            end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
         )
@@ -103,21 +118,23 @@ class BatchGenerator:
             TokenSampler([r.sampling for r in requests], seeds, lengths),
         )
         # Before the tracker, which sends what a stream's reader cannot be told again.
-        criteria = [RestartForLateArrivals(self.should_restart, max(limits)), tracker]
+        criteria = [late_arrivals, tracker]
         with (
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
-            self.use_config(config),
+            guard.attached(self.decoder_layers),
         ):
-            output = self.model.generate(
+            output = _configured(self.model, config).generate(
                 input_ids,
                 attention_mask=attention_mask,
+                **({} if prefilled.cache is None else {"past_key_values": prefilled.cache}),
                 logits_processor=LogitsProcessorList([p for p in processors if p.is_needed]),
                 stopping_criteria=StoppingCriteriaList(criteria),
             )
         generated = output[:, input_ids.size(1) :].tolist()
         completions = [tracker.build_completion(index, ids) for index, ids in enumerate(generated)]
+        self.prefiller.keep(sequences, prefilled, completions)
         if recorder.layers:
             # Norms that were acted on are not the model's own.
             num_rows = [
@@ -126,3 +143,14 @@ class BatchGenerator:
             ]
             self.statistics.update(recorder.rows(), recorder.layers, num_rows)
         return completions
+
+
+def _configured(model: Any, config: GenerationConfig) -> Any:
+    """Return the same model, weights and all, with another generation configuration.
+
+    Given to `generate` as an argument, it would be filled up from the model's own; put in the place of that one, it
+    would be found there by whoever else uses the model meanwhile.
+    """
+    twin = copy.copy(getattr(model, "_orig_mod", model))  # what `torch.compile` returns hands attributes on
+    twin.generation_config = config
+    return twin

@@ -22,16 +22,14 @@ mended      The batch failed, and its halves are run one after the other, and so
             whose fault it is end with the error. When the batch did not fit into memory, later ones are smaller for a
             while. Nobody joins meanwhile.
 ended       Its future is done. A sequence that is cancelled while it waits, or between two runs, ends with
-            `CancelledError`; one that is cancelled while it runs stops within one step, with the tokens it has.
+            `CancelledError`; one that is cancelled while it runs stops within one step, with the tokens it has. When
+            all of a batch are cancelled, it is abandoned within one layer of the prefill.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -39,18 +37,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from langnorm.engines.requests import Completion
+from langnorm.engines.transformers import process_events
 from langnorm.engines.transformers.sequence import PendingSequence
-from langnorm.errors import MemoryLimitError
+from langnorm.errors import MemoryLimitError, forget_locals
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
 _GATHERING_SECONDS = 0.5  # longest wait for all that join a batch
 _MAX_RESTARTS = 3  # of a sequence, for the sake of others
 _NUM_FITTING_BATCHES = 8  # that fill the size known to fit, until a larger one is tried again
-_CLOSING_SECONDS = 10.0  # longest wait for the step that is under way when Python exits
 
 
 class BatchRestart(Exception):  # noqa: N818 (nothing went wrong)
     """Raised inside a batch to run it again from its start, together with sequences that have come meanwhile."""
+
+
+class BatchAbandoned(Exception):  # noqa: N818 (nothing went wrong)
+    """Raised inside a batch to end it when all of its sequences were cancelled."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,15 +67,20 @@ class Batcher:
 
     Args:
         run: Generates a batch and returns a completion per sequence, in order. Sequences that were cancelled meanwhile
-            may have any completion. It may raise `BatchRestart` where `should_restart` says so, and `MemoryLimitError`.
+            may have any completion. It may raise `BatchRestart` where `should_restart` says so, `BatchAbandoned` where
+            all were cancelled, and `MemoryLimitError`.
         name: Of the worker thread.
+        model: What `run` runs; queues in front of the same one take turns. By default nobody else has it.
     """
 
-    def __init__(self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str, model: object | None = None
+    ) -> None:
         self._run = run
         self._name = name
+        self._model = self if model is None else model
         self.reset()
-        _batchers.add(self)
+        process_events.watch(self)
 
     def reset(self) -> None:
         """Forget all sequences and the worker, and end none: in a forked process they are the parent's."""
@@ -82,8 +89,9 @@ class Batcher:
         self._announced: list[_Announcement] = []
         self._num_preparing = 0
         self._changed = threading.Condition()
-        self._model_is_free = threading.Lock()
+        self._model_is_free = process_events.lock_of(self._model)
         self._worker: threading.Thread | None = None
+        self._is_closed = False
         self._is_gathering = False  # sequences that came with others may be followed by more
         self._is_mending = False  # a batch that failed is run again in parts
         self._most_in_memory: int | None = None  # sequences that fit together; None as long as all did
@@ -95,8 +103,15 @@ class Batcher:
         return len(self._waiting)
 
     def submit(self, sequences: Sequence[PendingSequence]) -> None:
-        """Queue sequences; they are run in this order."""
+        """Queue sequences; they are run in this order.
+
+        Raises:
+            RuntimeError: Python is exiting.
+        """
         with self._changed:
+            if self._is_closed:
+                msg = "Python is exiting, so no answer can be generated any more."
+                raise RuntimeError(msg)
             if self._worker is None or not self._worker.is_alive():
                 # A daemon, so that leaving Python does not wait for an answer that nobody reads.
                 worker = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -143,13 +158,16 @@ class Batcher:
             yield
 
     def close(self) -> None:
-        """Cancel all sequences and wait for the end of the worker, at most ten seconds."""
+        """Cancel all sequences, and take no more."""
         with self._changed:
+            self._is_closed = True
             for sequence in (*self._running, *self._waiting):
                 sequence.cancel()
-            worker = self._worker
-        if worker:
-            worker.join(_CLOSING_SECONDS)
+
+    def join(self) -> None:
+        """Wait for the end of the worker."""
+        if worker := self._worker:
+            worker.join()
 
     def should_restart(self) -> bool:
         """Return whether the running batch has room for what waits first and may be restarted; the worker asks."""
@@ -208,10 +226,13 @@ class Batcher:
                 completions = self._run(sequences)
         except BatchRestart:
             raise
+        except BatchAbandoned:
+            for sequence in sequences:
+                _end_if_cancelled(sequence)
+            return None
         except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
-            if len(sequences) > 1:
-                # The frames hold on to the memory that the halves need.
-                error.__traceback__ = error.__context__ = None
+            # The frames hold on to the tensors of the batch: the halves need their memory, and users keep errors.
+            forget_locals(error)
             return error
         if len(completions) != len(sequences):
             msg = f"The model answered {len(completions)} of {len(sequences)} sequences."
@@ -282,23 +303,3 @@ def _end_if_cancelled(sequence: PendingSequence) -> bool:
     if sequence.is_cancelled and not sequence.future.done():
         sequence.future.set_exception(CancelledError())
     return sequence.is_cancelled
-
-
-_batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_at_exit() -> None:
-    """End what is still running: Python must not end its threads inside a forward pass."""
-    for batcher in list(_batchers):
-        batcher.close()
-
-
-def _reset_after_fork() -> None:
-    """Give a forked process empty queues: its copies of the locks may be held by threads that it does not have."""
-    for batcher in list(_batchers):
-        batcher.reset()
-
-
-if hasattr(os, "register_at_fork"):  # there is no fork on Windows
-    os.register_at_fork(after_in_child=_reset_after_fork)

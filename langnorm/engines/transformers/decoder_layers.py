@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,16 +19,32 @@ def hooked(decoder_layers: nn.ModuleList, hooks: Mapping[int, Callable[..., Any]
 
     Args:
         decoder_layers: All decoder layers.
-        hooks: By 0-based index of the layer, what torch's `register_forward_hook` takes.
+        hooks: By 0-based index of the layer, what torch's `register_forward_hook` takes. It is run for passes of the
+            thread that enters the block.
     """
     handles = []
     try:
         for layer, hook in hooks.items():
-            handles.append(decoder_layers[layer].register_forward_hook(hook))
+            handles.append(decoder_layers[layer].register_forward_hook(for_this_thread(hook)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def for_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that ignores passes of other threads: weights may be shared with another engine, or with its user.
+
+    Args:
+        hook: What one of torch's functions that register hooks takes.
+    """
+    owner = threading.get_ident()
+
+    @functools.wraps(hook)
+    def own(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == owner else None
+
+    return own
 
 
 def find_decoder_layers(model: nn.Module, layers_path: str | None = None) -> nn.ModuleList:

@@ -7,8 +7,9 @@ import os
 import queue
 import secrets
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,12 +23,16 @@ from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.identity import identify_model
+from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
+from langnorm.engines.transformers.prefill import Prefiller
+from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix_cache_bytes
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sample_group import SampleGroup
 from langnorm.engines.transformers.sequence import PendingSequence
-from langnorm.errors import OptionError, PromptError
+from langnorm.engines.transformers.sharing import prefix_cache_size
+from langnorm.errors import MemoryLimitError, OptionError, PromptError
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
 
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.profile import NormProfile
+
+_MOST_QUEUED = 1024  # sequences of one call, unless a batch may hold more
 
 
 class TransformersEngine(BaseEngine):
@@ -46,12 +53,15 @@ class TransformersEngine(BaseEngine):
         layers_path: Where its decoder layers are, such as `"model.layers"`, if they are not found by themselves.
         profile: What came with the weights. One that is not of this model as loaded, in another dtype for example, is
             left aside.
+        prefix_cache_bytes: Most memory for the keys and values of recent sequences, from which those that begin alike
+            start; 0 keeps none. By default a sixteenth of the weights, and at least 256 MiB.
         weights_hash: What `hash_checkpoint` says of the files that the weights were read from; by default it is
             computed of the parameters in memory.
         name: What the model is called; by default where it was loaded from, or else its class.
 
     Raises:
         ModelError: The decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
 
     abilities = frozenset(ABILITIES)
@@ -63,18 +73,23 @@ class TransformersEngine(BaseEngine):
         layers_path: str | None = None,
         profile: NormProfile | None = None,
         weights_hash: str | None = None,
+        prefix_cache_bytes: int | None = None,
         name: str | None = None,
     ) -> None:
+        check_prefix_cache_bytes(prefix_cache_bytes)
         self._model = model.eval()
         self._name = name or model.config.name_or_path or type(model).__name__
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = find_decoder_layers(model, layers_path)
-        self._own_config: GenerationConfig | None = None
-        self._statistics = OnlineStatistics(len(self._layers))
+        self.statistics = OnlineStatistics(len(self._layers))  # at once, for any thread may ask for it
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}")
+        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(
+            prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
+        )
+        self._prefiller = Prefiller(model, self._prefix_cache)
+        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
 
     @property
     def name(self) -> str:
@@ -110,7 +125,8 @@ class TransformersEngine(BaseEngine):
     @property
     def generation_config(self) -> GenerationConfig:
         """The model's own generation configuration."""
-        return self._own_config or self._model.generation_config
+        config: GenerationConfig = self._model.generation_config
+        return config
 
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
@@ -128,9 +144,13 @@ class TransformersEngine(BaseEngine):
         return self._profile
 
     @property
-    def statistics(self) -> OnlineStatistics:
-        """The norms of all sequences so far."""
-        return self._statistics
+    def prefix_cache(self) -> PrefixCache[KeyValues]:
+        """What recent sequences began with, from which others start; it can be cleared."""
+        return self._prefix_cache
+
+    def clear_prefix_cache(self) -> None:
+        """Forget all prompts and answers of earlier calls, and free the memory that they take."""
+        self._prefix_cache.clear()
 
     def expect(self, num_requests: int) -> AbstractContextManager[None]:
         """Announce this many requests from other threads or tasks, so that they are run together."""
@@ -148,37 +168,38 @@ class TransformersEngine(BaseEngine):
             OptionError: A layer is outside the model.
             TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
-        sequences = self._submit(requests)
-        try:
-            deadlines = [Deadline(request.timeout) for request in requests]
-            completions = [
-                [deadline.wait(sequence.future.result) for sequence in group]
-                for deadline, group in zip(deadlines, sequences, strict=True)
-            ]
-        finally:
-            _cancel(sequences)  # without effect on sequences that are done
+        completions: list[list[Completion]] = [[] for _ in requests]
+        deadlines = [Deadline(request.timeout, request.since) for request in requests]
+        for portion in self._portions(requests):
+            self._batcher.submit([sequence for _, sequence in portion])
+            try:
+                for number, sequence in portion:
+                    completions[number].append(deadlines[number].result(sequence.future))
+            finally:
+                _cancel(portion)  # without effect on sequences that are done
         return [Response(tuple(group)) for group in completions]
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns; cancelling stops the generation."""
-        sequences = self._submit(requests)
-        try:
-            completions = []
-            deadlines = [Deadline(request.timeout) for request in requests]
-            for deadline, group in zip(deadlines, sequences, strict=True):
-                async with deadline.limit():
-                    completions.append([await asyncio.wrap_future(sequence.future) for sequence in group])
-        finally:
-            _cancel(sequences)
+        completions: list[list[Completion]] = [[] for _ in requests]
+        deadlines = [Deadline(request.timeout, request.since) for request in requests]
+        for portion in self._portions(requests):
+            self._batcher.submit([sequence for _, sequence in portion])
+            try:
+                for number, sequence in portion:
+                    async with deadlines[number].limit():
+                        completions[number].append(await asyncio.wrap_future(sequence.future))
+            finally:
+                _cancel(portion)
         return [Response(tuple(group)) for group in completions]
 
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout)
+        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout, request.since)
         try:
             while True:
-                delta = deadline.wait(lambda timeout: deltas.get(timeout=timeout))
+                delta = deadline.next_of(deltas)
                 if isinstance(delta, BaseException):
                     raise delta
                 yield delta
@@ -196,7 +217,7 @@ class TransformersEngine(BaseEngine):
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout)
+        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout, request.since)
         try:
             while True:
                 async with deadline.limit():
@@ -230,17 +251,17 @@ class TransformersEngine(BaseEngine):
         with self._batcher.paused():
             return score_continuations(self._model, prompt_ids, continuation_ids)
 
-    def _submit(self, requests: Sequence[Request]) -> list[list[PendingSequence]]:
+    def _portions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, PendingSequence]]]:
+        """Yield the sequences of requests, each with the number of its request, as many at a time as are to be queued.
+
+        A million samples are nothing that a request with a timeout could wait for, not even to be queued.
+        """
         for request in requests:
             self.check(request)
-        sequences = []
-        for request in requests:
-            seed = _seed(request)
-            group = SampleGroup(request.pruner) if request.pruner else None
-            samples = range(request.sampling.n)
-            sequences.append([PendingSequence(request, sample, seed, sample_group=group) for sample in samples])
-        self._batcher.submit([sequence for group in sequences for sequence in group])
-        return sequences
+        sequences = ((number, sequence) for number, request in enumerate(requests) for sequence in _sequences(request))
+        size = max([_MOST_QUEUED, *(request.max_batch_size for request in requests)])
+        while portion := list(islice(sequences, size)):
+            yield portion
 
     def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
         self.check(request)
@@ -290,36 +311,37 @@ class TransformersEngine(BaseEngine):
             self._model,
             self._tokenizer,
             self._layers,
+            self._prefiller,
             self.statistics,
             self._batcher.should_restart,
-            self._configured,
         )
         limits = [self._limit(sequence.request) for sequence in sequences]
         longest = max(len(sequence.request.prompt_ids) for sequence in sequences)
-        run = partial(generator.generate, sequences, limits, self.generation_config)
-        return translate_memory_errors(run, len(sequences), longest, max(limits))
-
-    @contextmanager
-    def _configured(self, config: GenerationConfig) -> Iterator[None]:
-        """Put `config` in place of the model's own: given as an argument, it would be filled up from that one."""
-        # Requests that are prepared meanwhile, on other threads, still see the model's own.
-        self._own_config = self.generation_config  # in a fork amid a batch, the model still has that batch's
-        self._model.generation_config = config
+        run = partial(generator.generate, sequences, limits)
         try:
-            yield
-        finally:
-            self._model.generation_config = self._own_config
-            self._own_config = None
+            return translate_memory_errors(run, len(sequences), longest, max(limits))
+        except MemoryLimitError:
+            if not self._prefix_cache.clear():
+                raise
+        for sequence in sequences:
+            sequence.begin()
+        return translate_memory_errors(run, len(sequences), longest, max(limits))
 
 
 def _seed(request: Request) -> int:
     return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
 
 
-def _cancel(sequences: Sequence[Sequence[PendingSequence]]) -> None:
-    for group in sequences:
-        for sequence in group:
-            sequence.cancel()
+def _sequences(request: Request) -> Iterator[PendingSequence]:
+    """Yield the samples of a request."""
+    seed, group = _seed(request), SampleGroup(request.pruner) if request.pruner else None
+    for sample in range(request.sampling.n):
+        yield PendingSequence(request, sample, seed, sample_group=group)
+
+
+def _cancel(portion: Sequence[tuple[int, PendingSequence]]) -> None:
+    for _, sequence in portion:
+        sequence.cancel()
 
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows

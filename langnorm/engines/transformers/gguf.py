@@ -134,37 +134,64 @@ def load_gguf(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    folder = None
     is_packed = isinstance(arguments.get("quantization_config"), GgufConfig)
-    if kept_in is not None and not is_packed:
-        try:
-            folder = _unpacked_folder(path, str(arguments["dtype"]), kept_in)
-        except _UnwritableError as error:
-            warnings.warn(
-                f"The unpacked weights of `{path}` cannot be kept in `{kept_in}` ({error}), so they are unpacked at "
-                f"every start. Name a folder with room in the environment variable `{CACHE_VARIABLE}`, or say "
-                '`model_kwargs={"gguf_cache": False}`.',
-                stacklevel=2,
-            )
+    folder = None if is_packed else _kept_folder(path, str(arguments["dtype"]), kept_in)
     if folder is None:
         check_gguf(path)
         with _unpacking_tools():
-            return *_unpack(path, arguments), None
+            return _unpack(path, arguments), _unpack_tokenizer(path), None
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     return model, AutoTokenizer.from_pretrained(folder), folder
 
 
-def _unpack(path: Path, arguments: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_gguf_tokenizer(path: Path, dtype: str, kept_in: Path | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a GGUF file; arguments and errors as for `load_gguf`.
+
+    Where weights are kept they are unpacked as well, for the call that follows.
+    """
+    from transformers import AutoTokenizer
+
+    if folder := _kept_folder(path, dtype, kept_in):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        return tokenizer
+    check_gguf(path)
+    with _unpacking_tools():
+        return _unpack_tokenizer(path)
+
+
+def _unpack(path: Path, arguments: Mapping[str, Any]) -> PreTrainedModel:
     """Return the dense model of a GGUF file, with nothing left in it that says where it came from."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    given = {"quantization_config": GgufConfig(dequantize=True), **arguments}
+    with tempfile.TemporaryDirectory() as empty:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(empty, gguf_file=str(path.absolute()), **given)
+    return model
+
+
+def _unpack_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
 
     # From an empty folder: beside the file may lie the tokenizer of another model, which would be taken.
     with tempfile.TemporaryDirectory() as empty:
-        file = str(path.absolute())
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(empty, gguf_file=file)
-        given = {"quantization_config": GgufConfig(dequantize=True), **arguments}
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(empty, gguf_file=file, **given)
-    return model, tokenizer
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(empty, gguf_file=str(path.absolute()))
+    return tokenizer
+
+
+def _kept_folder(path: Path, dtype: str, kept_in: Path | None) -> Path | None:
+    """Return the folder with the unpacked weights of a GGUF file, or None where they are not or cannot be kept."""
+    if kept_in is None:
+        return None
+    try:
+        return _unpacked_folder(path, dtype, kept_in)
+    except _UnwritableError as error:
+        warnings.warn(
+            f"The unpacked weights of `{path}` cannot be kept in `{kept_in}` ({error}), so they are unpacked at every "
+            f"start. Name a folder with room in the environment variable `{CACHE_VARIABLE}`, or say "
+            '`model_kwargs={"gguf_cache": False}`.',
+            stacklevel=2,
+        )
+        return None
 
 
 def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
@@ -190,7 +217,7 @@ def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
         check_gguf(path)
         shutil.rmtree(partial_folder, ignore_errors=True)  # of a process that was killed
         with _unpacking_tools():
-            model, tokenizer = _unpack(path, {"dtype": dtype})
+            model, tokenizer = _unpack(path, {"dtype": dtype}), _unpack_tokenizer(path)
             try:
                 model.save_pretrained(partial_folder)
                 tokenizer.save_pretrained(partial_folder)

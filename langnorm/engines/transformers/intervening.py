@@ -28,6 +28,7 @@ class Intervener:
         plans: One per sequence.
         seeds: A (seed, sample) pair per sequence.
         prompt_lengths: Number of prompt tokens per sequence; padding stands before them.
+        num_prompt_positions: Number of positions of the padded prompts that are run while this acts: the last ones.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Intervener:
         plans: Sequence[Plans],
         seeds: Sequence[tuple[int, int]],
         prompt_lengths: Sequence[int],
+        num_prompt_positions: int,
     ) -> None:
         self._decoder_layers = decoder_layers
         self._plans = plans
@@ -49,7 +51,7 @@ class Intervener:
         for number, (plan, (seed, sample), length) in enumerate(zip(plans, seeds, prompt_lengths, strict=True)):
             self._interventions.add(number, plan, seed=seed, sample=sample, num_prompt_tokens=length)
         self._keys: tuple[int | None, ...] = tuple(range(self._batch_size))  # None for those that have ended
-        self._first_step = -max(prompt_lengths)  # of the first position of the next pass through the prompt
+        self._first_step = -num_prompt_positions  # of the first position of the next pass through the prompt
         self._decode_step = -1  # of the last position of a pass; -1 in the prompt
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.transformers.engine import TransformersEngine
-from langnorm.engines.transformers.gguf import cache_folder, load_gguf
+from langnorm.engines.transformers.gguf import cache_folder, load_gguf, load_gguf_tokenizer
 from langnorm.engines.transformers.load_errors import (
     check_device,
     check_folder_of_model,
@@ -16,6 +17,7 @@ from langnorm.engines.transformers.load_errors import (
     has_credentials,
     read_template,
 )
+from langnorm.engines.transformers.prefix_cache import check_prefix_cache_bytes
 from langnorm.engines.transformers.source import Source, find_source
 from langnorm.errors import LangNormError
 from langnorm.norms.profile import FILE_NAME, NormProfile
@@ -36,27 +38,21 @@ def load(model: str, model_kwargs: Mapping[str, Any]) -> TransformersEngine:
         model: `"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file:
             `"repo/name:file.gguf"`.
         model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are, `chat_template` replaces
-            the tokenizer's, `gguf_file` names a GGUF file in the folder or repository, and `gguf_cache` says whether
-            or in which folder its unpacked weights are kept.
+            the tokenizer's, `gguf_file` names a GGUF file in the folder or repository, `gguf_cache` says whether or in
+            which folder its unpacked weights are kept, and `prefix_cache_bytes` is the most memory for the prompts of
+            recent calls.
 
     Raises:
         OptionError: An argument has a value that is not allowed.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
         MissingDependencyError: A package is missing that the model needs.
     """
-    source = find_source(model, model_kwargs)
+    source = _checked_source(model, model_kwargs)
     template = read_template(source.chat_template)
-    check_folder_of_model(source)
     check_device(source.arguments.get("device_map"))
-    try:
+    check_prefix_cache_bytes(source.prefix_cache_bytes)
+    with _explained(source):
         weights, tokenizer, folder, beside = _read_gguf(source) if source.gguf_file else _read(source)
-    except LangNormError:
-        raise
-    except Exception as error:
-        explained = explain(error, source)
-        if has_credentials(error, source):  # tracebacks print causes
-            raise explained from None
-        raise explained from error
     if template is not None:
         tokenizer.chat_template = template
     return TransformersEngine(
@@ -65,8 +61,46 @@ def load(model: str, model_kwargs: Mapping[str, Any]) -> TransformersEngine:
         source.layers_path,
         profile=_load_profile(beside),
         weights_hash=hash_checkpoint(folder) if folder else None,
+        prefix_cache_bytes=source.prefix_cache_bytes,
         name=model,
     )
+
+
+def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model, with its chat template; arguments and errors as for `load`.
+
+    No weights are loaded, but those of a GGUF file are unpacked, where they are kept.
+    """
+    source = _checked_source(model, model_kwargs)
+    template = read_template(source.chat_template)
+    with _explained(source):
+        if source.gguf_file:
+            tokenizer = load_gguf_tokenizer(_gguf_path(source), str(source.arguments["dtype"]), _kept_in(source))
+        else:
+            tokenizer = _read_tokenizer(source)
+    if template is not None:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def _checked_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
+    source = find_source(model, model_kwargs)
+    check_folder_of_model(source)
+    return source
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Turn what transformers raises into an error that says why the model does not load."""
+    try:
+        yield
+    except LangNormError:
+        raise
+    except Exception as error:
+        explained = explain(error, source)
+        if has_credentials(error, source):  # tracebacks print causes
+            raise explained from None
+        raise explained from error
 
 
 _Read = tuple["PreTrainedModel", "PreTrainedTokenizerBase", Path | None, Path | None]
@@ -74,21 +108,38 @@ _Read = tuple["PreTrainedModel", "PreTrainedTokenizerBase", Path | None, Path | 
 
 
 def _read(source: Source) -> _Read:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.location, **source.shared_arguments)
+    tokenizer = _read_tokenizer(source)
     weights: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source.location, **source.arguments)
     folder = source.folder if source.is_local else _file_on_hub(source, "config.json", local_files_only=True).parent
     return weights, tokenizer, folder, folder
 
 
+def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.location, **source.shared_arguments)
+    return tokenizer
+
+
 def _read_gguf(source: Source) -> _Read:
-    file = str(source.gguf_file)
-    path = source.folder / file if source.is_local else _file_on_hub(source, file)
+    path = _gguf_path(source)
     arguments = {name: value for name, value in source.arguments.items() if name not in source.file_arguments}
-    cache = cache_folder() if source.gguf_cache is True else Path(source.gguf_cache) if source.gguf_cache else None
-    weights, tokenizer, folder = load_gguf(path, arguments, cache)
+    weights, tokenizer, folder = load_gguf(path, arguments, _kept_in(source))
     return weights, tokenizer, folder, path.parent
+
+
+def _gguf_path(source: Source) -> Path:
+    file = str(source.gguf_file)
+    return source.folder / file if source.is_local else _file_on_hub(source, file)
+
+
+def _kept_in(source: Source) -> Path | None:
+    """Return where the unpacked weights of a GGUF file are kept, or None for nowhere."""
+    if isinstance(source.gguf_cache, bool):
+        return cache_folder() if source.gguf_cache else None
+    return Path(source.gguf_cache)
 
 
 def _file_on_hub(source: Source, file: str, **given: Any) -> Path:

@@ -11,6 +11,7 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, StaticLayer
 
+from langnorm.engines.transformers.decoder_layers import for_this_thread
 from langnorm.engines.transformers.residual_stream import get_residual_stream
 from langnorm.errors import ModelError, OptionError
 
@@ -146,7 +147,8 @@ class LayerRerunner:
         try:
             for layer in self._layers:
                 module = self._decoder_layers[layer]
-                handles.append(module.register_forward_pre_hook(self._hook(layer), with_kwargs=True))
+                hook = for_this_thread(self._hook(layer))
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
             yield
         finally:
             for handle in handles:

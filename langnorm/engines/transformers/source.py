@@ -35,6 +35,9 @@ _WHERE = ("revision", "subfolder")
 _SHARED = (*_ACCESS, *_WHERE, "code_revision", "trust_remote_code")
 """Arguments that hold for the tokenizer too."""
 
+_OWN = ("layers_path", "chat_template", "prefix_cache_bytes")
+"""Arguments of langnorm's own, which change what is made of a model."""
+
 _DEFAULTS = {"trust_remote_code": False, "revision": "main", "subfolder": ""}
 
 _ALLOWED = (
@@ -55,6 +58,7 @@ class Source:
         layers_path: Where the decoder layers are, or None.
         chat_template: What replaces that of the tokenizer, or None.
         gguf_cache: Where the converted weights of a GGUF file are kept: True for the usual folder, False for nowhere.
+        prefix_cache_bytes: Most memory for the prompts of recent calls, or None for the engine's own measure.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Source:
     layers_path: str | None = None
     chat_template: Any = None
     gguf_cache: bool | str = True
+    prefix_cache_bytes: int | None = None
 
     @property
     def is_local(self) -> bool:
@@ -110,7 +115,7 @@ class Source:
         }
         location = os.path.realpath(self.folder / (self.gguf_file or "")) if self.is_local else self.location
         gguf_file = None if self.is_local else self.gguf_file
-        further = (gguf_file, self.dtype, self.layers_path, self.chat_template)
+        further = (gguf_file, self.dtype, self.layers_path, self.chat_template, self.prefix_cache_bytes)
         return repr((location, *further, sorted(arguments.items())))
 
     @property
@@ -139,15 +144,15 @@ def find_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
 
     Args:
         model: `"abacus"`, a folder, a GGUF file, a name on the hub, or one with a file: `"repo/name:file.gguf"`.
-        model_kwargs: For `from_pretrained`, and those of langnorm: `layers_path`, `chat_template`, `gguf_file`,
-            `gguf_cache`.
+        model_kwargs: For `from_pretrained`, and those of langnorm: `layers_path`, `chat_template`,
+            `prefix_cache_bytes`, `gguf_file`, `gguf_cache`.
 
     Raises:
         OptionError: An argument has a value that is not allowed.
         ModelError: There is no such file or folder, and it cannot be the name of a model on the hub.
     """
     arguments = dict(model_kwargs)
-    own = {name: arguments.pop(name) for name in ("layers_path", "chat_template") if name in arguments}
+    own = {name: arguments.pop(name) for name in _OWN if name in arguments}
     gguf_file, gguf_cache = arguments.pop("gguf_file", None), arguments.pop("gguf_cache", True)
     location, named = _split(model)
     if gguf_file is not None and named is not None:

@@ -30,7 +30,7 @@ class SequenceTracker(StoppingCriteria):
         tokenizer: For sequences whose text matters before the end.
         end_ids: Tokens that end a sequence.
         get_norms: Returns the norms of a sequence, given its index in the batch and its number of tokens.
-        add_states: Returns a sequence's completion with what else was recorded of it, given its index in the batch.
+        add_states: Returns a sequence's completion with what else is known of it, given its index in the batch.
         on_prefilled: Called when the prompt has been run and nothing else.
         intervener: What acts on the sequences, if anything does.
         logprobs: What records their log-probabilities, if any sequence asks for them.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.norms.online import WARM_UP, OnlineStatistics
+from langnorm.norms.online import WARM_UP, OnlineStatistics, frozen_snapshots
 from langnorm.norms.thresholds import ReferenceThreshold
 
 SHORT = {"temperature": 0, "max_tokens": 20, "profile": None, "layers": [9, 10]}
@@ -65,7 +65,8 @@ def test_requests_of_a_batch_see_the_same() -> None:
     async def seen_by_a_task() -> int:
         return await asyncio.to_thread(seen)
 
-    with ThreadPoolExecutor() as pool, statistics.frozen():
+    with ThreadPoolExecutor() as pool, frozen_snapshots():
+        assert seen() == WARM_UP
         statistics.update(torch.full((100, 1, 2), 9.0), (3, 4), [100])
         other.update(torch.full((100, 1, 2), 9.0), (3, 4), [100])
         assert seen() == pool.submit(copy_context().run, seen).result() == WARM_UP
@@ -133,8 +134,22 @@ def test_a_snapshot_of_the_papers_rule_does_not_change() -> None:
     """What other requests teach it meanwhile is not in it, inside of a batch neither."""
     rule, statistics = ReferenceThreshold(warm_up=2), OnlineStatistics(4)
     snapshot = statistics.snapshot()
-    with statistics.frozen():
+    with frozen_snapshots():
+        assert statistics.snapshot() is statistics.snapshot()
         statistics.learn(rule, (1,), [[float(i)] for i in range(9)])
         assert statistics.snapshot().estimator(rule, (1,)).num_samples == 0
     assert snapshot.estimator(rule, (1,)).num_samples == 0
     assert statistics.snapshot().estimator(rule, (1,)).num_samples == 9
+
+
+def test_the_states_of_few_rules_are_kept() -> None:
+    """Of more rules than anyone uses, those that have not learned for longest begin anew."""
+    statistics = OnlineStatistics(4)
+    rules = [ReferenceThreshold(k=float(k)) for k in range(100)]
+
+    for rule in rules:
+        statistics.learn(rules[0], (1,), [[1.0]])
+        statistics.learn(rule, (1,), [[1.0]])
+
+    seen = [statistics.snapshot().estimator(rule, (1,)).num_samples for rule in rules]
+    assert seen == [101] + [0] * 84 + [1] * 15

@@ -17,7 +17,8 @@ from langchain_core.messages import (
 from transformers import AutoTokenizer
 
 import langnorm.abacus
-from langnorm.chat.prompts import message_text, render_prompt, to_turn
+from langnorm.chat.prompts import render_prompt
+from langnorm.chat.turns import message_text, to_turn
 from langnorm.errors import ModelError, OptionError, PromptError
 from tests.support.odd_values import ODD_VALUES
 

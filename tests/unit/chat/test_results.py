@@ -152,7 +152,7 @@ def test_the_name_of_a_call_is_streamed_before_its_arguments() -> None:
     chunks = Chunks(call_of(form=HERMES))
     found = [c.message for i, piece in enumerate(CALL) for c in chunks.of(Delta(((i, piece),)))]
     calls = [message.tool_call_chunks[0] for message in found if isinstance(message, AIMessageChunk)]
-    assert (calls[0]["name"], calls[0]["args"], calls[0]["index"]) == ("add", "", 0)
+    assert (calls[0]["name"], calls[0]["args"], calls[0]["index"]) == ("add", "{", 0)
     assert calls[0]["id"]
     assert all(call["name"] is None and call["id"] is None for call in calls[1:])
     assert json.loads("".join(call["args"] or "" for call in calls)) == {"a": 1, "b": "x}"}

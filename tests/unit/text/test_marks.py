@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.text.marks import PieceBuffer, is_markup, partial_mark_length, rstrip_pieces
+from langnorm.text.marks import FoundMark, MarkFinder, is_markup, is_reasoning_open, partial_mark_length
 
 words = st.text(alphabet="ab<>", max_size=6)
-numbered_pieces = st.lists(st.text(alphabet="ab \n", min_size=1, max_size=3), max_size=6).map(
-    lambda texts: list(enumerate(texts))
-)
-
-
-def characters(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Returns each character with its token."""
-    return [(token, character) for token, text in pieces for character in text]
 
 
 @given(text=words, mark=words)
@@ -45,27 +37,39 @@ def test_marks_of_reasoning_and_tools_are_recognised(token: str, is_mark: bool) 
     assert is_markup(token) is is_mark
 
 
-@given(pieces=numbered_pieces, sizes=st.lists(st.integers(0, 4), max_size=8))
-def test_a_buffer_gives_characters_back_in_order_with_their_tokens(
-    pieces: list[tuple[int, str]], sizes: list[int]
-) -> None:
-    """However much is taken at a time, nothing is lost and no character changes its token."""
-    buffer, taken = PieceBuffer(), []
-    for token, text in pieces:
-        buffer.add(token, text)
-    for size in sizes:
-        length = min(size, len(buffer.text))
-        front = buffer.take(length)
-        assert len(characters(front)) == length
-        taken += front
-    assert characters(taken + buffer.take_all()) == characters(pieces)
-    assert buffer.text == ""
+@given(
+    text=st.text(alphabet="ab<>", max_size=20),
+    marks=st.sets(st.text(alphabet="ab<>", min_size=1, max_size=4), max_size=3),
+)
+def test_marks_are_found_where_they_first_occur(text: str, marks: set[str]) -> None:
+    """Letters come back in order, and a mark as soon as it is whole."""
+    marks = {mark for mark in marks if not any(mark != other and mark.startswith(other) for other in marks)}
+    finder, shown, rest = MarkFinder(sorted(marks)), [], text
+    for token, letter in enumerate(text):
+        shown += finder.feed(token, letter)
+    shown += finder.take_held()
+    for item in shown:
+        expected = next((mark for mark in marks if rest.startswith(mark)), None)
+        found = item.text if isinstance(item, FoundMark) else item[1]
+        assert found == (expected or rest[:1])
+        rest = rest[len(found) :]
+    assert rest == ""
+    letters = [letter for item in shown for letter in (item.letters if isinstance(item, FoundMark) else [item])]
+    assert letters == list(enumerate(text))
 
 
-@given(pieces=numbered_pieces)
-def test_white_space_at_the_end_is_removed_across_pieces(pieces: list[tuple[int, str]]) -> None:
-    """Pieces of nothing but white space at the end disappear, white space before other text stays."""
-    stripped = rstrip_pieces(list(pieces))
-    text = "".join(piece for _, piece in pieces)
-    assert characters(stripped) == characters(pieces)[: len(text.rstrip())]
-    assert all(piece for _, piece in stripped)
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [
+        ("<think>\n", True),
+        ("<think>\nOkay, ", True),
+        ("<think>\n\n</think>\n\n", False),
+        ("<think>a</think><think>", True),
+        ("</think>", False),
+        ("[THINK]a[/THINK] and </think>", False),
+        ("", False),
+    ],
+)
+def test_reasoning_is_open_after_its_last_opening_mark(text: str, is_open: bool) -> None:
+    """Unless a closing one comes after it; words may follow."""
+    assert is_reasoning_open(text) is is_open

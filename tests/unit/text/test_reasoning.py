@@ -39,11 +39,13 @@ def plain_split(text: str, *, is_thinking: bool) -> tuple[str, str]:
     """Returns reasoning and answer of a whole text: the definition, without streaming."""
     if not is_thinking:
         openings = "|".join(re.escape(opening) for opening, _ in THINKING_TAGS)
-        opened = re.match(rf"\s*(?:{openings})", text)
+        opened = re.match(rf"\s*({openings})", text)
         if opened is None:
             return "", text
         text = text[opened.end() :]
-    closings = "|".join(re.escape(closing) for _, closing in THINKING_TAGS)
+        closings = re.escape(dict(THINKING_TAGS)[opened[1]])
+    else:
+        closings = "|".join(re.escape(closing) for _, closing in THINKING_TAGS)
     reasoning, *answer = re.split(closings, text, maxsplit=1)
     return reasoning.strip(), "".join(answer).lstrip()
 
@@ -105,6 +107,10 @@ def test_what_was_streamed_is_what_is_returned(text, is_thinking, cuts) -> None:
         ("", True, "", ""),
         ("[THINK]a[/THINK]b", False, "a", "b"),
         ("<seed:think>a</seed:think>b", False, "a", "b"),
+        ("<thinking>a</thinking>b", False, "a", "b"),
+        ("<thought>a</thought>b", False, "a", "b"),
+        ("◁think▷a◁/think▷b", False, "a", "b"),
+        ("<think>a </thought> b</think>c", False, "a </thought> b", "c"),
         ("it is <think>not</think>", False, "", "it is <think>not</think>"),
         ("<think>a</think>b <think>c</think>", False, "a", "b <think>c</think>"),
         ("<think>a < b, a </b>", False, "a < b, a </b>", ""),

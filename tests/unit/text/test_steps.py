@@ -70,10 +70,10 @@ def test_every_token_belongs_to_at_most_one_step(pieces: list[str]) -> None:
 
 def test_reasoning_is_told_from_the_answer() -> None:
     """Steps name their part, and count characters within it."""
-    spans = split_steps(split_reasoning(["<think>", "\n", "a.", " b.", "\n", "</think>", "\n\n", "c."]))
+    spans = split_steps(split_reasoning(["<think>", "\n", "It.", " So.", "\n", "</think>", "\n\n", "C."]))
     assert [(s.kind, s.start, s.end, s.text_start, s.text_end) for s in spans] == [
-        ("reasoning", 2, 3, 0, 2),
-        ("reasoning", 3, 4, 3, 5),
+        ("reasoning", 2, 3, 0, 3),
+        ("reasoning", 3, 4, 4, 7),
         ("answer", 7, 8, 0, 2),
     ]
 
@@ -158,8 +158,8 @@ def test_sentences_are_the_default() -> None:
 
 def test_a_token_with_two_steps_belongs_to_the_first() -> None:
     """A step whose only token is taken joins the step before."""
-    (span,) = split_steps(split_reasoning(["a. b."]))
-    assert (span.start, span.end, span.text_start, span.text_end) == (0, 1, 0, 5)
+    (span,) = split_steps(split_reasoning(["It. So."]))
+    assert (span.start, span.end, span.text_start, span.text_end) == (0, 1, 0, 7)
 
 
 def test_a_token_of_the_answer_and_of_a_call_belongs_to_the_first() -> None:

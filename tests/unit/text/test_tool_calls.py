@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.text.readers import ParsedAnswer, TagReader, TemplateReader, parse_answer
+from langnorm.text.readers import ParsedAnswer, PieceReader, TagReader, parse_answer
 from langnorm.text.reasoning import Segment
-from langnorm.text.tool_calls import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, CallChunk, ToolForm, detect_tool_form
+from langnorm.text.template_reader import TemplateReader
+from langnorm.text.tool_calls import (
+    HERMES,
+    JSON,
+    LLAMA,
+    MISTRAL,
+    MISTRAL_NAMED,
+    UNKNOWN,
+    CallChunk,
+    ToolForm,
+    detect_tool_form,
+)
 
 FORMS = {"hermes": HERMES, "llama": LLAMA, "mistral": MISTRAL, "mistral_named": MISTRAL_NAMED}
 arguments = st.dictionaries(
@@ -97,7 +108,7 @@ def test_deviations_that_are_understood(form: ToolForm, text: str, name: str, ar
 
 @pytest.mark.parametrize(
     "text",
-    ["<tool_call>f(1)</tool_call>", '<tool_call>{"name": 3}</tool_call>', "<tool_call></tool_call>", "<tool_call>[]"],
+    ["<tool_call>f(1)</tool_call>", '<tool_call>{"name": 3}</tool_call>', "<tool_call>{}</tool_call>", "<tool_call>[]"],
 )
 def test_what_is_no_call_keeps_its_text(text: str) -> None:
     """The raw text of an invalid call is all that was written, marks included."""
@@ -146,8 +157,9 @@ def test_ids_are_as_the_family_wants_them() -> None:
         ("{{ '<tool_call>' }}", HERMES),
         ("[TOOL_CALLS][", MISTRAL),
         ("[TOOL_CALLS]{{ name }}[ARGS]", MISTRAL_NAMED),
-        ('{"name": .., "parameters": ..}', LLAMA),
-        ("", LLAMA),
+        ('<|start_header_id|>{"name": .., "parameters": ..}', LLAMA),
+        ('{"name": .., "arguments": ..}', JSON),
+        ("", UNKNOWN),
     ],
 )
 def test_the_form_is_told_by_the_template(template: str, form: ToolForm) -> None:
@@ -175,7 +187,7 @@ QWEN_TEMPLATE = {
 def template_reading(tokenizer: Any, text: str, size: int) -> tuple[list[Any], ParsedAnswer]:
     """Returns all items and the reading of a reader by response template."""
     parser = tokenizer.get_response_parser(QWEN_TEMPLATE, prefix="<|im_start|>assistant\n", tools=[])
-    reader = TemplateReader(parser)
+    reader = PieceReader(TemplateReader(parser))
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     items = [item for token, piece in enumerate(pieces) for item in reader.feed(token, piece)]
     items += reader.finish()

@@ -265,6 +265,7 @@ def test_progress_is_shown_on_a_terminal(files, monkeypatch, is_terminal, is_wan
     try:
         with gguf._unpacking_tools():
             gguf._unpack(files / "plain.gguf", {"dtype": "float32"})
+            gguf._unpack_tokenizer(files / "plain.gguf")
         assert logging.is_progress_bar_enabled() is is_wanted
     finally:
         (logging.enable_progress_bar if was_wanted else logging.disable_progress_bar)()

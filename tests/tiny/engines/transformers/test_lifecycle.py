@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import traceback
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -337,3 +340,45 @@ def test_calls_after_each_other_are_equal(engine) -> None:
 
     assert tokens(engine, requests) == tokens(engine, requests)
     assert engine.generate(requests) == engine.generate(requests)
+
+
+@pytest.mark.parametrize("num_requests", [1, 3])
+def test_timeout_ends_a_prefill_within_one_layer(num_requests, engine, model) -> None:
+    """A prompt that nobody waits for any more is not run to the last layer."""
+    layers, num_run = find_decoder_layers(model), []
+
+    def run_slowly(_module: object, _inputs: object, _output: object) -> None:
+        num_run.append(1)
+        time.sleep(0.3)
+
+    handles = [layer.register_forward_hook(run_slowly) for layer in layers]
+    try:
+        with pytest.raises(TimeoutError):
+            engine.generate([ask(PROMPTS[2], max_tokens=480, timeout=0.1)] * num_requests)
+        wait_until(lambda: not langnorm_threads())
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    assert len(num_run) < len(layers)
+
+
+def test_kept_error_keeps_no_tensors(engine, model, monkeypatch) -> None:
+    """Whoever keeps an error for later keeps the lines of its traceback, and nothing of the batch."""
+    kept, layer = [], find_decoder_layers(model)[2]
+
+    def failing(hidden_states, *args, **kwargs):
+        mine = hidden_states + 0
+        kept.append(weakref.ref(mine))
+        msg = "the layer is broken"
+        raise ArithmeticError(msg) from ValueError("for a reason")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "forward", failing)
+        errors = ChatLangNorm(engine=engine, max_tokens=5).batch(["One?", "Two?"], return_exceptions=True)
+
+    assert [type(error) for error in errors] == [ArithmeticError] * 2
+    assert "failing" in "".join(traceback.format_exception(errors[0]))
+    gc.collect()
+    assert len(kept) >= 2
+    assert all(tensor() is None for tensor in kept)

@@ -1,0 +1,68 @@
+"""The calls of one `batch`: announced to their engine together, and compared with the same norms.
+
+Nothing is loaded for that: a model whose answers are all in a cache is never needed, and where one cannot be loaded,
+each input has that error for itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+
+from langnorm.engines.base import Engine
+from langnorm.norms.online import frozen_snapshots
+
+
+class _Batch:
+    """The calls of one `batch`, which run on threads or tasks of their own.
+
+    Args:
+        chat: The chat model that makes them.
+        num_calls: How many there are.
+    """
+
+    def __init__(self, chat: object, num_calls: int) -> None:
+        self.chat = chat
+        self._num_calls = num_calls
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._announcement = ExitStack()
+
+    def announce(self, engine: Engine) -> None:
+        """Announce all calls to the engine, if none has yet done so."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = engine
+                self._announcement.enter_context(engine.expect(self._num_calls))
+
+    def close(self) -> None:
+        """Take the announcement back."""
+        self._announcement.close()
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
+
+
+@contextmanager
+def batch_of_calls(chat: object, num_calls: int) -> Iterator[None]:
+    """Take what a chat model is asked inside the `with` block, in its threads and tasks, for the calls of one batch."""
+    if num_calls < 2:
+        yield
+        return
+    batch = _Batch(chat, num_calls)
+    token = _batch.set(batch)
+    try:
+        with frozen_snapshots():
+            yield
+    finally:
+        _batch.reset(token)
+        batch.close()
+
+
+def announce_batch(chat: object, engine: Engine) -> None:
+    """Announce to an engine, which is about to get a call of a chat model, the others of its batch, if it is in one."""
+    batch = _batch.get()
+    if batch and batch.chat is chat:
+        batch.announce(engine)

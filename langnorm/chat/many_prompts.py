@@ -1,0 +1,67 @@
+"""Several prompts in one call, as LangChain's `generate` has them: one padded batch."""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+
+from langnorm.chat.batches import batch_of_calls
+from langnorm.chat.fields import ChatFields
+
+
+class ManyPrompts(ChatFields):
+    """A chat model that answers the prompts of one call together."""
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer all prompts, together in padded batches of up to `max_batch_size`.
+
+        Every prompt is a run of its own: with callbacks, its place in LangChain's cache, and an error if it failed. The
+        others are answered all the same; then the first error is raised.
+
+        Args:
+            messages: The prompts.
+            stop: Texts that end the answers.
+            callbacks: LangChain's, for every run.
+            run_id: Of the run of the first prompt.
+            **kwargs: Settings of the calls; also `tags`, `metadata` and `run_name` for the runs.
+        """
+        generate = super().generate
+        if len(messages) < 2:
+            return generate(messages, stop, callbacks, run_id=run_id, **kwargs)
+        with batch_of_calls(self, len(messages)), ContextThreadPoolExecutor(self.max_batch_size) as executor:
+            futures = [
+                executor.submit(generate, [prompt], stop, callbacks, run_id=None if number else run_id, **kwargs)
+                for number, prompt in enumerate(messages)
+            ]
+            wait(futures)
+        results = [future.result() for future in futures]
+        return LLMResult(
+            generations=[generations for result in results for generations in result.generations],
+            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
+            run=[run for result in results for run in result.run or ()] or None,
+        )
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer what `generate` answers, as it does."""
+        with batch_of_calls(self, len(messages)):
+            return await super().agenerate(messages, stop, callbacks, **kwargs)
