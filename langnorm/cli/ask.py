@@ -90,7 +90,7 @@ def ask(
         norm_profile=NormProfile.load(profile) if profile else AUTO,
         step_splitter=step_splitter,
     )
-    selection = {"selection": {"n": best_of}} if best_of else {}
+    selection: dict[str, Any] = {"selection": {"n": best_of}} if best_of else {}
     if is_json:
         _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
         return

@@ -59,7 +59,7 @@ def check_gguf(path: Path) -> None:
         MissingDependencyError: The package `gguf` is not installed.
         ModelError: It is not; the message says what it is.
     """
-    from transformers.integrations.gguf import read_gguf_metadata
+    from transformers.integrations.gguf.reader import read_gguf_metadata
 
     if find_spec("gguf") is None:
         msg = 'GGUF files need the package `gguf`. Install it with `pip install "langnorm[gguf]"`.'
@@ -95,7 +95,7 @@ def check_gguf(path: Path) -> None:
 
 def readable_architectures() -> list[str]:
     """Return the architectures of language models that transformers reads from GGUF, by name."""
-    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+    from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     of_metadata, encoders = {"general", "tokenizer"}, {"t5", "umt5"}
@@ -252,6 +252,7 @@ def _unpacking_tools() -> Iterator[None]:
     which it works out for every module of the model, are more than half of the work.
     """
     import gguf
+    from tqdm.auto import tqdm
     from transformers import modeling_gguf_pytorch_utils as unpacking
     from transformers.utils import logging
 
@@ -260,7 +261,7 @@ def _unpacking_tools() -> Iterator[None]:
             logging.disable_progress_bar()
             tools.callback(logging.enable_progress_bar)
         # That of the unpacking itself does not ask whether bars are wanted.
-        bar = partial(unpacking.tqdm, disable=not logging.is_progress_bar_enabled())
+        bar = partial(tqdm, disable=not logging.is_progress_bar_enabled())
         tools.enter_context(patch.object(unpacking, "tqdm", bar))
         for name in ("GGUFReader", "get_tensor_name_map"):
             tools.enter_context(patch.object(gguf, name, cache(getattr(gguf, name))))
