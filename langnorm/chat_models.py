@@ -247,7 +247,8 @@ class ChatLangNorm(ManyPrompts):
             tool_choice: `"auto"` (default) leaves it to the model, `"any"` makes it call one, the name of a tool makes
                 it call that one, `"none"` keeps it from calling any. A call that must be made is made by any model: its
                 tokens are held to the tools' schemas, which needs the extra `structured`.
-            parallel_tool_calls: Whether an answer may have several calls, where one must be made; True by default.
+            parallel_tool_calls: Whether an answer may have several calls, where one must be made; one by default,
+                because a model that must call goes on calling. One that may call or not decides itself.
             strict: Marks the tools as strict, where the chat template shows that.
             **kwargs: Settings of the calls, such as `response_format` or `temperature`.
 
@@ -286,15 +287,18 @@ class ChatLangNorm(ManyPrompts):
         The reasoning stays free; what follows it is held to the schema, so that any model's answer has that form.
 
         Args:
-            schema: A pydantic class (version 1 or 2), a TypedDict or a JSON schema. With `method="json_mode"` it may be
-                None, for any JSON object.
+            schema: A pydantic class (version 1 or 2), a TypedDict or any JSON schema, which need not be an object's.
+                With `method="json_mode"` it may be None, for any JSON object.
             method: `"json_schema"`, `"function_calling"`, which shows the model the schema as a tool, or `"json_mode"`.
             include_raw: Whether the result is a dict of `raw`, `parsed` and `parsing_error`.
             strict: Taken because other chat models have it; the schema is always followed to the letter.
             **kwargs: Settings of the calls.
 
         Raises:
-            OptionError: The method is unknown, or the schema is not one.
+            OptionError: The method is unknown, or the schema is not one or malformed. When it is called: the schema
+                has something that no grammar can express, or its shortest answer does not fit.
+            OutputParserException: When it is called without `include_raw`: the answer was cut off at `max_tokens`, or
+                is not in its schema.
         """
         return build_structured_output(
             self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs

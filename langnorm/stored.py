@@ -84,7 +84,7 @@ class StoredForm(Generic[_Document]):
         Raises:
             OptionError: It cannot be read, or holds something else.
         """
-        return self.parse(read_bytes(path, self._mend), f"`{shown(path)}`")
+        return self.parse(read_bytes(path, self._mend), f"`{path}`")
 
     def read_lines(self, path: str | os.PathLike[str]) -> Iterator[_Document]:
         """Yield what each line of a file holds; lines of white space are passed over.
@@ -94,7 +94,7 @@ class StoredForm(Generic[_Document]):
         """
         for number, line in enumerate(read_bytes(path, self._mend).split(b"\n"), 1):
             if line.strip():
-                yield self.parse(line, f"Line {number} of `{shown(path)}`")
+                yield self.parse(line, f"Line {number} of `{path}`")
 
     def _refusal(self, source: str, reason: str, place: str) -> str:
         return f"{source} is not {self._name}{place}: {reason.rstrip('.')}. {self._mend}"
@@ -111,17 +111,12 @@ def read_bytes(path: str | os.PathLike[str], mend: str) -> bytes:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = getattr(error, "strerror", None) or str(error)
-        msg = f"`{shown(path)}` cannot be read ({reason}). {mend}"
+        msg = f"`{path}` cannot be read ({reason}). {mend}"
         raise OptionError(msg) from error
     if len(content) > MOST_BYTES:
-        msg = f"`{shown(path)}` cannot be read: it has more than {MOST_BYTES // 2**20} MiB. {mend}"
+        msg = f"`{path}` cannot be read: it has more than {MOST_BYTES // 2**20} MiB. {mend}"
         raise OptionError(msg)
     return content
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path as a text that can be printed: names of files may have bytes that are no characters."""
-    return str(path).encode(errors="backslashreplace").decode()
 
 
 def read_text(path: str | os.PathLike[str], mend: str) -> str:
@@ -133,7 +128,7 @@ def read_text(path: str | os.PathLike[str], mend: str) -> str:
     try:
         return read_bytes(path, mend).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        msg = f"`{shown(path)}` cannot be read: it is not text in UTF-8 ({error.reason} at byte {error.start}). {mend}"
+        msg = f"`{path}` cannot be read: it is not text in UTF-8 ({error.reason} at byte {error.start}). {mend}"
         raise OptionError(msg) from error
 
 

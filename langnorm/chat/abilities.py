@@ -26,7 +26,7 @@ def describe_abilities(engine: str | Engine, model: str, model_kwargs: Mapping[s
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For the engine's loader.
     """
-    has_grammars = find_spec("llguidance") is not None
+    has_grammars = all(find_spec(package) for package in ("llguidance", "jsonschema"))
     profile = ModelProfile(
         text_inputs=True,
         text_outputs=True,

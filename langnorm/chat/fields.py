@@ -186,7 +186,7 @@ class ChatFields(BaseChatModel):
         return "langnorm"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
+        params = super()._get_ls_params(stop=stop if isinstance(stop, list) else None, **kwargs)
         params["ls_provider"] = "langnorm"
         model = kwargs.get("model", self.model)  # not yet checked
         params["ls_model_name"] = model if isinstance(model, str) else brief(model)

@@ -108,6 +108,7 @@ def prepare_call(
         context_length=engine.context_length,
     )
     form = detect_tool_form(str(tokenizer.chat_template))
+    sampling = resolve_sampling(settings, engine)
     if form is UNKNOWN and use.tools and not (use.must_call or getattr(tokenizer, "response_template", None)):
         warnings.warn(_UNKNOWN_FORM, stacklevel=2)
     grammar = build_grammar(
@@ -117,6 +118,7 @@ def prepare_call(
         form=form,
         is_thinking=prompt.is_thinking,
         may_think=settings.enable_thinking,
+        room=_room(sampling, engine, prompt),
     )
     is_comparing = settings.norms != "off" or settings.interventions or (selection and selection.needs_norms)
     # A call that reads no norms must not be refused for the profile of another model.
@@ -124,7 +126,7 @@ def prepare_call(
     recording = _resolve_recording(settings, engine, snapshot)
     request = Request(
         prompt_ids=prompt.ids,
-        sampling=resolve_sampling(settings, engine),
+        sampling=sampling,
         record=Record(layers=recording.layers) if recording else None,
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
@@ -179,6 +181,12 @@ def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
         )
         raise OptionError(msg)
     return replace(sampling, n=selection.n)
+
+
+def _room(sampling: Sampling, engine: Engine, prompt: Prompt) -> int | None:
+    """Return how many tokens an answer may have, or None where there is no limit."""
+    in_context = None if engine.context_length is None else engine.context_length - len(prompt.ids)
+    return min((limit for limit in (sampling.max_tokens, in_context) if limit is not None), default=None)
 
 
 def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Recording | None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langnorm.checks import brief, check_text, refuse
+from langnorm.chat.conversion import as_function, json_schema_of
+from langnorm.chat.schemas import plain_copy
+from langnorm.checks import brief, refuse
 from langnorm.errors import OptionError, closest
 
 _CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any"}
@@ -27,13 +29,13 @@ class ToolUse:
         tools: In OpenAI's form; empty where the model must not call any.
         must_call: Whether the answer has to be a call.
         name: The one tool that has to be called, or None.
-        is_parallel: Whether an answer may have several calls.
+        is_parallel: Whether an answer that is held to a grammar may have several calls.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     must_call: bool = False
     name: str | None = None
-    is_parallel: bool = True
+    is_parallel: bool = False
 
     @property
     def offered(self) -> tuple[dict[str, Any], ...]:
@@ -59,14 +61,13 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Sequence):
         msg = f"`tools={brief(tools)}` is not allowed. Give a list of tools."
         raise OptionError(msg)
-    converted = [_convert_tool(tool, strict=strict) for tool in tools]
-    check_text("tools", converted)
-    return converted
+    return [_convert_tool(tool, strict=strict) for tool in tools]
 
 
 def _convert_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
+    tool = plain_copy(tool, "This tool") if isinstance(tool, Mapping) else tool
     try:
-        converted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
+        converted: dict[str, Any] = convert_to_openai_tool(as_function(tool), strict=strict)
         name, parameters = converted["function"]["name"], converted["function"].get("parameters")
     except Exception as error:  # what LangChain stumbles over in it, and what the user's own code raises
         raise OptionError(_bad_tool(tool, " ".join(str(error).split()))) from error
@@ -74,7 +75,12 @@ def _convert_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
         raise OptionError(_bad_tool(tool, f"its name is `{brief(name)}`"))
     if not isinstance(parameters, Mapping | None):
         raise OptionError(_bad_tool(tool, f"its parameters are `{brief(parameters)}` and not a JSON schema"))
-    return converted
+    kinds = (parameters or {}).get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        reason = f"its parameters are of type `{brief(kinds)}`, and arguments have names: `object`"
+        raise OptionError(_bad_tool(tool, reason))
+    copied: dict[str, Any] = plain_copy(converted, f"The tool `{name}`")
+    return copied
 
 
 def _bad_tool(tool: Any, reason: str) -> str:
@@ -92,7 +98,9 @@ def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> To
         choice: The name of the tool that must be called; `"any"`, `"required"` or True where one of them must be;
             `"none"` or False where none may be; `"auto"` or None where the model decides. Or OpenAI's or Anthropic's
             dict for one of these. A tool that is called `"auto"` or the like goes first.
-        is_parallel: Whether an answer may have several calls; None means that it may.
+        is_parallel: Whether an answer that must be a call, or follow a schema, may have several calls; None means one.
+            Models that must call go on calling where they may; an answer in which nothing is held to a grammar may have
+            several whatever this says.
 
     Raises:
         OptionError: An item cannot be a tool, the choice names no tool of these, or a value has another type.
@@ -108,7 +116,7 @@ def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> To
         if wanted == "any" and not names:
             msg = f"`tool_choice={brief(choice)}` asks for a call, and there are no tools. Give `tools`."
             raise OptionError(msg)
-        return ToolUse(converted, wanted == "any", None, is_parallel is not False)
+        return ToolUse(converted, wanted == "any", None, is_parallel is True)
     if wanted not in names:
         offered = f"they are {', '.join(f'`{name}`' for name in names)}" if names else "it has no tools"
         msg = (
@@ -153,7 +161,9 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(response_format, Mapping):
         try:
-            return dict(convert_to_json_schema(response_format))
+            return json_schema_of(response_format)
+        except OptionError:
+            raise
         except Exception as error:  # noqa: BLE001 (what LangChain stumbles over in it)
             _refuse_format(response_format, error)
     if not isinstance(kind := response_format.get("type"), str | list | None):
@@ -172,8 +182,8 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
             schema = response_format if _is_json_type(kind) else None
     if not isinstance(schema, Mapping):
         _refuse_format(response_format)
-    check_text("response_format", schema)
-    return dict(schema)
+    copied: dict[str, Any] = plain_copy(schema)
+    return copied
 
 
 def _is_json_type(kind: Any) -> bool:

@@ -16,6 +16,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from langnorm.checks import brief
 from langnorm.errors import PromptError
 
 # Where blocks of text have it, by their type: LangChain's, and those of OpenAI's Responses.
@@ -105,7 +106,7 @@ def _loaded(arguments: Any) -> Any:
 def _find_reasoning(message: AIMessage) -> str:
     """Return the reasoning, wherever the model or the output version has put it."""
     if reasoning := message.additional_kwargs.get("reasoning_content"):
-        return str(reasoning)
+        return reasoning if isinstance(reasoning, str) else brief(reasoning)
     blocks = [block for block in message.content if isinstance(block, dict)]
     return "".join(str(block.get(kind, "")) for kind in _REASONING for block in blocks if block.get("type") == kind)
 
@@ -130,7 +131,7 @@ def _block_text(message: BaseMessage, block: Mapping[str, Any]) -> str:
     if isinstance(kind, str) and kind in _TEXT_KEYS:
         text = block.get(_TEXT_KEYS[kind])
         if not isinstance(text, str):
-            msg = f"A `{type(message).__name__}` has the text block `{block!r}`. Give a string as its `text`."
+            msg = f"A `{type(message).__name__}` has the text block `{brief(block)}`. Give a string as its `text`."
             raise PromptError(msg)
         return text
     if isinstance(message, ToolMessage) and kind == "json":

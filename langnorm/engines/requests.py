@@ -18,16 +18,33 @@ FinishReason = Literal["stop", "length", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningMarks:
+    """What stands around reasoning that comes before an answer.
+
+    Attributes:
+        opening: The mark before it.
+        closing: The mark after it.
+        is_open: Whether the prompt has the first one already.
+    """
+
+    opening: str
+    closing: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Grammar:
     """What an answer may be.
 
     Attributes:
         lark: The grammar, in the Lark dialect of llguidance.
-        least_tokens: Tokens that the shortest answer takes at most.
+        least_tokens: Tokens of the shortest answer, the end-of-turn token among them and reasoning not.
+        reasoning: The marks of the reasoning that may come before it, or None where none may.
     """
 
     lark: str
     least_tokens: int
+    reasoning: ReasoningMarks | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from langnorm.engines.deadline import Deadline
 
 Value = TypeVar("Value")
 
+_NUM_ATTEMPTS = 10
+_ATTEMPT_SECONDS = 0.05
+
 
 class _Stopped(SystemExit):
     """Raised in a thread to end it: nothing catches it on the way, and threads end by it without a word."""
@@ -39,11 +42,19 @@ def run_in_time(function: Callable[[], Value], deadline: Deadline) -> Value:
         except BaseException as error:  # noqa: BLE001 (it is raised where the function was called)
             future.set_exception(error)
 
-    thread = threading.Thread(target=work, name=f"{threading.current_thread().name} in time")
+    thread = threading.Thread(target=work, name=f"{threading.current_thread().name} in time", daemon=True)
     thread.start()
     try:
         return deadline.result(future)
     finally:
         if not future.done():
-            ident = ctypes.c_ulong(thread.ident or 0)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Stopped))
+            _stop(thread)
+
+
+def _stop(thread: threading.Thread) -> None:
+    """End a thread at its next line of Python, or give up when it has none for a while."""
+    for _ in range(_NUM_ATTEMPTS):  # code that is called back from C may swallow one
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stopped))
+        thread.join(_ATTEMPT_SECONDS)
+        if not thread.is_alive():
+            return

@@ -168,13 +168,22 @@ class _Run:
         self.state = Checkpoint(self.state.halves, tally, number + 1)
 
 
+def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
+    """Return by what tokens are told apart: a token without a text, part of a character, by that and its place in it."""
+    known, following, distance = [], "", 0
+    for text in reversed(texts):
+        following, distance = (text, 0) if text else (following, distance + 1)
+        known.append((following, distance))
+    return known[::-1]
+
+
 def _count(sketch: QuantileSketch, tally: Tally, answer: RecordedAnswer) -> Tally:
     """Add the norms of an answer to a distribution, and return what has been counted with it."""
     import torch
 
     from langnorm.norms.sinks import sinks_among
 
-    is_loop = torch.from_numpy(are_looping(answer.texts))[: len(answer.norms)]
+    is_loop = torch.from_numpy(are_looping(_known_by(answer.texts)))[: len(answer.norms)]
     tally = replace(
         tally,
         answers=tally.answers + 1,

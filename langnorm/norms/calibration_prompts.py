@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from langnorm.errors import OptionError
-from langnorm.stored import Stored, StoredForm, read_text, shown
+from langnorm.stored import Stored, StoredForm, read_text
 
 
 class _Message(Stored):
@@ -53,9 +53,9 @@ def read_prompts(path: Path) -> list[Any]:
     text = read_text(path, "Give a text file with one prompt a line.")
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
-        msg = f"The file `{shown(path)}` has no prompts. Give one with a prompt a line."
+        msg = f"The file `{path}` has no prompts. Give one with a prompt a line."
         raise OptionError(msg)
     if path.suffix != ".jsonl":
         return [line for _, line in lines]
-    parsed = (_PROMPT.parse(line, f"Line {number} of `{shown(path)}`") for number, line in lines)
+    parsed = (_PROMPT.parse(line, f"Line {number} of `{path}`") for number, line in lines)
     return [prompt.model_dump()["prompt"] for prompt in parsed]

@@ -102,8 +102,9 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
         msg = f"There is no message to rank in `{brief(messages)}`. Give at least one, in a list."
         raise OptionError(msg)
     for number, message in enumerate(messages):
-        if not isinstance(message, AIMessage):
-            msg = f"Number {number} of what is to be ranked is a `{type(message).__name__}`. Give answers: AIMessages."
+        if not isinstance(message, AIMessage) or not isinstance(message.response_metadata, Mapping):
+            kind = type(message).__name__
+            msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
     ranking = rank_candidates(chosen, [_candidate(message, chosen) for message in messages])
     ordered = [messages[i] for i in ranking.order]

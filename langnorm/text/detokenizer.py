@@ -18,6 +18,9 @@ from langnorm.text.tool_calls import HARMONY, detect_tool_form
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_MOST_PENDING = 32  # tokens that wait for the end of a character, which has four bytes at most
+_LONGEST_BEGINNING = 3
+
 
 class Detokenizer:
     """Decodes one sequence as its tokens arrive.
@@ -50,10 +53,23 @@ class Detokenizer:
             self._pending.append(token_id)
             if decoded := self._decode_next(token_id):
                 piece, self._pending = decoded, []
+            elif len(self._pending) > _MOST_PENDING:
+                piece = self._give_up()
         self.pieces.append(piece)
         if piece and self._stop:
             self._cut_at_stop(piece)
         return self.pieces[-1]
+
+    def _give_up(self) -> str:
+        """Return the bytes that no character can be made of any more, as replacement characters.
+
+        The decoder would look at all of them again with each token.
+        """
+        given_up, self._pending = self._pending[:-_LONGEST_BEGINNING], self._pending[-_LONGEST_BEGINNING:]
+        self._decode_next = _build_decoder(self._tokenizer)
+        for token_id in self._pending:
+            self._decode_next(token_id)
+        return _decode(self._tokenizer, given_up)
 
     def finish(self) -> str:
         """Return what is left: bytes that never became a whole character, as replacement characters."""
@@ -79,10 +95,16 @@ class Detokenizer:
                 pieces.append((token, text))
             num_left -= len(text)
             offset += len(text)
-            if offset == len(self.pieces[token]) and token + 1 < len(self.pieces):
-                token, offset = token + 1, 0
+            token, offset = self._skip_taken(token, offset)
+        # Tokens without text are not looked at again.
+        token, offset = self._skip_taken(token, offset)
         self._next = (token, offset)
         return pieces
+
+    def _skip_taken(self, token: int, offset: int) -> tuple[int, int]:
+        while token + 1 < len(self.pieces) and offset == len(self.pieces[token]):
+            token, offset = token + 1, 0
+        return token, offset
 
     def _num_undecided(self) -> int:
         return max((partial_mark_length(self._tail, stop) for stop in self._stop), default=0)

@@ -111,7 +111,9 @@ class TemplateReader:
     def _close_call(self, value: Any, *, is_end: bool) -> Iterator[CallChunk]:
         """Yield the calls of a region."""
         self._span += 1
-        is_cut = is_end and not self._unassigned and not _is_json("".join(self._body))
+        # Of a call that its mark closes, that mark is left over. JSON says itself whether it is whole.
+        has_end = bool(self._unassigned and self._body)
+        is_cut = is_end and not has_end and not _is_json("".join(self._body))
         calls = [] if is_cut else _read_value(value)
         yield from (self._calls.add(name, arguments) for name, arguments in calls)
         if not calls:

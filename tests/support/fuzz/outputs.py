@@ -32,10 +32,11 @@ def answers(rng: Random) -> None:
         options["max_tokens"] = rng.randrange(1, 30)
     if rng.random() < 0.3:
         options["logprobs"] = True
-    chat = ChatLangNorm(engine=ScriptedEngine([answer], is_repeated=True, tokenizer=tokenizer))
-    whole = chat.invoke("Hi", **options)
+    # One for each: what an engine has seen of a model is what its next norms are compared with.
+    chats = [ChatLangNorm(engine=ScriptedEngine([answer], tokenizer=tokenizer)) for _ in range(2)]
+    whole = chats[0].invoke("Hi", **options)
     joined = None
-    for chunk in chat.stream("Hi", **options):
+    for chunk in chats[1].stream("Hi", **options):
         joined = chunk if joined is None else joined + chunk
     assert joined is not None
     assert joined.content == whole.content, (joined.content, whole.content)
