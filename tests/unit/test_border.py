@@ -206,3 +206,10 @@ def test_half_characters_are_found_in_what_contains_itself() -> None:
     assert lone_surrogate(endless()) is None
     assert lone_surrogate({"a": [1, ("x", {"b\udc80": 2})]}) == "\udc80"
     assert lone_surrogate({"a": "\U0001f600"}) is None
+
+
+@pytest.mark.parametrize("value", [-(2**63), -(2**63) + 1, float(-(2**63))])
+def test_a_number_that_would_end_the_process_is_refused(chat: ChatLangNorm, value: float) -> None:
+    """llguidance overflows its stack on the least integer of 64 bits."""
+    with pytest.raises(OptionError, match="would end the process"):
+        chat.invoke("x", response_format={"enum": [1, {"a": value}]})
