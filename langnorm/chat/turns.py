@@ -74,7 +74,8 @@ def _assistant_turn(message: AIMessage) -> dict[str, Any]:
 
 def _calls_elsewhere(message: AIMessage) -> Iterator[tuple[str | None, str, Any]]:
     """Yield id, name and arguments of calls that a provider left in its content, or in OpenAI's oldest form."""
-    for block in message.content:
+    blocks: list[Any] = message.content if isinstance(message.content, list) else []
+    for block in blocks:
         match block:
             case {"type": "tool_use", "name": str(name), "input": arguments}:
                 yield block.get("id"), name, arguments

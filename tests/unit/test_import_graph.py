@@ -18,7 +18,7 @@ LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
-    ("checks", "files", "stored"),
+    ("checks", "credentials", "files", "stored"),
     ("text", "norms", "evaluation"),
     ("stored_trace",),
     ("interventions", "trace"),
@@ -51,6 +51,7 @@ PURE_FOLDERS = ("text", "scores", "evaluation", "interventions.options", "interv
 ALSO_PURE = (
     "errors",
     "checks",
+    "credentials",
     "files",
     "lazy",
     "stored",

@@ -57,6 +57,7 @@ class TransformersEngine(BaseEngine):
             start; 0 keeps none. By default a sixteenth of the weights, and at least 256 MiB.
         weights_hash: What `hash_checkpoint` says of the files that the weights were read from; by default it is
             computed of the parameters in memory.
+        name: What the model is called; by default where it was loaded from, or else its class.
 
     Raises:
         ModelError: The decoder layers cannot be found.
@@ -73,13 +74,15 @@ class TransformersEngine(BaseEngine):
         profile: NormProfile | None = None,
         weights_hash: str | None = None,
         prefix_cache_bytes: int | None = None,
+        name: str | None = None,
     ) -> None:
         check_prefix_cache_bytes(prefix_cache_bytes)
         self._model = model.eval()
+        self._name = name or model.config.name_or_path or type(model).__name__
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = find_decoder_layers(model, layers_path)
-        self._statistics = OnlineStatistics(len(self._layers))
+        self.statistics = OnlineStatistics(len(self._layers))  # at once, for any thread may ask for it
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
         self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(
@@ -87,6 +90,11 @@ class TransformersEngine(BaseEngine):
         )
         self._prefiller = Prefiller(model, self._prefix_cache)
         self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
+
+    @property
+    def name(self) -> str:
+        """What the model is called where the caller does not name it."""
+        return self._name
 
     @property
     def model(self) -> PreTrainedModel:
@@ -134,11 +142,6 @@ class TransformersEngine(BaseEngine):
     def profile(self) -> NormProfile | None:
         """The profile that came with the weights, if one did and it is of this model."""
         return self._profile
-
-    @property
-    def statistics(self) -> OnlineStatistics:
-        """The norms of all sequences so far."""
-        return self._statistics
 
     @property
     def prefix_cache(self) -> PrefixCache[KeyValues]:
