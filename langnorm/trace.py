@@ -146,7 +146,8 @@ class NormTrace:
                 msg = f"This state has no `messages`, only {', '.join(map(str, messages)) or 'nothing'}. Give those."
                 raise OptionError(msg)
             return cls.from_messages(messages["messages"])
-        if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        given: object = messages
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
             msg = (
                 f"A `{type(messages).__name__}` is no conversation. Give a list of messages, or the state of an agent."
             )

@@ -25,7 +25,7 @@ def to_turns(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     return turns
 
 
-def _validated(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def _validated(messages: Sequence[Any]) -> list[BaseMessage]:
     """Return messages whose fields are what their classes say: not all that makes or changes messages checks them.
 
     Raises:

@@ -210,6 +210,6 @@ def test_half_characters_are_found_in_what_contains_itself() -> None:
 
 @pytest.mark.parametrize("value", [-(2**63), -(2**63) + 1, float(-(2**63))])
 def test_a_number_that_would_end_the_process_is_refused(chat: ChatLangNorm, value: float) -> None:
-    """Llguidance overflows its stack on the least integer of 64 bits."""
+    """The stack of llguidance overflows on the least integer of 64 bits."""
     with pytest.raises(OptionError, match="would end the process"):
         chat.invoke("x", response_format={"enum": [1, {"a": value}]})
