@@ -295,7 +295,7 @@ def _has_trace(message: object) -> bool:
         raise OptionError(msg)
     metadata = message.response_metadata
     stored = metadata.get(KEY) if isinstance(metadata, Mapping) else None
-    return bool(stored) and not (isinstance(stored, Mapping) and "steps" not in stored)
+    return "steps" in stored if isinstance(stored, Mapping) else stored is not None
 
 
 def _by_layer(values: Sequence[float] | None, layers: Sequence[int]) -> dict[str, float] | None:

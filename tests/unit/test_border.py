@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langnorm import ChatLangNorm
-from langnorm.checks import brief, lone_surrogate
+from langnorm.checks import brief, is_nested_deeply, lone_surrogate
 from langnorm.errors import LangNormError, OptionError, PromptError
 from langnorm.testing import ScriptedEngine
 
@@ -213,3 +213,17 @@ def test_a_number_that_would_end_the_process_is_refused(chat: ChatLangNorm, valu
     """The stack of llguidance overflows on the least integer of 64 bits."""
     with pytest.raises(OptionError, match="would end the process"):
         chat.invoke("x", response_format={"enum": [1, {"a": value}]})
+
+
+@pytest.mark.parametrize("levels", [150, 5000])
+def test_arguments_that_are_nested_too_deeply_are_refused(chat: ChatLangNorm, levels: int) -> None:
+    """No template can write them."""
+    deep: Any = 1
+    for _ in range(levels):
+        deep = {"a": [deep]}
+    assert is_nested_deeply(deep)
+    assert is_nested_deeply(endless())
+    assert not is_nested_deeply([[{"a": (1, [2])}]])
+    message = unchecked(AIMessage, content="x", tool_calls=[CALL | {"args": {"x": deep}}])
+    with pytest.raises(PromptError, match="Message 1, .*within each other on more levels|malformed"):
+        chat.invoke([HumanMessage("x"), message])
