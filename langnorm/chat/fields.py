@@ -19,7 +19,7 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
-from langnorm.checks import brief, check_flag
+from langnorm.checks import brief, check_flag, is_nested_deeply, refuse
 from langnorm.credentials import hide_credentials
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
@@ -122,6 +122,8 @@ class ChatFields(BaseChatModel):
     @field_validator("model_kwargs")
     @classmethod
     def _hide_credentials(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if is_nested_deeply(value):
+            refuse("model_kwargs", value, "lists and dicts that are nested less deeply")
         hidden: dict[str, Any] = hide_credentials(value)
         return hidden
 

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langnorm import ChatLangNorm
-from langnorm.checks import brief, lone_surrogate
+from langnorm.checks import brief, is_nested_deeply, lone_surrogate
 from langnorm.errors import LangNormError, OptionError, PromptError
 from langnorm.testing import ScriptedEngine
 
@@ -210,6 +210,20 @@ def test_half_characters_are_found_in_what_contains_itself() -> None:
 
 @pytest.mark.parametrize("value", [-(2**63), -(2**63) + 1, float(-(2**63))])
 def test_a_number_that_would_end_the_process_is_refused(chat: ChatLangNorm, value: float) -> None:
-    """llguidance overflows its stack on the least integer of 64 bits."""
+    """The stack of llguidance overflows on the least integer of 64 bits."""
     with pytest.raises(OptionError, match="would end the process"):
         chat.invoke("x", response_format={"enum": [1, {"a": value}]})
+
+
+@pytest.mark.parametrize("levels", [150, 5000])
+def test_arguments_that_are_nested_too_deeply_are_refused(chat: ChatLangNorm, levels: int) -> None:
+    """No template can write them."""
+    deep: Any = 1
+    for _ in range(levels):
+        deep = {"a": [deep]}
+    assert is_nested_deeply(deep)
+    assert is_nested_deeply(endless())
+    assert not is_nested_deeply([[{"a": (1, [2])}]])
+    message = unchecked(AIMessage, content="x", tool_calls=[CALL | {"args": {"x": deep}}])
+    with pytest.raises(PromptError, match="Message 1, .*within each other on more levels|malformed"):
+        chat.invoke([HumanMessage("x"), message])

@@ -8,10 +8,14 @@ import pytest
 
 from tests.support.fuzz import run
 
-run.warm_up()  # not in the time of the first case
-
 SAMPLE = 60
 SECONDS = 15.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    """Load what all cases need, which is not in the time of the first one."""
+    run.warm_up()
 
 
 @pytest.mark.parametrize(("surface", "seed"), run.corpus())

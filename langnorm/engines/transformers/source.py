@@ -35,7 +35,7 @@ _WHERE = ("revision", "subfolder")
 _SHARED = (*_ACCESS, *_WHERE, "code_revision", "trust_remote_code")
 """Arguments that hold for the tokenizer too."""
 
-_OWN = ("layers_path", "chat_template", "prefix_cache_bytes")
+_OWN = ("layers_path", "chat_template", "prefix_cache_bytes", "packed_weights")
 """Arguments of langnorm's own, which change what is made of a model."""
 
 _DEFAULTS = {"trust_remote_code": False, "revision": "main", "subfolder": ""}
@@ -59,6 +59,7 @@ class Source:
         chat_template: What replaces that of the tokenizer, or None.
         gguf_cache: Where the converted weights of a GGUF file are kept: True for the usual folder, False for nowhere.
         prefix_cache_bytes: Most memory for the prompts of recent calls, or None for the engine's own measure.
+        packed_weights: What decode steps on a CPU read, `"int8"` or `"int4"`; None for the weights as they are.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Source:
     chat_template: Any = None
     gguf_cache: bool | str = True
     prefix_cache_bytes: int | None = None
+    packed_weights: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -115,8 +117,8 @@ class Source:
         }
         location = os.path.realpath(self.folder / (self.gguf_file or "")) if self.is_local else self.location
         gguf_file = None if self.is_local else self.gguf_file
-        further = (gguf_file, self.dtype, self.layers_path, self.chat_template, self.prefix_cache_bytes)
-        return repr((location, *further, sorted(arguments.items())))
+        own = (self.layers_path, self.chat_template, self.prefix_cache_bytes, self.packed_weights)
+        return repr((location, gguf_file, self.dtype, *own, sorted(arguments.items())))
 
     @property
     def dtype(self) -> Any:
@@ -145,7 +147,7 @@ def find_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
     Args:
         model: `"abacus"`, a folder, a GGUF file, a name on the hub, or one with a file: `"repo/name:file.gguf"`.
         model_kwargs: For `from_pretrained`, and those of langnorm: `layers_path`, `chat_template`,
-            `prefix_cache_bytes`, `gguf_file`, `gguf_cache`.
+            `prefix_cache_bytes`, `packed_weights`, `gguf_file`, `gguf_cache`.
 
     Raises:
         OptionError: An argument has a value that is not allowed.
@@ -167,7 +169,9 @@ def find_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
         name=model,
         location=location,
         gguf_file=None if gguf_file is None else os.fspath(gguf_file),
-        arguments=_check_arguments(arguments, is_gguf=gguf_file is not None),
+        arguments=_check_arguments(
+            arguments, is_gguf=gguf_file is not None, is_packed=own.get("packed_weights") is not None
+        ),
         gguf_cache=gguf_cache if isinstance(gguf_cache, bool) else os.fspath(gguf_cache),
         **own,
     )
@@ -218,7 +222,7 @@ def _check_repository(name: str) -> None:
         raise ModelError(msg) from None
 
 
-def _check_arguments(arguments: dict[str, Any], *, is_gguf: bool) -> dict[str, Any]:
+def _check_arguments(arguments: dict[str, Any], *, is_gguf: bool, is_packed: bool) -> dict[str, Any]:
     """Return the arguments of `from_pretrained`, each under one name and in one form."""
     if "device" in arguments:
         msg = '`model_kwargs` has no `device`. Use `device_map`, such as `model_kwargs={"device_map": "cuda"}`.'
@@ -226,8 +230,9 @@ def _check_arguments(arguments: dict[str, Any], *, is_gguf: bool) -> dict[str, A
     torch_dtype = arguments.pop("torch_dtype", None)  # its older name
     dtype = arguments.pop("dtype", None)
     dtype = torch_dtype if dtype is None else dtype
-    # Of a GGUF file: what its blocks unpack to exactly.
-    dtype = "float32" if is_gguf and dtype in (None, "auto") else dtype
+    if dtype in (None, "auto"):
+        # Packed weights have kernels for one type only; float32 is what the blocks of a GGUF file unpack to exactly.
+        dtype = "bfloat16" if is_packed else "float32" if is_gguf else dtype
     if dtype is not None:
         arguments["dtype"] = _dtype_name(dtype)
     # transformers would ask on standard input, and run code of others at a "y".
