@@ -24,8 +24,7 @@ def is_interrupted() -> bool:
     """
     if threading.current_thread() is threading.main_thread():
         return False
-    frames = sys._current_frames()
-    pools = list(_pools_left(frames.get(threading.main_thread().ident or 0)))
+    pools = list(_pools_left(_frame_of(threading.main_thread())))
     seen: list[ThreadPoolExecutor] = []
     while pools:
         pool = pools.pop()
@@ -37,9 +36,14 @@ def is_interrupted() -> bool:
         if threading.current_thread() in threads:
             return True
         for thread in list(threads):
-            for frame in _frames_from(frames.get(thread.ident or 0)):
+            for frame in _frames_from(_frame_of(thread)):
                 pools += [value for value in frame.f_locals.values() if isinstance(value, ThreadPoolExecutor)]
     return False
+
+
+def _frame_of(thread: threading.Thread) -> FrameType | None:
+    """Return the frame that a thread is in; nothing keeps those of others, our own among them, and what is in them."""
+    return sys._current_frames().get(thread.ident or 0)
 
 
 def _pools_left(frame: FrameType | None) -> Iterator[ThreadPoolExecutor]:

@@ -71,14 +71,20 @@ class Batcher:
             all were cancelled, and `MemoryLimitError`.
         name: Of the worker thread.
         model: What `run` runs; queues in front of the same one take turns. By default nobody else has it.
+        on_idle: Called by the worker when all is done.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str, model: object | None = None
+        self,
+        run: Callable[[Sequence[PendingSequence]], list[Completion]],
+        name: str,
+        model: object | None = None,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._name = name
         self._model = self if model is None else model
+        self._on_idle = on_idle
         self.reset()
         process_events.watch(self)
 
@@ -191,6 +197,7 @@ class Batcher:
                         sequence.num_restarts += 1
                     self._waiting.extendleft(reversed(unfinished))
                     self._is_gathering = True
+        self._on_idle()
 
     def _complete(self, sequences: list[PendingSequence]) -> None:
         """End all sequences of a batch, with completions or errors."""

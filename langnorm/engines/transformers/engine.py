@@ -21,6 +21,7 @@ from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Re
 from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.batching import Batcher
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
+from langnorm.engines.transformers.free_memory import give_back_memory
 from langnorm.engines.transformers.generation_fields import checked_sampling_defaults
 from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.key_values import KeyValues
@@ -89,7 +90,9 @@ class TransformersEngine(BaseEngine):
             prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
         )
         self._prefiller = Prefiller(model, self._prefix_cache)
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
+        self._batcher = Batcher(
+            self._run, name=f"langnorm {type(model).__name__}", model=model, on_idle=give_back_memory
+        )
 
     @property
     def name(self) -> str:
