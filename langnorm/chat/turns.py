@@ -158,6 +158,6 @@ def _is_silent(kind: Any, block: Mapping[str, Any]) -> bool:
 def _dump_result(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         msg = f"A `ToolMessage` has a JSON block that cannot be written as JSON: {error}. Give it as text."
         raise PromptError(msg) from error
