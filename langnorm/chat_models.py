@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -28,27 +28,23 @@ from langnorm.chat.abilities import describe_abilities
 from langnorm.chat.batches import announce_batch, batch_of_calls
 from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.chunks import astream_chunks, stream_chunks
-from langnorm.chat.counting import count_prompt_tokens, token_ids
 from langnorm.chat.many_prompts import ManyPrompts
 from langnorm.chat.preparing import PreparedCall, prepare_in_time, resolve_sampling
 from langnorm.chat.results import build_result
 from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
+from langnorm.chat.token_counts import TokenCounts
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
-from langnorm.engines.tokenizers import get_tokenizer
 from langnorm.norms.calibration import RecordedAnswer
 from langnorm.selection.options import Selection
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
 _FIRST_V1_CALL_INDEX = 1_000
 
 
-class ChatLangNorm(ManyPrompts):
+class ChatLangNorm(ManyPrompts, TokenCounts):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
 
     The l2 norm of the residual stream after late decoder layers signals reasoning intensity (arXiv 2606.06188). Every
@@ -59,10 +55,10 @@ class ChatLangNorm(ManyPrompts):
         model of transformers with a chat template works in its place.
 
     Key init args:
-        model: ``"abacus"``, a folder, or a name on the Hugging Face hub.
+        model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
-            ``layers_path`` and ``chat_template`` for models that need them, and ``prefix_cache_bytes``.
+            ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache`` and ``prefix_cache_bytes``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
         norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.
@@ -129,37 +125,6 @@ class ChatLangNorm(ManyPrompts):
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
         return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """Return the ids of the tokens of a text, by the model's tokenizer; no weights are loaded for that.
-
-        Raises:
-            ModelError: The tokenizer cannot be loaded.
-        """
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        return token_ids(self._tokenizer(), text)
-
-    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Return how many tokens a prompt of these messages has, by the model's tokenizer and chat template.
-
-        A part of a conversation that the template would refuse counts as what it adds to a whole one.
-
-        Args:
-            messages: The conversation, or a part of one.
-            tools: The tools that are offered, as `bind_tools` takes them.
-
-        Raises:
-            PromptError: A message has something else than text.
-            ModelError: The tokenizer cannot be loaded, or has no chat template, or none with a place for tools.
-        """
-        tokenizer, thinks = self._tokenizer(), self.enable_thinking
-        return count_prompt_tokens(tokenizer, messages, convert_tools(tools or ()), enable_thinking=thinks)
-
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        if isinstance(self.engine, str):
-            return get_tokenizer(self.engine, self.model, self.model_kwargs)
-        return self.engine.tokenizer
 
     def deciding_settings(self) -> dict[str, Any]:
         """Return the settings that decide answers, in plain types, the model's own configuration among them."""

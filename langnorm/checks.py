@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from langnorm.errors import OptionError, closest
 
 _LONGEST_SHOWN = 500  # characters of a value in an error
+_MOST_LEVELS = 100
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -103,6 +104,23 @@ def lone_surrogate(value: object) -> str | None:
             seen.add(id(item))
             waiting += [*item, *item.values()] if isinstance(item, Mapping) else item
     return None
+
+
+def is_nested_deeply(value: object) -> bool:
+    """Return whether lists, tuples and mappings in a value are within each other on more than a hundred levels.
+
+    What contains itself is. Whatever walks through such a value, as templates and writers of JSON do, calls itself for
+    each level.
+    """
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        containers = {id(item): item for item in level if isinstance(item, Mapping | list | tuple)}
+        if not containers:
+            return False
+        level = [
+            inner for item in containers.values() for inner in (item.values() if isinstance(item, Mapping) else item)
+        ]
+    return True
 
 
 def check_text(name: str, value: object, *, owner: str = "") -> None:

@@ -146,7 +146,8 @@ class NormTrace:
                 msg = f"This state has no `messages`, only {', '.join(map(str, messages)) or 'nothing'}. Give those."
                 raise OptionError(msg)
             return cls.from_messages(messages["messages"])
-        if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        given: object = messages
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
             msg = (
                 f"A `{type(messages).__name__}` is no conversation. Give a list of messages, or the state of an agent."
             )
@@ -294,7 +295,7 @@ def _has_trace(message: object) -> bool:
         raise OptionError(msg)
     metadata = message.response_metadata
     stored = metadata.get(KEY) if isinstance(metadata, Mapping) else None
-    return bool(stored) and not (isinstance(stored, Mapping) and "steps" not in stored)
+    return "steps" in stored if isinstance(stored, Mapping) else stored is not None
 
 
 def _by_layer(values: Sequence[float] | None, layers: Sequence[int]) -> dict[str, float] | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 
 from langnorm.chat.message_checks import to_turns
 from langnorm.chat.prompts import render_prompt
@@ -30,7 +30,7 @@ def count_prompt_tokens(
     """Return how many tokens a prompt has, with the beginning of the answer.
 
     Whoever trims a conversation also asks for parts of it that a template refuses, such as an answer without its
-    question. Such a part counts as what it adds after a question, or, failing that, as the sum of its turns.
+    question. Such a part is counted with a short question before it, or, failing that, as the sum of its turns.
 
     Args:
         tokenizer: The model's.
@@ -51,11 +51,10 @@ def count_prompt_tokens(
         )
         return len(prompt.ids)
 
-    question = HumanMessage("?")
     turns = to_turns(messages)  # what no template could take is an error
-    for before in ([], [question], [question, AIMessage("!")]):
+    for before in ([], [HumanMessage("?")]):
         try:
-            return count([*before, *messages]) - (count([*before, question]) - count([question]) if before else 0)
+            return count([*before, *messages])
         except PromptError:
             continue
     texts = [json.dumps(list(turn.values()), ensure_ascii=False, default=str) for turn in turns]

@@ -42,7 +42,7 @@ class Arrangement:
 
 
 # Without need, a template gets what most are written for.
-_CONTENTS = ({}, {"is_none": True}, {"is_json": True}, {"is_none": True, "is_json": True})
+_CONTENTS: tuple[dict[str, bool], ...] = ({}, {"is_none": True}, {"is_json": True}, {"is_none": True, "is_json": True})
 _ARRANGEMENTS = (
     *(Arrangement(**content) for content in _CONTENTS),
     *(Arrangement(**content, is_apart=True) for content in _CONTENTS[1::2]),
@@ -174,7 +174,8 @@ def _single(turns: Sequence[Turn]) -> Iterator[Turn]:
 
 def _named(turns: Sequence[Turn]) -> Iterator[Turn]:
     """Yield turns with ids such as `functions.weather:0`, for templates that write no other name of a call."""
-    numbers, new_ids = count(), {}
+    numbers = count()
+    new_ids: dict[Any, str] = {}
     for turn in turns:
         if calls := turn.get("tool_calls"):
             renamed = [call | {"id": f"functions.{call['function']['name']}:{next(numbers)}"} for call in calls]

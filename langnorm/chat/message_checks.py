@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import ValidationError
 
 from langnorm.chat.turns import to_turn
-from langnorm.checks import lone_surrogate
+from langnorm.checks import is_nested_deeply, lone_surrogate
 from langnorm.errors import PromptError
 
 
@@ -25,7 +25,7 @@ def to_turns(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     return turns
 
 
-def _validated(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def _validated(messages: Sequence[Any]) -> list[BaseMessage]:
     """Return messages whose fields are what their classes say: not all that makes or changes messages checks them.
 
     Raises:
@@ -57,9 +57,15 @@ def _check_readable(turns: Sequence[dict[str, Any]]) -> None:
     """Do nothing if a tokenizer can read every text of a conversation as the chat template gets it.
 
     Raises:
-        PromptError: A text has half of a surrogate pair, which is not a character.
+        PromptError: A text has half of a surrogate pair, or arguments are nested too deeply.
     """
     for number, turn in enumerate(turns):
+        if is_nested_deeply(turn):
+            msg = (
+                f"Message {number}, of role `{turn['role']!r:.40}`, has lists or dicts within each other on more "
+                "levels than a chat template can write. Make them flatter, or give them as text."
+            )
+            raise PromptError(msg)
         if half := lone_surrogate(turn):
             msg = (
                 f"Message {number}, of role `{turn['role']!r:.40}`, has `{half!r}`, half of a surrogate pair, which is "

@@ -132,10 +132,9 @@ def _apply_template(
     from transformers.utils.chat_template_utils import render_jinja_template
 
     template = tokenizer.get_chat_template(tools=offered)
-    rendered, _ = render_jinja_template(
-        conversations=[turns], tools=offered, chat_template=template, **tokenizer.special_tokens_map, **options
-    )
-    return str(rendered[0])
+    known: dict[str, Any] = {**tokenizer.special_tokens_map, **options}
+    rendered: Any = render_jinja_template(conversations=[turns], tools=offered, chat_template=template, **known)
+    return str(rendered[0][0])
 
 
 def _added(before: str, text: str) -> str:

@@ -26,6 +26,10 @@ _VALUES = ("enum", "const", "default", "examples", "required")  # keys over what
 _JOINED = ("allOf", "anyOf", "oneOf", "if", "then", "else", "not")  # keys over schemas of the same value
 
 
+# Those that are the least integer of 64 bits when they are made floats.
+_FATAL = range(-(2**63) - 1024, -(2**63) + 513)
+
+
 def plain_copy(value: Any, owner: str = "This schema") -> Any:
     """Return a copy that has nothing but what JSON has, so that whatever reads it next cannot stumble.
 
@@ -54,6 +58,10 @@ def plain_copy(value: Any, owner: str = "This schema") -> Any:
             return text(value, path)
         if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, int | float) and value in _FATAL:
+            _refuse(
+                owner, f"`{brief(value)}` in it would end the process, by a fault of llguidance", "Use another one."
+            )
         if isinstance(value, int) and abs(value) < 10**300:
             return int(value)
         if isinstance(value, float) and abs(value) < float("inf"):

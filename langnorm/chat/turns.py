@@ -74,7 +74,8 @@ def _assistant_turn(message: AIMessage) -> dict[str, Any]:
 
 def _calls_elsewhere(message: AIMessage) -> Iterator[tuple[str | None, str, Any]]:
     """Yield id, name and arguments of calls that a provider left in its content, or in OpenAI's oldest form."""
-    for block in message.content:
+    blocks: list[Any] = message.content if isinstance(message.content, list) else []
+    for block in blocks:
         match block:
             case {"type": "tool_use", "name": str(name), "input": arguments}:
                 yield block.get("id"), name, arguments
@@ -157,6 +158,6 @@ def _is_silent(kind: Any, block: Mapping[str, Any]) -> bool:
 def _dump_result(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         msg = f"A `ToolMessage` has a JSON block that cannot be written as JSON: {error}. Give it as text."
         raise PromptError(msg) from error

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from langnorm.cli import loading
-from langnorm.cli.options import ModelOption
+from langnorm.cli.options import ChatTemplateOption, DeviceOption, DtypeOption, GgufOption, ModelOption
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.files import check_folder, is_stream
 
@@ -25,9 +25,16 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the profile is written.", show_default=False)],
     model: ModelOption = BUNDLED_MODEL,
+    gguf: GgufOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    chat_template: ChatTemplateOption = None,
     num_tokens: Annotated[
         int, typer.Option(min=1, metavar="N", help="Tokens to record. The report says how many would be enough.")
     ] = 20_000,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, metavar="T", help="0 is greedy.", show_default="the model's own")
+    ] = None,
     max_tokens: Annotated[
         int | None,
         typer.Option(
@@ -50,7 +57,16 @@ def calibrate(
 
     asked = read_prompts(prompts)
     check_folder(out)
-    chat = loading.load_chat(model=model, max_tokens=max_tokens, max_batch_size=batch_size)
+    chat = loading.load_chat(
+        model=model,
+        gguf=gguf,
+        dtype=dtype,
+        device=device,
+        chat_template=chat_template,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        max_batch_size=batch_size,
+    )
     # Beside the profile, so that a second command in another folder has its own.
     checkpoint = None if is_stream(out) else out.with_name(f"{out.name}.partial")
     profile = NormProfile.calibrate(chat, asked, num_tokens=num_tokens, checkpoint=checkpoint, restart=restart)

@@ -39,7 +39,7 @@ class ReasoningBudget:
         # Where a mark is a token that no text spells, the grammar knows it by that token alone.
         is_special = len(closing_ids) == 1 and vocabulary.is_special_token(closing_ids[0])
         self._closing_id = closing_ids[0] if is_special else None
-        num_closing = 1 if is_special else len(vocabulary.greedy_tokenize(self._closing))
+        num_closing = len(closing_ids)
         self._reserved = grammar.least_tokens + num_closing + _NUM_UNFINISHED + min(limit // _SHARE, _MOST_KEPT)
 
     def add(self, token: int) -> None:
@@ -69,5 +69,7 @@ class ReasoningBudget:
             return None
         if self._closing_id is not None:
             return self._closing_id
-        written = partial_mark_length(self._text.decode(errors="replace"), self._closing)
-        return self._vocabulary.greedy_tokenize(self._closing[written:])[0]
+        closing = self._closing.encode()
+        # A character for each byte: tokens may end amid a character.
+        written = partial_mark_length(self._text.decode("latin-1"), closing.decode("latin-1"))
+        return self._vocabulary.tokenize_bytes(closing[written:])[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from langnorm.credentials import reveal_credentials
 from langnorm.engines.registry import find_engine, get_engine
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ _tokenizers: dict[str, PreTrainedTokenizerBase] = {}
 _lock = threading.Lock()
 
 
-def get_tokenizer(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+def get_tokenizer(
+    engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]
+) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model, with its chat template, and load no weights for it where the engine can do so.
 
     Args:
@@ -36,11 +40,11 @@ def get_tokenizer(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> P
         return loaded.tokenizer
     if engine not in _LOADERS:
         return get_engine(engine, model, model_kwargs).tokenizer
-    key = repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
+    key = repr((engine, os.fspath(model), sorted(model_kwargs.items(), key=lambda item: item[0])))
     with _lock:
         if key not in _tokenizers:
             loader = import_module(_LOADERS[engine])
             while len(_tokenizers) >= _MOST:
                 del _tokenizers[next(iter(_tokenizers))]
-            _tokenizers[key] = loader.load_tokenizer(model, dict(model_kwargs))
+            _tokenizers[key] = loader.load_tokenizer(os.fspath(model), reveal_credentials(model_kwargs))
         return _tokenizers[key]

@@ -151,7 +151,11 @@ def _resolve_profile(source: NormSource, option: ProfileOption) -> NormProfile |
 
 
 def _load(path: Path) -> NormProfile:
-    return _load_version(path, path.stat().st_mtime_ns if path.exists() else 0)
+    try:
+        modified = path.stat().st_mtime_ns
+    except (OSError, ValueError):  # what is wrong with it is said by who reads it
+        modified = 0
+    return _load_version(path, modified)
 
 
 @lru_cache(maxsize=8)

@@ -169,7 +169,7 @@ class _Run:
 
 
 def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
-    """Return by what tokens are told apart: a token without a text, part of a character, by that and its place in it."""
+    """Return by what tokens are told apart: one without a text is part of a character, known by that and its place."""
     known, following, distance = [], "", 0
     for text in reversed(texts):
         following, distance = (text, 0) if text else (following, distance + 1)

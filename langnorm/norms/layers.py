@@ -67,13 +67,22 @@ def _late_layers(num_layers: int) -> tuple[int, ...]:
 
 def _checked_integer(layer: object) -> int:
     # `True` would silently mean layer 1; integers of other libraries are fine.
-    if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+    if not is_index(layer):
         msg = (
             f"Layer `{brief(layer)}` is a `{type(layer).__name__}`, not an index. "
             'Use `layers="late"`, `layers="all"` or integers such as `[20, -2]`.'
         )
         raise OptionError(msg)
-    return operator.index(layer)
+    return operator.index(layer)  # type: ignore[arg-type]
+
+
+def is_index(layer: object) -> bool:
+    """Return whether a value is an integer, of any library, but neither True nor False."""
+    try:
+        operator.index(layer)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return not isinstance(layer, bool)
 
 
 def _checked_index(index: int, num_layers: int) -> int:

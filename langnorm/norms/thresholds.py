@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from langnorm.checks import brief
+from langnorm.checks import brief, check_number
 from langnorm.errors import OptionError, closest
 from langnorm.norms.p_square import PSquare
 
@@ -282,8 +282,7 @@ def _check_fence(rule: IQRThreshold | ReferenceThreshold) -> None:
 
 
 def _check(name: str, value: Any, *, allowed: str, high: float = math.inf) -> None:
-    if not _is_number(value) or not math.isfinite(value) or not 0 <= value <= high:
-        raise OptionError(_not_allowed(name, value, allowed))
+    check_number(name, value, low=0, high=high, allowed=allowed)
 
 
 def _is_number(value: Any) -> bool:

@@ -101,6 +101,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
         msg = f"There is no message to rank in `{brief(messages)}`. Give at least one, in a list."
         raise OptionError(msg)
+    message: Any
     for number, message in enumerate(messages):
         if not isinstance(message, AIMessage) or not isinstance(message.response_metadata, Mapping):
             kind = type(message).__name__

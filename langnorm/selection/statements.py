@@ -168,7 +168,8 @@ def _items(sentences: Sequence[str]) -> list[str]:
 
 def _items_of_line(line: str) -> list[str]:
     """Return the items of a line such as "1. Paris 2. Rome"."""
-    starts, mark = [], "1. "
+    starts: list[int] = []
+    mark = "1. "
     while (start := line.find(mark, starts[-1] if starts else 0)) >= 0 and (starts or not line[:start].strip(" \n")):
         starts.append(start)
         mark = f" {len(starts) + 1}. "

@@ -68,11 +68,11 @@ def known_value(text: str) -> str | None:
     if (choice := _CHOICE.match(said)) and (
         said[choice.end() :].strip(_AROUND + ")") == "" or not choice["bare"] or choice["bare"] in "ABCDEFGH"
     ):
-        letter = next(filter(None, choice.groups()))
+        letter: str = next(filter(None, choice.groups()))
         if letter.isupper() or choice[1]:
             return letter.upper()
     if truth := _TRUTH.match(said):
-        return truth[1].lower()
+        return str(truth[1]).lower()
     if assigned := _ASSIGNED.match(said):
         rest = said[assigned.end() :]
         if "=" in rest and re.search(r",|\bor\b|\band\b", rest):

@@ -250,13 +250,15 @@ def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:
 
 
 def test_calibrate_writes_a_profile_that_fits(tmp_path: Path) -> None:
-    """And says so in a line; nothing else is left in the folder."""
+    """And reports what it has seen; nothing else is left in the folder."""
     (tmp_path / "prompts.txt").write_text("What is 3 + 4?\nHello!\n")
     out = tmp_path / "p.json"
     options = ("--num-tokens", "30", "--max-tokens", "12")
     result = run("calibrate", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out), *options)
     assert result.exit_code == 0, result.output
-    assert re.fullmatch(r".*p\.json: \d+ tokens, 12 layers of abacus\n", result.stdout)
+    assert re.match(r".*p\.json: \d+ tokens, 12 layers of abacus\n", result.stdout)
+    assert "It ended with the batch that reached 30 tokens." in result.stdout
+    assert "Above the IQR threshold: " in result.stdout
     NormProfile.load(out).check(ChatLangNorm().loaded_engine().identity)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "prompts.txt"]
 

@@ -12,6 +12,12 @@ SAMPLE = 60
 SECONDS = 15.0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    """Load what all cases need, which is not in the time of the first one."""
+    run.warm_up()
+
+
 @pytest.mark.parametrize(("surface", "seed"), run.corpus())
 def test_what_was_found_stays_mended(surface: str, seed: int) -> None:
     """Neither a bare error nor a hang."""

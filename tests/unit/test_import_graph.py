@@ -18,7 +18,7 @@ LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
-    ("checks", "files", "stored"),
+    ("checks", "credentials", "files", "stored"),
     ("text", "norms", "evaluation"),
     ("stored_trace",),
     ("interventions", "trace"),
@@ -51,6 +51,7 @@ PURE_FOLDERS = ("text", "scores", "evaluation", "interventions.options", "interv
 ALSO_PURE = (
     "errors",
     "checks",
+    "credentials",
     "files",
     "lazy",
     "stored",
@@ -83,8 +84,8 @@ ALSO_PURE = (
     "engines.transformers.prefill_plan",
     "engines.transformers.prefix_cache",
     "engines.transformers.process_events",
-    "engines.transformers.sample_group",
-    "engines.transformers.sequence",
+    "engines.sample_group",
+    "engines.sequence",
     "selection.answers",
     "selection.canonical",
     "selection.options",

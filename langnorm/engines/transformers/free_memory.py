@@ -36,7 +36,7 @@ def give_back_memory() -> None:
 @cache
 def _glibc() -> Any:
     """Return the C library if it is one of glibc, else None."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not (hasattr(libc, "malloc_trim") and hasattr(libc, "mallinfo2")):
         return None
     libc.mallinfo2.restype = _MallocInfo

@@ -63,7 +63,11 @@ def test_what_refers_to_itself_does_so_still(schema: Any) -> None:
     assert resolve_schema(schema) == converted or isinstance(schema, dict)
 
 
-@pytest.mark.parametrize("given", [Tree, Forest, plant, {"title": "Tree", **Tree.model_json_schema()}], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [Tree, Forest, plant, {"title": "Tree", **Tree.model_json_schema()}],
+    ids=["class", "list", "tool", "schema"],
+)
 def test_tools_keep_arguments_that_refer_to_themselves(given: Any) -> None:
     """LangChain's conversion makes anything of them."""
     (converted,) = convert_tools([given])

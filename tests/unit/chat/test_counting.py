@@ -82,11 +82,9 @@ def tokenizer_with(template: Any) -> Any:
 def test_a_part_that_the_template_refuses_is_counted_too() -> None:
     """As what it adds to a whole conversation, or by its turns."""
     strict = tokenizer_with(STRICT)
-    whole = count_prompt_tokens(strict, [HumanMessage("?"), AIMessage("Sunny in Oslo.")])
-    part = count_prompt_tokens(strict, [AIMessage("Sunny in Oslo.")])
-    assert part == whole - (
-        count_prompt_tokens(strict, [HumanMessage("?")]) - len(strict("<assistant>")["input_ids"])
-    ) or (0 < part < whole)
+    question, reply = HumanMessage("?"), AIMessage("Sunny in Oslo.")
+    added = count_prompt_tokens(strict, [question, reply]) - count_prompt_tokens(strict, [question])
+    assert count_prompt_tokens(strict, [reply]) >= added > 0
     refusing = tokenizer_with(REFUSING)
     counts = [count_prompt_tokens(refusing, [AIMessage("Sunny. " * n)]) for n in (1, 10, 100)]
     assert counts == sorted(counts)

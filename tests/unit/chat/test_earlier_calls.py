@@ -32,8 +32,8 @@ TWO = [
     ToolMessage("sunny", tool_call_id="1"),
 ]
 _LOOP = (
-    "{% for m in messages %}{% if m.role == 'user' %}<U>{{ m.content }}{% elif m.role == 'tool' %}<T>RESULT{{ m.content }}"
-    "{% else %}<A>BODY{% endif %}{% endfor %}<A>"
+    "{% for m in messages %}{% if m.role == 'user' %}<U>{{ m.content }}"
+    "{% elif m.role == 'tool' %}<T>RESULT{{ m.content }}{% else %}<A>BODY{% endif %}{% endfor %}<A>"
 )
 
 
@@ -45,6 +45,7 @@ def prompt_of(body: str, messages: list[BaseMessage], result: str = "") -> str:
 
 
 CALLS = "{% for c in m.tool_calls %}[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}"
+JOINED = "{{ '[' + m.tool_calls[0].function.name + ' ' + m.tool_calls[0].function.arguments + ']' }}"
 JSON = '{"city": "Oslo"}'
 
 
@@ -54,12 +55,11 @@ JSON = '{"city": "Oslo"}'
         ("{{ m.content }}" + CALLS, f"<A>[weather {JSON}]"),
         ("{% if m.content is none %}" + CALLS + "{% else %}{{ m.content }}{% endif %}", f"<A>[weather {JSON}]"),
         (
-            "{{ '[' + m.tool_calls[0].function.name + ' ' + m.tool_calls[0].function.arguments + ']' }}",
+            "{% if m.tool_calls %}" + JOINED + "{% endif %}",
             f"[weather {JSON}]",
         ),
         (
-            "{% if m['content'] is none %}{{ '[' + m.tool_calls[0].function.name + ' ' + m.tool_calls[0].function.arguments"
-            " + ']' }}{% else %}{{ m.content.split('x')[-1] }}{% endif %}",
+            "{% if m['content'] is none %}" + JOINED + "{% else %}{{ m.content.split('x')[-1] }}{% endif %}",
             f"[weather {JSON}]",
         ),
         (
@@ -118,12 +118,9 @@ def test_a_conversation_without_calls_is_rendered_as_it_is() -> None:
 
 def test_earlier_reasoning_has_the_name_that_the_template_reads() -> None:
     """gpt-oss reads `thinking`, and refuses it beside text in a turn with calls."""
-    body = "{% if m.thinking and m.content and m.tool_calls %}{{ raise_exception('both') }}{% endif %}({{ message.thinking }}"
     body = (
-        body.replace("message.thinking", "m['thinking']")
-        + ")"
-        + CALLS
-        + "{{ m.content }}{% if 'thinking' in m %}{% endif %}"
+        "{% if m['thinking'] and m.content and m.tool_calls %}{{ raise_exception('both') }}{% endif %}"
+        "({{ m['thinking'] }})" + CALLS + "{{ m.content }}"
     )
     thought = {"additional_kwargs": {"reasoning_content": "hm"}}
     calls = [call("weather", "1", city="Oslo")]

@@ -164,6 +164,31 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, text: str) -> None:
     assert path.exists()
 
 
+def test_prompts_of_a_text_file(tmp_path: Path) -> None:
+    """One a line, blank lines left out."""
+    (tmp_path / "p.txt").write_text("What is 3 + 4?\n\n  Hello! \n")
+    assert read_prompts(tmp_path / "p.txt") == ["What is 3 + 4?", "Hello!"]
+
+
+def test_prompts_of_lines_of_json(tmp_path: Path) -> None:
+    """Texts and messages."""
+    messages = [{"role": "user", "content": "Hi"}]
+    values = ["a", messages, {"prompt": "b"}, {"messages": messages}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, values)))
+    assert read_prompts(tmp_path / "p.jsonl") == ["a", messages, "b", messages]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b" \n", "has no prompts"), (None, "No such file"), (b"\xff\xfea", "not text in UTF-8")]
+)
+def test_files_without_prompts_are_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """The error names the file."""
+    if content is not None:
+        (tmp_path / "p.txt").write_bytes(content)
+    with pytest.raises(OptionError, match=rf"p\.txt` .*{said}"):
+        read_prompts(tmp_path / "p.txt")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

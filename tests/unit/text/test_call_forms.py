@@ -124,7 +124,9 @@ answers = st.lists(fragments, max_size=8).map("".join)
 
 
 @pytest.mark.parametrize(
-    "form", {detect_tool_form(family.template) for family in FAMILIES.values()} | {UNKNOWN}, ids=str
+    "form",
+    dict.fromkeys([*(detect_tool_form(family.template) for family in FAMILIES.values()), UNKNOWN]),
+    ids=lambda form: form.name,
 )
 @given(text=answers, places=st.lists(st.integers(0, 300), max_size=12))
 @example(text='<tool_call>\n{"name": "weather", "arguments": {"city": "a</tool_call>b"}}\n</tool_call>', places=[70])
