@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick fuzz check install hooks clean
+.PHONY: demo test quick fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -18,6 +18,10 @@ quick: check
 # Ten thousand cases drawn at random: none may end in a bare error or in a hang. Some minutes.
 fuzz: install
 	$(BIN)/python -m tests.support.fuzz
+
+# Two thousand mixed requests from threads and tasks at once: every answer must be the lone one. About ten minutes.
+soak: install
+	$(BIN)/python -m benchmarks.soak
 
 check: install
 	$(BIN)/ruff check .

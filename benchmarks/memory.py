@@ -1,9 +1,9 @@
 """What batch after batch leaves in memory: `python -m benchmarks.memory`.
 
 All sides answer the same prompts with the same model, each in a process of its own: `generate` in a loop of plain
-`model.generate`, `thread` in the same loop on a thread that is not the main one, `langnorm` through `ChatLangNorm.batch`
-without a prefix cache. The table has the resident set after loading, its peak, and what it is when all batches are done.
-Only on Linux, whose kernel says so.
+`model.generate`, `thread` in the same loop on a thread that is not the main one, `langnorm` through
+`ChatLangNorm.batch` without a prefix cache. The table has the resident set after loading, its peak, and what it is when
+all batches are done. Only on Linux, whose kernel says so.
 
 Keys and values grow with every token and leave holes of all sizes behind. What glibc makes of those depends on the
 thread, and langnorm generates on one of its own: so its peak is compared with that of `thread`, and what it leaves with
