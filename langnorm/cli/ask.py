@@ -90,14 +90,14 @@ def ask(
         norm_profile=NormProfile.load(profile) if profile else AUTO,
         step_splitter=step_splitter,
     )
-    selection = {"n": best_of} if best_of else None
+    selection: dict[str, Any] = {"selection": {"n": best_of}} if best_of else {}
     if is_json:
-        _print_json(chat.invoke(messages, selection=selection).model_dump(mode="json"))
+        _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
         return
     from langnorm.viz.terminal import print_stream, print_summary
 
     started = time.perf_counter()
-    message = print_stream(new_console(), chat.stream(messages, selection=selection))
+    message = print_stream(new_console(), chat.stream(messages, **selection))
     print_summary(new_console(), message, time.perf_counter() - started)
 
 
