@@ -147,7 +147,7 @@ def _facts(answer: Any) -> Any:
         "calls": [(call["name"], call["args"]) for call in answer.tool_calls],
         "end": answer.response_metadata.get("finish_reason"),
         "usage": answer.usage_metadata and answer.usage_metadata["total_tokens"],
-        "norms": [list(step.mean) for step in trace.steps] if trace else [],
+        "norms": [list(step.mean or ()) for step in trace.steps] if trace else [],
         "logprobs": [entry["logprob"] for entry in logprobs],
     }
 
