@@ -6,8 +6,8 @@ All sides answer the same prompts with the same model, each in a process of its 
 all batches are done. Only on Linux, whose kernel says so.
 
 Keys and values grow with every token and leave holes of all sizes behind. What glibc makes of those depends on the
-thread, and langnorm generates on one of its own: so its peak is compared with that of `thread`, and what it leaves with
-what `generate` leaves.
+thread, and langnorm generates on one of its own: `thread` tells how much of a difference that explains. The bar is
+about `generate`, for the peak and for what is left.
 """
 
 from __future__ import annotations
@@ -125,9 +125,12 @@ def main() -> None:
     print("MB        | loaded |   peak |   left")
     for side, sizes in found.items():
         print(f"{side:9} | {sizes['loaded']:6.0f} | {sizes['peak']:6.0f} | {sizes['left']:6.0f}")
-    peak = found["langnorm"]["peak"] / found["thread"]["peak"]
+    peak = found["langnorm"]["peak"] / found["generate"]["peak"]
+    of_thread = found["langnorm"]["peak"] / found["thread"]["peak"]
     left = found["langnorm"]["left"] / found["generate"]["left"]
-    print(f"langnorm's peak is {peak:.2f} of thread's; it leaves {left:.2f} of what generate leaves")
+    print(
+        f"langnorm's peak is {peak:.2f} of generate's ({of_thread:.2f} of thread's); it leaves {left:.2f} of generate's"
+    )
     sys.exit(max(peak, left) > MOST_ABOVE_GENERATE)
 
 
