@@ -97,7 +97,7 @@ class Soak:
                 self._fail(task, error)
 
     def _disturb(self, task: Task, rng: random.Random) -> Any:
-        """Close a stream early, or give too little time; return the answer if there is one all the same."""
+        """Close a stream early, or give too little time; what is answered all the same is not compared."""
         if rng.random() < 0.5:
             with closing(task.model.stream(task.question)) as stream:  # type: ignore[type-var]
                 for _ in zip(range(rng.randrange(4)), stream, strict=False):
@@ -111,7 +111,7 @@ class Soak:
         return None
 
     async def _disturb_async(self, task: Task, rng: random.Random) -> Any:
-        """Do the same, or cancel a task."""
+        """Do the same, or cancel a task; return the answer of one that was too quick for that."""
         draw = rng.random()
         if draw < 0.3:
             async with aclosing(task.model.astream(task.question)) as stream:  # type: ignore[type-var]

@@ -14,7 +14,20 @@ from langnorm.chat.schemas import is_recursive, plain_copy, resolve
 
 _FUNCTION_KEYS = {"name", "function", "input_schema", "toolSpec"}  # of dicts that are no JSON schema, but have one
 
-_KEYWORDS = {"type", "properties", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "items", "additionalProperties"}
+SCHEMA_KEYWORDS = {
+    "type",
+    "properties",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "$ref",
+    "items",
+    "additionalProperties",
+}
+"""A dict that has none of these is no JSON schema that says anything."""
+
 _BESIDE_REFERENCES = {"$defs", "definitions", "title", "description", "$schema"}  # which add no constraint
 
 
@@ -36,8 +49,8 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
         converted = plain_copy(schema)
         if _FUNCTION_KEYS & set(converted):
             converted = _convert(converted)
-        elif not _KEYWORDS & set(converted):
-            msg = f"it has none of {', '.join(f'`{name}`' for name in sorted(_KEYWORDS))}"
+        elif not SCHEMA_KEYWORDS & set(converted):
+            msg = f"it has none of {', '.join(f'`{name}`' for name in sorted(SCHEMA_KEYWORDS))}"
             raise ValueError(msg)
         converted = _at_top(converted)
         if "properties" in converted:  # which makes it an object's, as function calling understands it

@@ -67,7 +67,7 @@ def arrange_calls(turns: list[Turn], render: Render) -> list[Turn]:
         return turns
     marked, names = _with_own_names(turns)
     first_error: PromptError | None = None
-    repr_written: list[Turn] | None = None
+    second_best: list[Turn] | None = None  # names every call, with arguments as Python shows them
     for arrangement in _ARRANGEMENTS:
         try:
             text = render(_arranged(marked, arrangement))
@@ -77,9 +77,9 @@ def arrange_calls(turns: list[Turn], render: Render) -> list[Turn]:
         if all(name in text for name in names):
             if not _has_wrong_arguments(turns, text, arrangement):
                 return _arranged(turns, arrangement)
-            repr_written = repr_written or _arranged(turns, arrangement)
-    if repr_written is not None:
-        return repr_written
+            second_best = second_best or _arranged(turns, arrangement)
+    if second_best is not None:
+        return second_best
     if first_error:
         raise first_error
     msg = (

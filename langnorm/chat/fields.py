@@ -50,7 +50,9 @@ class ChatFields(BaseChatModel):
       environment variable `LANGNORM_CACHE` names, or else `langnorm` beside the hub's cache; False for nowhere; or a
       folder;
     - `prefix_cache_bytes`: the most memory in which prompts of recent calls are kept, so that later ones that begin
-      alike start from there; 0 keeps none.
+      alike start from there; 0 keeps none;
+    - `packed_weights`: `"int8"` or `"int4"` rounds the weights of a model on a CPU, in bfloat16, so that decode steps
+      of up to three sequences read less; answers and norms are then those of the rounded weights.
 
     A GGUF file is unpacked to float32, which holds its weights exactly, unless `dtype` says otherwise. Code that comes
     with a model is run only with `trust_remote_code=True`. Tokens and passwords are kept as `SecretStr` objects, which

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import unquote
 
@@ -294,10 +295,8 @@ def _check_pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -
 
 
 def _jsonschema(module: str) -> Any:
-    import importlib
-
     try:
-        return importlib.import_module(f"jsonschema.{module}")
+        return import_module(f"jsonschema.{module}")
     except ImportError as error:
         msg = 'Structured output needs the package `jsonschema`. Install it with `pip install "langnorm[structured]"`.'
         raise MissingDependencyError(msg) from error

@@ -13,8 +13,8 @@ from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langnorm.chat.answer_parser import VALUE_KEY, AnswerParser
 from langnorm.chat.conversion import function_of, is_pydantic_class, json_schema_of
 from langnorm.chat.schemas import check_schema, is_recursive, moved_schema
-from langnorm.chat.tools import convert_tools
-from langnorm.checks import brief, check_choice
+from langnorm.chat.tools import check_strict, convert_tools
+from langnorm.checks import brief, check_choice, check_flag
 from langnorm.errors import OptionError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -48,10 +48,13 @@ def build_structured_output(
         off for example, are LangChain's `OutputParserException`.
 
     Raises:
-        OptionError: The method is unknown, or `schema` cannot be read as a schema or is malformed.
+        OptionError: The method is unknown, a flag is neither True nor False, or `schema` cannot be read as a schema or
+            is malformed.
         MissingDependencyError: jsonschema is not installed.
     """
     check_choice("method", method, METHODS)
+    check_flag("include_raw", include_raw)
+    check_strict(strict)
     if schema is None and method != "json_mode":
         msg = f'`schema=None` is not allowed with `method="{method}"`. Give a pydantic class or a JSON schema.'
         raise OptionError(msg)

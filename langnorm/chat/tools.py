@@ -11,13 +11,12 @@ from typing import Any, NoReturn
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langnorm.chat.conversion import as_function, json_schema_of
+from langnorm.chat.conversion import SCHEMA_KEYWORDS, as_function, json_schema_of
 from langnorm.chat.schemas import plain_copy
-from langnorm.checks import brief, refuse
+from langnorm.checks import brief, check_flag, refuse
 from langnorm.errors import OptionError, closest
 
 _CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any"}
-_SCHEMA_KEYS = {"properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
 _JSON_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
@@ -44,6 +43,12 @@ class ToolUse:
         return tuple(f for f in functions if self.name in (None, f["name"]))
 
 
+def check_strict(strict: Any) -> None:
+    """Raise `OptionError` unless `strict` is True, False or None."""
+    if strict is not None:
+        check_flag("strict", strict)
+
+
 def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[str, Any]]:
     """Return tools in OpenAI's form.
 
@@ -56,8 +61,9 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
         their JSON schema as `"parameters"`.
 
     Raises:
-        OptionError: `tools` is not a list, or an item of it cannot be a tool.
+        OptionError: `tools` is not a list, an item of it cannot be a tool, or `strict` is no flag.
     """
+    check_strict(strict)
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Sequence):
         msg = f"`tools={brief(tools)}` is not allowed. Give a list of tools."
         raise OptionError(msg)
@@ -177,7 +183,7 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
             inner = response_format.get("json_schema", response_format)
             schema = inner.get("schema") if isinstance(inner, Mapping) else None
         case None:
-            schema = response_format if _SCHEMA_KEYS & set(response_format) else None
+            schema = response_format if SCHEMA_KEYWORDS & (set(response_format) - {"type"}) else None
         case _:
             schema = response_format if _is_json_type(kind) else None
     if not isinstance(schema, Mapping):

@@ -27,11 +27,11 @@ ENTRY_POINTS = "langnorm.engines"
 Loader = Callable[[str, dict[str, Any]], Engine]
 """Loads a model: takes its name or folder and the option `model_kwargs`."""
 
-_MODULES: Mapping[str, str] = {"transformers": "langnorm.engines.transformers.loading"}
+MODULES: Mapping[str, str] = {"transformers": "langnorm.engines.transformers.loading"}
 """The modules of the engines that ship with langnorm.
 
-Each has a function `load`, and a function `weights_key` of the same arguments, whose text is the same for whatever
-gives the same weights: two spellings of one model share its engine.
+Each has a function `load`, and two of the same arguments: `weights_key`, whose text is the same for whatever gives
+the same weights, so that two spellings of one model share its engine, and `load_tokenizer`, which needs no weights.
 """
 
 _loaded: dict[tuple[str, str], Engine] = {}
@@ -54,7 +54,7 @@ def get_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping
     """
     check_engine_name(engine)
     model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
-    key = _key(engine, model, model_kwargs)
+    key = engine_key(engine, model, model_kwargs)
     with _locks_guard:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
@@ -62,7 +62,7 @@ def get_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping
         if loaded is None:
             loaded = _get_loader(engine)(model, dict(model_kwargs))
             # Only now may the files of a model of the hub be here, and say what its dtype is if nobody names one.
-            key = _key(engine, model, model_kwargs)
+            key = engine_key(engine, model, model_kwargs)
             loaded = _loaded.setdefault(key, loaded)
         return loaded
 
@@ -72,23 +72,23 @@ def find_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mappin
     if not _loaded:
         return None
     try:
-        return _loaded.get(_key(engine, os.fspath(model), reveal_credentials(model_kwargs)))
+        return _loaded.get(engine_key(engine, os.fspath(model), reveal_credentials(model_kwargs)))
     except LangNormError:  # there is no such model, so it is not loaded
         return None
 
 
-def _key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what is the same for all that share an engine."""
-    if engine in _MODULES:
-        return engine, import_module(_MODULES[engine]).weights_key(model, model_kwargs)
+def engine_key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is the same for all that share an engine; secrets among the arguments are plain texts."""
+    if engine in MODULES:
+        return engine, import_module(MODULES[engine]).weights_key(model, model_kwargs)
     return engine, repr((model, sorted(model_kwargs.items())))
 
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    if engine in _MODULES or engine in _other_engines():
+    if engine in MODULES or engine in _other_engines():
         return
-    names = [*_MODULES, *_other_engines()]
+    names = [*MODULES, *_other_engines()]
     allowed = ", ".join(f'`"{name}"`' for name in names)
     msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
     raise OptionError(msg)
@@ -104,10 +104,10 @@ def unload() -> None:
 
 
 def _get_loader(engine: str) -> Loader:
-    loader: Loader = import_module(_MODULES[engine]).load if engine in _MODULES else _other_engines()[engine].load()
+    loader: Loader = import_module(MODULES[engine]).load if engine in MODULES else _other_engines()[engine].load()
     return loader
 
 
 def _other_engines() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name; those of langnorm cannot be replaced."""
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MODULES}
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in MODULES}

@@ -29,6 +29,18 @@ def test_a_method_of_another_type_is_refused(method: Any) -> None:
         ChatLangNorm().with_structured_output(SCHEMA, method=method)
 
 
+@pytest.mark.parametrize("value", ["false", 0, 1], ids=repr)
+def test_flags_are_true_or_false(value: Any) -> None:
+    """A text or a number, which Python takes for a truth value, is refused before the model is asked."""
+    chat = ChatLangNorm()
+    with pytest.raises(OptionError, match=r"`include_raw=.* is not allowed. Use True or False"):
+        chat.with_structured_output(SCHEMA, include_raw=value)
+    with pytest.raises(OptionError, match=r"`strict=.* is not allowed. Use True or False"):
+        chat.with_structured_output(SCHEMA, strict=value)
+    with pytest.raises(OptionError, match=r"`strict=.* is not allowed. Use True or False"):
+        chat.bind_tools([], strict=value)
+
+
 def test_a_misspelt_method_has_a_hint() -> None:
     """The closest method is named."""
     with pytest.raises(OptionError, match="Did you mean `json_schema`"):
