@@ -58,7 +58,8 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
-            ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache`` and ``prefix_cache_bytes``.
+            ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache``, ``prefix_cache_bytes`` and
+            ``packed_weights``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
         norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.

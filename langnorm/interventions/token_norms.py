@@ -15,7 +15,6 @@ def token_norms(states: Tensor) -> Tensor:
 
     Squares overflow in float16 and are coarse in bfloat16, so these are widened first; torch refuses to narrow float64.
     """
-    if states.dtype == torch.float64:
-        return torch.linalg.vector_norm(states, dim=-1).float()
-    norms: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
-    return norms
+    dtype = torch.float64 if states.dtype == torch.float64 else torch.float32
+    norms: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=dtype)
+    return norms.float()
