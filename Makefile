@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick check install hooks clean
+.PHONY: demo test quick fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -14,6 +14,14 @@ test: check
 # What to run before each commit: below a minute, and no model is loaded.
 quick: check
 	$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
+
+# Ten thousand cases drawn at random: none may end in a bare error or in a hang. Some minutes.
+fuzz: install
+	$(BIN)/python -m tests.support.fuzz
+
+# Two thousand mixed requests from threads and tasks at once: every answer must be the lone one. About ten minutes.
+soak: install
+	$(BIN)/python -m benchmarks.soak
 
 check: install
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ def main() -> None:
         model.to(options.device)
         never = model.config.vocab_size
         model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
-        engine, results = TransformersEngine(model, tokenizer), {}
+        engine, results = TransformersEngine(model, tokenizer, prefix_cache_bytes=0), {}
         num_layers = engine.num_layers
         num_late = len(select_layers("late", num_layers))
         for batch_size in map(int, options.batches):

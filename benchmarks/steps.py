@@ -1,4 +1,4 @@
-"""How many steps real answers have: those that were cut into steps by hand, as langnorm cuts them.
+"""How many steps real answers have: as langnorm cuts them, and as a reader left the cuts it had proposed.
 
 python -m benchmarks.steps --write    # puts the table into the README
 """
@@ -29,7 +29,7 @@ def answers_by_model() -> dict[str, list[dict[str, Any]]]:
 
 def table() -> str:
     """Return the number of steps per 100 tokens as Markdown, one row per model."""
-    lines = ["| answers of | tokens | by hand | " + " | ".join(f'`"{name}"`' for name in SPLITTERS) + " |"]
+    lines = ["| answers of | tokens | as read | " + " | ".join(f'`"{name}"`' for name in SPLITTERS) + " |"]
     lines.append("|---|" + "---|" * (len(SPLITTERS) + 2))
     for model, answers in answers_by_model().items():
         tokens = sum(answer["tokens"] for answer in answers)

@@ -8,6 +8,7 @@ from langnorm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
+    from langnorm.engines.registry import unload
     from langnorm.interventions.options import Recursion, Steering, Suppression
     from langnorm.norms.profile import NormProfile
     from langnorm.retry.runnable import NormRetry
@@ -29,6 +30,7 @@ __all__ = [
     "Steering",
     "Suppression",
     "__version__",
+    "unload",
 ]
 
 __getattr__ = lazy_names(
@@ -44,6 +46,7 @@ __getattr__ = lazy_names(
         "Selection": "langnorm.selection.options",
         "Steering": "langnorm.interventions.options",
         "Suppression": "langnorm.interventions.options",
+        "unload": "langnorm.engines.registry",
     },
 )
 

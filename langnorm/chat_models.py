@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -26,28 +26,25 @@ from pydantic import BaseModel
 
 from langnorm.chat.abilities import describe_abilities
 from langnorm.chat.batches import announce_batch, batch_of_calls
+from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.chunks import astream_chunks, stream_chunks
-from langnorm.chat.counting import count_prompt_tokens, token_ids
 from langnorm.chat.many_prompts import ManyPrompts
-from langnorm.chat.preparing import PreparedCall, prepare_call, resolve_sampling
+from langnorm.chat.preparing import PreparedCall, prepare_in_time, resolve_sampling
 from langnorm.chat.results import build_result
-from langnorm.chat.settings import check_call_options
+from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
+from langnorm.chat.token_counts import TokenCounts
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
-from langnorm.engines.tokenizers import get_tokenizer
+from langnorm.norms.calibration import RecordedAnswer
 from langnorm.selection.options import Selection
-from langnorm.trace import NormTrace
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
 _FIRST_V1_CALL_INDEX = 1_000
 
 
-class ChatLangNorm(ManyPrompts):
+class ChatLangNorm(ManyPrompts, TokenCounts):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
 
     The l2 norm of the residual stream after late decoder layers signals reasoning intensity (arXiv 2606.06188). Every
@@ -58,10 +55,11 @@ class ChatLangNorm(ManyPrompts):
         model of transformers with a chat template works in its place.
 
     Key init args:
-        model: ``"abacus"``, a folder, or a name on the Hugging Face hub.
+        model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
         engine: ``"transformers"``, or an Engine object.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
-            ``layers_path`` and ``chat_template`` for models that need them, and ``prefix_cache_bytes``.
+            ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache``, ``prefix_cache_bytes`` and
+            ``packed_weights``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
         norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.
@@ -129,49 +127,19 @@ class ChatLangNorm(ManyPrompts):
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
         return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """Return the ids of the tokens of a text, by the model's tokenizer; no weights are loaded for that.
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide answers, in plain types, the model's own configuration among them."""
+        return deciding_settings(self._settings({}), self.loaded_engine())
 
-        Raises:
-            ModelError: The tokenizer cannot be loaded.
-        """
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        return token_ids(self._tokenizer(), text)
-
-    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Return how many tokens a prompt of these messages has, by the model's tokenizer and chat template.
-
-        A part of a conversation that the template would refuse counts as what it adds to a whole one.
-
-        Args:
-            messages: The conversation, or a part of one.
-            tools: The tools that are offered, as `bind_tools` takes them.
-
-        Raises:
-            PromptError: A message has something else than text.
-            ModelError: The tokenizer cannot be loaded, or has no chat template, or none with a place for tools.
-        """
-        tokenizer, thinks = self._tokenizer(), self.enable_thinking
-        return count_prompt_tokens(tokenizer, messages, convert_tools(tools or ()), enable_thinking=thinks)
-
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        if isinstance(self.engine, str):
-            return get_tokenizer(self.engine, self.model, self.model_kwargs)
-        return self.engine.tokenizer
-
-    def record_norms(self, prompts: list[LanguageModelInput], **settings: Any) -> list[list[list[float]]]:
-        """Return the norms of the answers to some prompts, which are generated together.
+    def record_answers(self, prompts: list[LanguageModelInput], **settings: Any) -> list[RecordedAnswer]:
+        """Return the answers to some prompts, which are generated together, with the norms of all decoder layers.
 
         Args:
             prompts: Texts or lists of messages.
-            **settings: Settings of the calls; all decoder layers are recorded unless `layers` says otherwise.
-
-        Returns:
-            For each answer of T tokens T - 1 rows, each with one norm per layer.
+            **settings: Settings of the calls.
         """
-        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", **settings})
-        return [[list(row) for row in NormTrace.from_message(reply).token_norms or ()] for reply in replies]
+        replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", "n": 1, **settings})
+        return [recorded_answer(reply) for reply in replies]
 
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))
@@ -179,7 +147,7 @@ class ChatLangNorm(ManyPrompts):
         announce_batch(self, engine)
         with engine.preparing():
             first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
-            return prepare_call(settings, engine, messages, first_call_index=first_call_index)
+            return prepare_in_time(settings, engine, messages, first_call_index=first_call_index)
 
     def _generate(
         self,
@@ -208,7 +176,7 @@ class ChatLangNorm(ManyPrompts):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, kwargs | {"n": 1})
+        call = self._prepare(messages, stop, of_one(kwargs))
         for chunk in stream_chunks(call):
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -221,7 +189,7 @@ class ChatLangNorm(ManyPrompts):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = await asyncio.to_thread(self._prepare, messages, stop, kwargs | {"n": 1})
+        call = await asyncio.to_thread(self._prepare, messages, stop, of_one(kwargs))
         async with aclosing(astream_chunks(call)) as chunks:
             async for chunk in chunks:
                 if run_manager:
@@ -244,7 +212,8 @@ class ChatLangNorm(ManyPrompts):
             tool_choice: `"auto"` (default) leaves it to the model, `"any"` makes it call one, the name of a tool makes
                 it call that one, `"none"` keeps it from calling any. A call that must be made is made by any model: its
                 tokens are held to the tools' schemas, which needs the extra `structured`.
-            parallel_tool_calls: Whether an answer may have several calls, where one must be made; True by default.
+            parallel_tool_calls: Whether an answer may have several calls, where one must be made; one by default,
+                because a model that must call goes on calling. One that may call or not decides itself.
             strict: Marks the tools as strict, where the chat template shows that.
             **kwargs: Settings of the calls, such as `response_format` or `temperature`.
 
@@ -283,15 +252,18 @@ class ChatLangNorm(ManyPrompts):
         The reasoning stays free; what follows it is held to the schema, so that any model's answer has that form.
 
         Args:
-            schema: A pydantic class (version 1 or 2), a TypedDict or a JSON schema. With `method="json_mode"` it may be
-                None, for any JSON object.
+            schema: A pydantic class (version 1 or 2), a TypedDict or any JSON schema, which need not be an object's.
+                With `method="json_mode"` it may be None, for any JSON object.
             method: `"json_schema"`, `"function_calling"`, which shows the model the schema as a tool, or `"json_mode"`.
             include_raw: Whether the result is a dict of `raw`, `parsed` and `parsing_error`.
             strict: Taken because other chat models have it; the schema is always followed to the letter.
             **kwargs: Settings of the calls.
 
         Raises:
-            OptionError: The method is unknown, or the schema is not one.
+            OptionError: The method is unknown, or the schema is not one or malformed. When it is called: the schema
+                has something that no grammar can express, or its shortest answer does not fit.
+            OutputParserException: When it is called without `include_raw`: the answer was cut off at `max_tokens`, or
+                is not in its schema.
         """
         return build_structured_output(
             self, schema, method=method, include_raw=include_raw, strict=strict, settings=kwargs

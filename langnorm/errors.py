@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class LangNormError(Exception):
-    """Base class of every error that langnorm raises on purpose."""
+    """Base class of every error that langnorm raises on purpose. Its text can be printed, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return super().__str__().encode(errors="backslashreplace").decode()
 
 
 class OptionError(LangNormError, ValueError):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from pathlib import Path
 
 from langnorm.errors import OptionError
+
+_SECONDS_UNTIL_LEFT_BEHIND = 3600.0  # nobody writes to a file for longer
 
 
 def check_folder(path: Path) -> None:
@@ -13,27 +17,61 @@ def check_folder(path: Path) -> None:
     if path.is_dir():
         msg = f"`{path}` is a folder. Give the path of a file in it."
         raise OptionError(msg)
-    if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+    folder = _target(path).parent
+    if not (os.access(path, os.W_OK) if is_stream(path) else folder.is_dir() and os.access(folder, os.W_OK)):
         msg = f"`{path}` cannot be written. Give a path in a folder that exists and is yours."
         raise OptionError(msg)
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether what is at `path` is no file that could be replaced: a pipe, a terminal, a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it is never seen half-written.
 
+    Of a link, the file that it names is written; a pipe or a device is written to. What is replaced leaves its
+    permissions to the new file.
+
     Raises:
         OptionError: The folder does not exist or cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        if is_stream(path):
+            with path.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+        else:
+            _replace(_target(path), text)
     except OSError as error:
         msg = f"`{path}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
         raise OptionError(msg) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    _remove_left_behind(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what processes that were killed had written of this file."""
+    start, end = f".{path.name}.", ".partial"
+    for entry in os.scandir(path.parent):
+        is_partial = entry.name.startswith(start) and entry.name[len(start) : -len(end)].isdecimal()
+        if is_partial and entry.name.endswith(end) and entry.stat().st_mtime < time.time() - _SECONDS_UNTIL_LEFT_BEHIND:
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _target(path: Path) -> Path:
+    """Return what a link names in the end, also where nothing is there yet; another path as it is, from the root."""
+    return Path(os.path.realpath(path))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.stored_trace import TRACE, VERSION, StoredTrace
 from langnorm.text.reasoning import Part
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
-_VERSION = 1
 _WHERE_DONE = ("recursion", "steering", "suppression", "prefix_cache")  # in a trace where there is something to say
 
 
@@ -119,15 +119,17 @@ class NormTrace:
         Raises:
             OptionError: The message has none: another model made it, or `norms` was off.
         """
-        stored = _stored(message)
-        if stored is None:
+        if not _has_trace(message):
             msg = (
                 f"This `{type(message).__name__}` carries no norms. "
                 'Use a message of ChatLangNorm with `norms="steps"` or `norms="tokens"`.'
             )
             raise OptionError(msg)
-        of_tokens = message.additional_kwargs.get(KEY, {})
-        return cls.from_dict(stored, of_tokens.get("token_norms"), of_tokens.get("token_texts"))
+        stored = message.response_metadata[KEY]
+        of_tokens = message.additional_kwargs.get(KEY) if isinstance(message.additional_kwargs, Mapping) else None
+        if isinstance(stored, Mapping) and isinstance(of_tokens, Mapping):
+            stored = {**stored, **{name: of_tokens.get(name) for name in ("token_norms", "token_texts")}}
+        return cls.from_dict(stored, source=f"What this `{type(message).__name__}` carries")
 
     @classmethod
     def from_messages(cls, messages: Sequence[BaseMessage] | Mapping[str, Any]) -> list[NormTrace]:
@@ -144,34 +146,37 @@ class NormTrace:
                 msg = f"This state has no `messages`, only {', '.join(map(str, messages)) or 'nothing'}. Give those."
                 raise OptionError(msg)
             return cls.from_messages(messages["messages"])
-        return [cls.from_message(message) for message in messages if _stored(message) is not None]
+        given: object = messages
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            msg = (
+                f"A `{type(messages).__name__}` is no conversation. Give a list of messages, or the state of an agent."
+            )
+            raise OptionError(msg)
+        return [cls.from_message(message) for message in messages if _has_trace(message)]
 
     @classmethod
-    def from_dict(
-        cls,
-        stored: Mapping[str, Any],
-        token_norms: Sequence[Sequence[float]] | None = None,
-        token_texts: Sequence[str] | None = None,
-    ) -> NormTrace:
-        """Return the trace whose `to_dict` is `stored`, with what `additional_kwargs` says of its tokens."""
-        layers = stored["layers"]
-        steps = [
-            NormStep(**(step | {"text_span": tuple(step["text_span"]), "mean": _tuple(step["mean"])}))
-            for step in stored["steps"]
-        ]
+    def from_dict(cls, stored: Mapping[str, Any], *, source: str = "This") -> NormTrace:
+        """Return the trace whose `to_dict` is `stored`, which may have `token_norms` and `token_texts` too.
+
+        Args:
+            stored: The JSON form.
+            source: What it is from, for the error.
+
+        Raises:
+            OptionError: It is not the JSON form of a trace of this version; the message says what is wrong where.
+        """
+        return cls._from_stored(TRACE.check(stored, source))
+
+    @classmethod
+    def _from_stored(cls, stored: StoredTrace) -> NormTrace:
+        values = {name: getattr(stored, name) for name in _FIELDS}
         return cls(
-            tokens=stored["tokens"],
-            layers=tuple(layers),
-            mean=_tuple(stored["mean"]),
-            steps=tuple(steps),
-            intensity=stored["intensity"],
-            thresholds=_in_order(stored["thresholds"], layers),
-            trigger_rate=_in_order(stored["trigger_rate"], layers),
-            sinks=tuple(stored["sinks"]),
-            profile=stored["profile"],
-            token_norms=None if token_norms is None else tuple(map(tuple, token_norms)),
-            token_texts=_tuple(token_texts),
-            **{name: stored[name] for name in _WHERE_DONE if name in stored},
+            **values
+            | {
+                "steps": tuple(NormStep(**{name: getattr(step, name) for name in _STEP}) for step in stored.steps),
+                "thresholds": _in_order(stored.thresholds, stored.layers),
+                "trigger_rate": _in_order(stored.trigger_rate, stored.layers),
+            }
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,7 +187,7 @@ class NormTrace:
             for step in self.steps
         ]
         return {
-            "version": _VERSION,
+            "version": VERSION,
             "tokens": self.tokens,
             "layers": list(self.layers),
             "mean": _list(self.mean),
@@ -196,13 +201,21 @@ class NormTrace:
         } | {name: done for name in _WHERE_DONE if (done := getattr(self, name)) is not None}
 
     def to_json(self) -> str:
-        """Return the trace as one line of JSON, with the norms of tokens if it has them."""
+        """Return the trace as one line of JSON, with the norms of tokens if it has them.
+
+        Raises:
+            OptionError: It has a number that is not finite, for which JSON has no word.
+        """
         of_tokens: dict[str, Any] = {}
         if self.token_norms is not None:
             of_tokens["token_norms"] = [list(row) for row in self.token_norms]
         if self.token_texts is not None:
             of_tokens["token_texts"] = list(self.token_texts)
-        return json.dumps(self.to_dict() | of_tokens, allow_nan=False)
+        try:
+            return json.dumps(self.to_dict() | of_tokens, allow_nan=False)
+        except ValueError as error:
+            msg = f"This trace cannot be written as JSON ({error}). Give it finite numbers."
+            raise OptionError(msg) from error
 
     @classmethod
     def from_json(cls, text: str) -> NormTrace:
@@ -211,14 +224,7 @@ class NormTrace:
         Raises:
             OptionError: It is not the JSON form of a trace of this version.
         """
-        try:
-            stored = json.loads(text)
-            trace = cls.from_dict(stored, stored.get("token_norms"), stored.get("token_texts"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OptionError(_not_a_trace(text)) from error
-        if stored.get("version") != _VERSION:
-            raise OptionError(_not_a_trace(text))
-        return trace
+        return cls._from_stored(TRACE.parse(text, "This"))
 
     @classmethod
     def write_jsonl(cls, path: str | os.PathLike[str], traces: Iterable[NormTrace]) -> None:
@@ -232,10 +238,9 @@ class NormTrace:
         """Return the traces that `write_jsonl` wrote.
 
         Raises:
-            OptionError: A line is not a trace.
+            OptionError: The file cannot be read, or a line is not a trace.
         """
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        return [cls.from_json(line) for line in lines if line.strip()]
+        return [cls._from_stored(stored) for stored in TRACE.read_lines(path)]
 
     def to_dataframe(self, by: str = "step") -> pd.DataFrame:
         """Return the trace as a pandas frame.
@@ -276,14 +281,21 @@ class NormTrace:
         return [step.kind, step.start, step.end, *step.text_span, step.intensity, step.low, *means]
 
 
-def _not_a_trace(text: str) -> str:
-    return f"This is not a trace of this version of langnorm: `{text[:60]}`. Use what `NormTrace.to_json` wrote."
+_FIELDS = tuple(field.name for field in fields(NormTrace))
 
 
-def _stored(message: BaseMessage) -> dict[str, Any] | None:
-    metadata: dict[str, Any] = getattr(message, "response_metadata", None) or {}
-    stored: dict[str, Any] = metadata.get(KEY) or {}
-    return stored if "steps" in stored else None  # with norms off there are interventions alone
+def _has_trace(message: object) -> bool:
+    """Return whether a message carries a trace, sound or not; with norms off it carries interventions alone.
+
+    Raises:
+        OptionError: It is no message.
+    """
+    if not hasattr(message, "response_metadata") or not hasattr(message, "additional_kwargs"):
+        msg = f"A `{type(message).__name__}` is no message. Give messages of LangChain, such as ChatLangNorm returns."
+        raise OptionError(msg)
+    metadata = message.response_metadata
+    stored = metadata.get(KEY) if isinstance(metadata, Mapping) else None
+    return "steps" in stored if isinstance(stored, Mapping) else stored is not None
 
 
 def _by_layer(values: Sequence[float] | None, layers: Sequence[int]) -> dict[str, float] | None:
@@ -292,10 +304,6 @@ def _by_layer(values: Sequence[float] | None, layers: Sequence[int]) -> dict[str
 
 def _in_order(by_layer: Mapping[str, float] | None, layers: Sequence[int]) -> tuple[float, ...] | None:
     return None if by_layer is None else tuple(by_layer[str(layer)] for layer in layers)
-
-
-def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)
 
 
 def _list(values: Sequence[Any] | None) -> list[Any] | None:

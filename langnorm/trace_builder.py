@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langnorm.norms.reading import NormReading
 
 _INTENSITY_DIGITS = 6
+_GREATEST = 3.4028235e38
 
 _PerToken = TypeVar("_PerToken")
 
@@ -81,8 +82,11 @@ def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
 
 
 def _rounded(value: float) -> float:
-    """Return the value with seven significant digits: all that float32 holds."""
-    return float(f"{value:.7g}")
+    """Return the value with seven significant digits, all that float32 holds, and not above its greatest number.
+
+    JSON has no word for the norm of a state that overflowed. Its token is listed as a sink.
+    """
+    return float(f"{value:.7g}") if value <= _GREATEST else _GREATEST
 
 
 def _rounded_all(values: Sequence[float] | None) -> tuple[float, ...] | None:

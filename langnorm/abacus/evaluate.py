@@ -28,7 +28,7 @@ _TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
 def final_number(text: str) -> str | None:
-    """Return the last number after the reasoning in plain digits, or None."""
+    """Return the number that is stated after the reasoning, in plain digits, or None."""
     return stated_number(text.rpartition("</think>")[2])
 
 

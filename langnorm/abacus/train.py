@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -147,6 +149,7 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
     from tqdm import tqdm
     from transformers import AutoTokenizer
 
+    _end_with_parent()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=run.num_processes)
@@ -190,6 +193,17 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
         save_model(model, run)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, killed or not: nobody else would."""
+    if parent := multiprocessing.parent_process():
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _refresh(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:

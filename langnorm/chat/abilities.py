@@ -26,7 +26,7 @@ def describe_abilities(engine: str | Engine, model: str, model_kwargs: Mapping[s
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For the engine's loader.
     """
-    has_grammars = find_spec("llguidance") is not None
+    has_grammars = all(find_spec(package) for package in ("llguidance", "jsonschema"))
     profile = ModelProfile(
         text_inputs=True,
         text_outputs=True,
@@ -36,7 +36,8 @@ def describe_abilities(engine: str | Engine, model: str, model_kwargs: Mapping[s
     )
     if isinstance(engine, str):
         config = _read_json(_find_file(model, "config.json", model_kwargs))
-        template = model_kwargs.get("chat_template") or _read_template(model, model_kwargs)
+        given = model_kwargs.get("chat_template")
+        template = _read_text(given) if isinstance(given, Path) else given or _read_template(model, model_kwargs)
         length = (config.get("text_config") or config).get("max_position_embeddings")
     else:
         length, template = engine.context_length, getattr(engine.tokenizer, "chat_template", None)
@@ -79,6 +80,14 @@ def _find_file(model: str, name: str, model_kwargs: Mapping[str, Any]) -> Path |
     except HFValidationError:
         return None
     return Path(cached) if isinstance(cached, str) else None
+
+
+def _read_text(path: Path) -> str:
+    """Return what a text file says, and nothing where there is none; that it is missing is said by the first call."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _read_json(path: Path | None) -> dict[str, Any]:

@@ -69,4 +69,5 @@ def _build_candidate(
         tokens=len(completion.token_ids),
         finish_reason=completion.finish_reason,
         key=tuple(completion.token_ids),
+        text=answer.text("answer"),
     )

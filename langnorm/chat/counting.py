@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 
+from langnorm.chat.message_checks import to_turns
 from langnorm.chat.prompts import render_prompt
-from langnorm.chat.turns import to_turn
+from langnorm.checks import check_text
 from langnorm.errors import PromptError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def count_prompt_tokens(
     """Return how many tokens a prompt has, with the beginning of the answer.
 
     Whoever trims a conversation also asks for parts of it that a template refuses, such as an answer without its
-    question. Such a part counts as what it adds after a question, or, failing that, as the sum of its turns.
+    question. Such a part is counted with a short question before it, or, failing that, as the sum of its turns.
 
     Args:
         tokenizer: The model's.
@@ -50,11 +51,10 @@ def count_prompt_tokens(
         )
         return len(prompt.ids)
 
-    question = HumanMessage("?")
-    turns = [to_turn(message) for message in messages]  # what no template could take is an error
-    for before in ([], [question], [question, AIMessage("!")]):
+    turns = to_turns(messages)  # what no template could take is an error
+    for before in ([], [HumanMessage("?")]):
         try:
-            return count([*before, *messages]) - (count([*before, question]) - count([question]) if before else 0)
+            return count([*before, *messages])
         except PromptError:
             continue
     texts = [json.dumps(list(turn.values()), ensure_ascii=False, default=str) for turn in turns]
@@ -63,5 +63,6 @@ def count_prompt_tokens(
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids of the tokens of a text by itself."""
+    check_text("text", text)
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids

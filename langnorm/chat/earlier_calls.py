@@ -42,7 +42,7 @@ class Arrangement:
 
 
 # Without need, a template gets what most are written for.
-_CONTENTS = ({}, {"is_none": True}, {"is_json": True}, {"is_none": True, "is_json": True})
+_CONTENTS: tuple[dict[str, bool], ...] = ({}, {"is_none": True}, {"is_json": True}, {"is_none": True, "is_json": True})
 _ARRANGEMENTS = (
     *(Arrangement(**content) for content in _CONTENTS),
     *(Arrangement(**content, is_apart=True) for content in _CONTENTS[1::2]),
@@ -67,7 +67,7 @@ def arrange_calls(turns: list[Turn], render: Render) -> list[Turn]:
         return turns
     marked, names = _with_own_names(turns)
     first_error: PromptError | None = None
-    repr_written: list[Turn] | None = None
+    second_best: list[Turn] | None = None  # names every call, with arguments as Python shows them
     for arrangement in _ARRANGEMENTS:
         try:
             text = render(_arranged(marked, arrangement))
@@ -77,9 +77,9 @@ def arrange_calls(turns: list[Turn], render: Render) -> list[Turn]:
         if all(name in text for name in names):
             if not _has_wrong_arguments(turns, text, arrangement):
                 return _arranged(turns, arrangement)
-            repr_written = repr_written or _arranged(turns, arrangement)
-    if repr_written is not None:
-        return repr_written
+            second_best = second_best or _arranged(turns, arrangement)
+    if second_best is not None:
+        return second_best
     if first_error:
         raise first_error
     msg = (
@@ -174,7 +174,8 @@ def _single(turns: Sequence[Turn]) -> Iterator[Turn]:
 
 def _named(turns: Sequence[Turn]) -> Iterator[Turn]:
     """Yield turns with ids such as `functions.weather:0`, for templates that write no other name of a call."""
-    numbers, new_ids = count(), {}
+    numbers = count()
+    new_ids: dict[Any, str] = {}
     for turn in turns:
         if calls := turn.get("tool_calls"):
             renamed = [call | {"id": f"functions.{call['function']['name']}:{next(numbers)}"} for call in calls]

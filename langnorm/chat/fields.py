@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
-from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError, field_validator
 
 from langnorm.chat.control_tokens import SpecialTokens
 from langnorm.chat.settings import (
@@ -19,6 +19,8 @@ from langnorm.chat.settings import (
     resolve_settings,
     with_norm_profile,
 )
+from langnorm.checks import brief, check_flag, is_nested_deeply, refuse
+from langnorm.credentials import hide_credentials
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
 from langnorm.errors import OptionError
@@ -34,13 +36,27 @@ class ChatFields(BaseChatModel):
     """What `ChatLangNorm` is made of. All of it but `engine` and `model_kwargs` may also be given to a single call."""
 
     model: SkipValidation[str] = BUNDLED_MODEL
-    """`"abacus"`, a folder, or a name on the Hugging Face hub."""
+    """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
+    With an Engine object, what messages call it; by default the engine's own name."""
     engine: SkipValidation[str | Engine] = "transformers"
     """The name of an engine, or an Engine object."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """For the loader of the engine: that of transformers hands it to `from_pretrained`, except `layers_path`,
-    `chat_template` and `prefix_cache_bytes`, the most memory in which prompts of recent calls are kept, so that later
-    ones that begin alike start from there; 0 keeps none."""
+    """For the loader of the engine. That of transformers hands it to `from_pretrained`, except
+
+    - `layers_path`: where the decoder layers are, such as `"model.layers"`, if they are not found by themselves;
+    - `chat_template`: a Jinja template, as text or the `Path` of a file, in place of the tokenizer's;
+    - `gguf_file`: the name of a GGUF file in the folder or repository;
+    - `gguf_cache`: where the unpacked weights of a GGUF file are kept for the next start: True for the folder that the
+      environment variable `LANGNORM_CACHE` names, or else `langnorm` beside the hub's cache; False for nowhere; or a
+      folder;
+    - `prefix_cache_bytes`: the most memory in which prompts of recent calls are kept, so that later ones that begin
+      alike start from there; 0 keeps none;
+    - `packed_weights`: `"int8"` or `"int4"` rounds the weights of a model on a CPU, in bfloat16, so that decode steps
+      of up to three sequences read less; answers and norms are then those of the rounded weights.
+
+    A GGUF file is unpacked to float32, which holds its weights exactly, unless `dtype` says otherwise. Code that comes
+    with a model is run only with `trust_remote_code=True`. Tokens and passwords are kept as `SecretStr` objects, which
+    show asterisks."""
     temperature: SkipValidation[float | None] = None
     """0 is greedy; None leaves it, as the others of sampling, to the model's own generation configuration.
 
@@ -105,6 +121,14 @@ class ChatFields(BaseChatModel):
     max_batch_size: SkipValidation[int] = 16
     """Most sequences in one forward pass."""
 
+    @field_validator("model_kwargs")
+    @classmethod
+    def _hide_credentials(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if is_nested_deeply(value):
+            refuse("model_kwargs", value, "lists and dicts that are nested less deeply")
+        hidden: dict[str, Any] = hide_credentials(value)
+        return hidden
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
     def __init__(self, **fields: Any) -> None:
@@ -113,12 +137,15 @@ class ChatFields(BaseChatModel):
         if isinstance(model := fields.get("model"), os.PathLike):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
+        check_flag("streaming", fields.get("streaming", False))
         engine = fields.get("engine", "transformers")
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):
-            msg = f"`engine={engine!r}` is not an engine. Use a name or an object with Engine's methods."
+            msg = f"`engine={brief(engine)}` is not an engine. Use a name or an object with Engine's methods."
             raise OptionError(msg)
+        else:
+            fields.setdefault("model", engine.name)
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -132,9 +159,13 @@ class ChatFields(BaseChatModel):
 
         Raises:
             ModelError: The weights cannot be loaded.
+            OptionError: Another model is named, and the engine is an object, which runs one model.
         """
         if isinstance(self.engine, str):
-            return get_engine(self.engine, str(model or self.model), self.model_kwargs)
+            return get_engine(self.engine, model or self.model, self.model_kwargs)
+        if model not in (None, self.model):
+            msg = f"`model={model!r}` is another model than `{self.model}`, the only one that this engine runs."
+            raise OptionError(msg)
         return self.engine
 
     def clear_prefix_cache(self) -> None:
@@ -144,7 +175,7 @@ class ChatFields(BaseChatModel):
         """
         engine = self.engine
         if isinstance(engine, str):
-            loaded = find_engine(engine, str(self.model), self.model_kwargs)
+            loaded = find_engine(engine, self.model, self.model_kwargs)
             if loaded is None:
                 return
             engine = loaded
@@ -159,9 +190,10 @@ class ChatFields(BaseChatModel):
         return "langnorm"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
+        params = super()._get_ls_params(stop=stop if isinstance(stop, list) else None, **kwargs)
         params["ls_provider"] = "langnorm"
-        params["ls_model_name"] = str(kwargs.get("model", self.model))
+        model = kwargs.get("model", self.model)  # not yet checked
+        params["ls_model_name"] = model if isinstance(model, str) else brief(model)
         return params
 
     @property
@@ -187,4 +219,7 @@ def _build_option_error(error: ValidationError) -> OptionError:
     if isinstance(original, OptionError):
         return original
     name = ".".join(map(str, first["loc"]))
-    return OptionError(f"`{name}={first['input']!r}` is not allowed. {first['msg']}.")
+    # What is no dict of arguments, or no text, may still have a token in it.
+    is_secret = first["loc"][0] in ("api_key", "model_kwargs")
+    given = f"a value of the type {type(first['input']).__name__}" if is_secret else brief(first["input"])
+    return OptionError(f"`{name}={given}` is not allowed. {first['msg']}.")

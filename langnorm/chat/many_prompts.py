@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Mapping
 from concurrent.futures import wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +11,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
+from langnorm.chat.batches import batch_of_calls
 from langnorm.chat.fields import ChatFields
-from langnorm.engines.base import Engine
 
 
 class ManyPrompts(ChatFields):
@@ -45,7 +42,7 @@ class ManyPrompts(ChatFields):
         generate = super().generate
         if len(messages) < 2:
             return generate(messages, stop, callbacks, run_id=run_id, **kwargs)
-        with self._expecting(len(messages), kwargs), ContextThreadPoolExecutor(self.max_batch_size) as executor:
+        with batch_of_calls(self, len(messages)), ContextThreadPoolExecutor(self.max_batch_size) as executor:
             futures = [
                 executor.submit(generate, [prompt], stop, callbacks, run_id=None if number else run_id, **kwargs)
                 for number, prompt in enumerate(messages)
@@ -66,17 +63,5 @@ class ManyPrompts(ChatFields):
         **kwargs: Any,
     ) -> LLMResult:
         """Answer what `generate` answers, as it does."""
-        with await asyncio.to_thread(self._expecting, len(messages), kwargs):
+        with batch_of_calls(self, len(messages)):
             return await super().agenerate(messages, stop, callbacks, **kwargs)
-
-    def _expecting(self, num_inputs: int, options: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Announce the inputs to the engine, and compare all of them with the same norms."""
-        if num_inputs < 2:
-            return nullcontext()
-        return _run_together(self.loaded_engine(options.get("model")), num_inputs)
-
-
-@contextmanager
-def _run_together(engine: Engine, num_inputs: int) -> Iterator[None]:
-    with engine.expect(num_inputs), engine.statistics.frozen():
-        yield

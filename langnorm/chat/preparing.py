@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
 from langnorm.chat.settings import CallSettings
 from langnorm.engines.base import Engine
+from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
+from langnorm.engines.stoppable import run_in_time
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.norms.baseline import Baseline, NormSnapshot
@@ -20,10 +24,16 @@ from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
 from langnorm.text.steps import Splitter
-from langnorm.text.tool_calls import detect_tool_form
+from langnorm.text.tool_calls import UNKNOWN, detect_tool_form
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+
+_UNKNOWN_FORM = (
+    "This model's chat template takes tools, and does not show in which form the model calls them. Only an answer that "
+    "as a whole is JSON with the name of a tool and its arguments is read as a call; other forms stay text. Force a "
+    "call by `tool_choice`, which holds any model to a form that is read, or give its tokenizer a `response_template`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,9 @@ def prepare_call(
         context_length=engine.context_length,
     )
     form = detect_tool_form(str(tokenizer.chat_template))
+    sampling = resolve_sampling(settings, engine)
+    if form is UNKNOWN and use.tools and not (use.must_call or getattr(tokenizer, "response_template", None)):
+        warnings.warn(_UNKNOWN_FORM, stacklevel=2)
     grammar = build_grammar(
         tokenizer,
         use=use,
@@ -105,6 +118,7 @@ def prepare_call(
         form=form,
         is_thinking=prompt.is_thinking,
         may_think=settings.enable_thinking,
+        room=_room(sampling, engine, prompt),
     )
     is_comparing = settings.norms != "off" or settings.interventions or (selection and selection.needs_norms)
     # A call that reads no norms must not be refused for the profile of another model.
@@ -112,7 +126,7 @@ def prepare_call(
     recording = _resolve_recording(settings, engine, snapshot)
     request = Request(
         prompt_ids=prompt.ids,
-        sampling=resolve_sampling(settings, engine),
+        sampling=sampling,
         record=Record(layers=recording.layers) if recording else None,
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
@@ -134,6 +148,22 @@ def prepare_call(
     )
 
 
+def prepare_in_time(
+    settings: CallSettings, engine: Engine, messages: Sequence[BaseMessage], *, first_call_index: int = 0
+) -> PreparedCall:
+    """Return what `prepare_call` returns; the timeout of the call holds here too: templates may run for ever.
+
+    Raises:
+        TimeoutError: It took longer than the call may.
+    """
+    prepare = partial(prepare_call, settings, engine, messages, first_call_index=first_call_index)
+    if settings.timeout is None:
+        return prepare()
+    deadline = Deadline(settings.timeout)
+    call = run_in_time(prepare, deadline)
+    return replace(call, request=replace(call.request, since=deadline.start))
+
+
 def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
     """Return how a call samples: what it says, and for the rest what the model's own configuration says.
 
@@ -151,6 +181,12 @@ def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
         )
         raise OptionError(msg)
     return replace(sampling, n=selection.n)
+
+
+def _room(sampling: Sampling, engine: Engine, prompt: Prompt) -> int | None:
+    """Return how many tokens an answer may have, or None where there is no limit."""
+    in_context = None if engine.context_length is None else engine.context_length - len(prompt.ids)
+    return min((limit for limit in (sampling.max_tokens, in_context) if limit is not None), default=None)
 
 
 def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Recording | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.control_tokens import SpecialTokens, encode_chat, first_control_token
 from langnorm.chat.earlier_calls import arrange_calls
-from langnorm.chat.turns import to_turn
-from langnorm.checks import refuse
+from langnorm.chat.message_checks import to_turns
+from langnorm.checks import check_text, refuse
 from langnorm.engines.base import check_prompt_length
 from langnorm.errors import ModelError, PromptError
 from langnorm.text.marks import THINKING_TAGS, is_reasoning_open
@@ -70,6 +70,7 @@ def render_prompt(
         raise PromptError(msg)
     if not isinstance(tokenizer.chat_template, str | dict | None):
         refuse("chat_template", tokenizer.chat_template, "a Jinja template as a string, or a dict of them by name")
+    check_text("chat_template", tokenizer.chat_template)
     if not tokenizer.chat_template:
         msg = (
             "This model's tokenizer has no chat template, so messages cannot be rendered for it. Use an "
@@ -83,7 +84,7 @@ def render_prompt(
             '`model_kwargs={"chat_template": "..."}`. To have any model fill a schema, use `with_structured_output`.'
         )
         raise ModelError(msg)
-    turns = [to_turn(message) for message in messages]
+    turns = to_turns(messages)
     if id_length := detect_tool_form(str(tokenizer.chat_template)).id_length:
         turns = [_with_short_ids(turn, id_length) for turn in turns]
     if special_tokens == "raise":
@@ -95,18 +96,13 @@ def render_prompt(
     def render(inputs: tuple[list[dict[str, Any]], list[dict[str, Any]]], *, add_generation_prompt: bool = True) -> str:
         turns, tools = inputs
         try:
-            text = tokenizer.apply_chat_template(
-                turns,
-                tools=tools or None,  # type: ignore[arg-type]
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-                enable_thinking=enable_thinking,
+            text = _apply_template(
+                tokenizer, turns, tools, add_generation_prompt=add_generation_prompt, enable_thinking=enable_thinking
             )
         except Exception as error:  # templates raise what they like
             msg = f"The model's chat template refuses these messages: {error}. Their roles are {_roles(turns)}."
             raise PromptError(msg) from error
-        _check_encodable(str(text))
-        return str(text)
+        return text
 
     offered = list(tools)
     turns = arrange_calls(turns, lambda turns: render((turns, offered)))
@@ -126,6 +122,21 @@ def render_prompt(
     return Prompt(tuple(ids), is_thinking)
 
 
+def _apply_template(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], tools: list[dict[str, Any]], **options: Any
+) -> str:
+    offered: Any = tools or None
+    if all(turn["content"] is not None for turn in turns):
+        return str(tokenizer.apply_chat_template(turns, tools=offered, tokenize=False, **options))
+    # `apply_chat_template` leaves out what is None, and a template that asks for it finds nothing.
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = tokenizer.get_chat_template(tools=offered)
+    known: dict[str, Any] = {**tokenizer.special_tokens_map, **options}
+    rendered: Any = render_jinja_template(conversations=[turns], tools=offered, chat_template=template, **known)
+    return str(rendered[0][0])
+
+
 def _added(before: str, text: str) -> str:
     """Return a text from where it differs from the one before."""
     if text.startswith(before):
@@ -137,22 +148,13 @@ def _added(before: str, text: str) -> str:
 def _with_thinking(turn: dict[str, Any]) -> dict[str, Any]:
     """Return a turn whose reasoning has the name by which gpt-oss' template knows it.
 
-    That refuses reasoning beside text in a turn with calls; the text then says what came of it.
+    That one refuses reasoning beside text in a turn with calls, so there the reasoning is left out.
     """
-    if "reasoning_content" not in turn or (turn["content"] and turn.get("tool_calls")):
+    if "reasoning_content" not in turn:
         return turn
+    if turn["content"] and turn.get("tool_calls"):
+        return {key: value for key, value in turn.items() if key != "reasoning_content"}
     return turn | {"thinking": turn["reasoning_content"]}
-
-
-def _check_encodable(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = (
-            f"The messages have `{text[error.start]!r}`, half of a surrogate pair, which is not a character. Remove "
-            'it, for example with `text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")`.'
-        )
-        raise PromptError(msg) from error
 
 
 def _check_literal(

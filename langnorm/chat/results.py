@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
@@ -77,9 +78,6 @@ def closing_fields(
     if choice:
         of_ours["selection"] = choice.ranking
         num_tokens, num_reasoning = choice.tokens, choice.reasoning_tokens
-    hit = completion.prefix_hit
-    if hit:
-        of_ours["prefix_cache"] = {"tokens": hit.tokens, "bytes": hit.bytes}
     if of_ours:
         metadata[KEY] = of_ours
     usage = UsageMetadata(
@@ -88,7 +86,7 @@ def closing_fields(
         total_tokens=num_prompt + num_tokens,
         output_token_details=OutputTokenDetails(reasoning=num_reasoning),
     )
-    if hit:
+    if hit := completion.prefix_hit:
         usage["input_token_details"] = InputTokenDetails(cache_read=hit.tokens)
     return {"response_metadata": metadata, "additional_kwargs": extra, "usage_metadata": usage}
 
@@ -102,7 +100,7 @@ def _norm_fields(
         trace = build_message_trace(completion, answer.segments, recording, keep_tokens=recording.keeps_tokens)
         # Once for each message that is kept: what candidates of a selection would teach is not learnt.
         learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks)
-        of_ours = trace.to_dict()
+        of_ours = trace.to_dict() | ({"prefix_cache": asdict(hit)} if (hit := completion.prefix_hit) else {})
         if trace.token_norms is not None:
             extra[KEY] = {
                 "token_norms": [list(row) for row in trace.token_norms],

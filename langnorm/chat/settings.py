@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from langnorm.chat.control_tokens import SpecialTokens
 from langnorm.chat.tools import ToolUse, resolve_schema, resolve_tool_use
-from langnorm.checks import build_options, check_choice, check_flag, check_integer, check_number, refuse
+from langnorm.checks import build_options, check_choice, check_flag, check_integer, check_number, check_text, refuse
 from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
@@ -24,6 +24,9 @@ Norms = Literal["off", "steps", "tokens"]
 
 MOST_TOP_LOGPROBS = 20
 """Most alternatives to a token that are reported, as with OpenAI."""
+
+LONGEST_TIMEOUT = 4_000_000
+"""Most seconds of a timeout: no platform's locks wait for longer than seven weeks."""
 
 INTERVENTIONS: Mapping[str, type[Intervention]] = {kind.name: kind for kind in (Recursion, Steering, Suppression)}
 """The options of all interventions, by name, in the order in which they act."""
@@ -54,6 +57,7 @@ def _sampling_option(name: str, value: Any) -> Any:
 def _model(name: str, value: Any) -> str:
     if not isinstance(value, str | os.PathLike) or not str(value):
         refuse(name, value, 'a folder or a name, such as `"abacus"`')
+    check_text(name, str(value))
     return str(value)
 
 
@@ -90,7 +94,13 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     **{name: _options(kind) for name, kind in INTERVENTIONS.items()},
     "selection": _options(Selection),
     "timeout": _unless_none(
-        _checked(check_number, low=0, is_low_open=True, allowed="seconds above 0, or None for no limit")
+        _checked(
+            check_number,
+            low=0,
+            high=LONGEST_TIMEOUT,
+            is_low_open=True,
+            allowed=f"seconds above 0, up to {LONGEST_TIMEOUT:,}, or None for no limit",
+        )
     ),
     "max_retries": _checked(check_integer, low=0, allowed="0 or above"),
     "max_batch_size": _checked(check_integer, low=1, allowed="1 or above"),
@@ -199,6 +209,17 @@ def check_options(options: Mapping[str, Any], where: str = "This call") -> dict[
     check_names(options, _ALL_NAMES, where)
     renamed = with_norm_profile(options)
     return {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in renamed.items()}
+
+
+def of_one(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call that streams: of one answer, as there is no stream of several.
+
+    Raises:
+        OptionError: `n` is not allowed in any call.
+    """
+    if "n" in options:
+        _CHECKS["n"]("n", options["n"])
+    return {**options, "n": 1}
 
 
 def check_call_options(options: Mapping[str, Any], where: str = "This call") -> None:

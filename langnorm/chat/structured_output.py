@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import OutputParserLike
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema
-from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from langnorm.chat.tools import convert_tools
-from langnorm.checks import check_choice
+from langnorm.chat.answer_parser import VALUE_KEY, AnswerParser
+from langnorm.chat.conversion import function_of, is_pydantic_class, json_schema_of
+from langnorm.chat.schemas import check_schema, is_recursive, moved_schema
+from langnorm.chat.tools import check_strict, convert_tools
+from langnorm.checks import brief, check_choice, check_flag
 from langnorm.errors import OptionError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -44,57 +43,82 @@ def build_structured_output(
         settings: Further options of the call, which the chat model is bound to.
 
     Returns:
-        A runnable from what the chat model takes to an instance of a pydantic class, or else a dict; with
-        `include_raw`, to a dict of the three keys.
+        A runnable from what the chat model takes to an instance of a pydantic class, or else to plain data that was
+        compared with the schema; with `include_raw`, to a dict of the three keys. Its errors, of answers that were cut
+        off for example, are LangChain's `OutputParserException`.
 
     Raises:
-        OptionError: The method is unknown, or `schema` cannot be read as a schema.
+        OptionError: The method is unknown, a flag is neither True nor False, or `schema` cannot be read as a schema or
+            is malformed.
+        MissingDependencyError: jsonschema is not installed.
     """
     check_choice("method", method, METHODS)
+    check_flag("include_raw", include_raw)
+    check_strict(strict)
     if schema is None and method != "json_mode":
         msg = f'`schema=None` is not allowed with `method="{method}"`. Give a pydantic class or a JSON schema.'
         raise OptionError(msg)
-    if isinstance(schema, Mapping) and not {"title", "name", "function"} & set(schema):
-        schema = {"title": "Answer", **schema}  # LangChain insists on one
     json_schema = {"type": "object"} if schema is None else _convert_schema(schema)
-    is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
-    traced = {"kwargs": {"method": method} | ({} if strict is None else {"strict": strict}), "schema": json_schema}
-    parser: OutputParserLike[Any]
+    check_schema(json_schema)
+    function = _function(schema, json_schema)
+    traced = {
+        "kwargs": {"method": method} | ({} if strict is None else {"strict": strict}),
+        "schema": {"type": "function", "function": function},  # which LangChain's tracer takes as it is
+    }
+    parser = AnswerParser(json_schema=json_schema, model=schema if is_pydantic_class(schema) else None)
     if method == "function_calling":
-        name = convert_tools([schema])[0]["function"]["name"]
-        model = chat.bind_tools(
-            [schema], tool_choice=name, strict=strict, ls_structured_output_format=traced, **settings
-        )
-        parser = (
-            PydanticToolsParser(tools=[schema], first_tool_only=True)
-            if is_pydantic
-            else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-        )
+        function, parser.is_wrapped = _with_named_arguments(function)
+        parser.tool = function["name"]
+        model = chat.bind_tools([{"type": "function", "function": function}], tool_choice=parser.tool, strict=strict,
+                                ls_structured_output_format=traced, **settings)  # fmt: skip
     else:
         model = chat.bind(response_format=_response_format(method, json_schema), ls_structured_output_format=traced,
                           **settings)  # fmt: skip
-        parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()
     if not include_raw:
         return model | parser
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    # The model stands first, so that it gets the settings of a call.
+    safely_parsed = parsed.with_fallbacks([failed], exception_key="parsing_error")
+    return model | RunnableMap(raw=RunnablePassthrough()) | safely_parsed
+
+
+def _function(schema: Any, json_schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema as a function in OpenAI's form: a class as it is shown to models elsewhere, where that is all."""
+    name = re.sub(r"[^\w-]+", "_", json_schema.get("title", "")).strip("_") or "Answer"
+    is_class = schema is not None and not isinstance(schema, Mapping)
+    if is_class and json_schema.get("type") == "object" and not is_recursive(json_schema):
+        function: dict[str, Any] = convert_tools([schema])[0]["function"]
+        return function | {"name": name}
+    return function_of(json_schema, name)
+
+
+def _with_named_arguments(function: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return a function whose arguments have names, and whether they had none: what is no object becomes one."""
+    parameters = function["parameters"]
+    if parameters.get("type") == "object":
+        return function, False
+    value = moved_schema(parameters, f"/properties/{VALUE_KEY}")
+    wrapped = {"type": "object", "properties": {VALUE_KEY: value}, "required": [VALUE_KEY]}
+    return function | {"parameters": wrapped}, True
 
 
 def _convert_schema(schema: Any) -> dict[str, Any]:
     try:
-        json_schema = convert_to_json_schema(schema)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        json_schema = json_schema_of(schema)
+    except OptionError:
+        raise
+    except Exception as error:  # what LangChain stumbles over in it
         reason = " ".join(str(error).split())
         raise OptionError(_bad_schema(schema, reason)) from error
     title = json_schema.get("title", "answer")
     if not isinstance(title, str):
-        raise OptionError(_bad_schema(schema, f"its title is `{title!r}`"))
+        raise OptionError(_bad_schema(schema, f"its title is `{brief(title)}`"))
     return json_schema
 
 
 def _bad_schema(schema: Any, reason: str) -> str:
-    return f"`{schema!r}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
+    return f"`{brief(schema)}` is not a schema ({reason}). Give a pydantic class, a TypedDict, or a JSON schema."
 
 
 def _response_format(method: Method, schema: dict[str, Any]) -> dict[str, Any]:

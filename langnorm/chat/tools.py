@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langnorm.checks import refuse
+from langnorm.chat.conversion import SCHEMA_KEYWORDS, as_function, json_schema_of
+from langnorm.chat.schemas import plain_copy
+from langnorm.checks import brief, check_flag, refuse
 from langnorm.errors import OptionError, closest
 
 _CHOICES = {"auto": "auto", "none": "none", "any": "any", "required": "any"}
-_SCHEMA_KEYS = {"properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
 _JSON_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
@@ -27,19 +28,25 @@ class ToolUse:
         tools: In OpenAI's form; empty where the model must not call any.
         must_call: Whether the answer has to be a call.
         name: The one tool that has to be called, or None.
-        is_parallel: Whether an answer may have several calls.
+        is_parallel: Whether an answer that is held to a grammar may have several calls.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     must_call: bool = False
     name: str | None = None
-    is_parallel: bool = True
+    is_parallel: bool = False
 
     @property
     def offered(self) -> tuple[dict[str, Any], ...]:
         """The functions that may be called, as name, description and parameters."""
         functions = tuple(tool["function"] for tool in self.tools)
         return tuple(f for f in functions if self.name in (None, f["name"]))
+
+
+def check_strict(strict: Any) -> None:
+    """Raise `OptionError` unless `strict` is True, False or None."""
+    if strict is not None:
+        check_flag("strict", strict)
 
 
 def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[str, Any]]:
@@ -54,30 +61,37 @@ def convert_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[d
         their JSON schema as `"parameters"`.
 
     Raises:
-        OptionError: `tools` is not a list, or an item of it cannot be a tool.
+        OptionError: `tools` is not a list, an item of it cannot be a tool, or `strict` is no flag.
     """
+    check_strict(strict)
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Sequence):
-        msg = f"`tools={tools!r}` is not allowed. Give a list of tools."
+        msg = f"`tools={brief(tools)}` is not allowed. Give a list of tools."
         raise OptionError(msg)
     return [_convert_tool(tool, strict=strict) for tool in tools]
 
 
 def _convert_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
+    tool = plain_copy(tool, "This tool") if isinstance(tool, Mapping) else tool
     try:
-        converted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
+        converted: dict[str, Any] = convert_to_openai_tool(as_function(tool), strict=strict)
         name, parameters = converted["function"]["name"], converted["function"].get("parameters")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what LangChain stumbles over in it, and what the user's own code raises
         raise OptionError(_bad_tool(tool, " ".join(str(error).split()))) from error
     if not isinstance(name, str) or not name:
-        raise OptionError(_bad_tool(tool, f"its name is `{name!r}`"))
+        raise OptionError(_bad_tool(tool, f"its name is `{brief(name)}`"))
     if not isinstance(parameters, Mapping | None):
-        raise OptionError(_bad_tool(tool, f"its parameters are `{parameters!r}` and not a JSON schema"))
-    return converted
+        raise OptionError(_bad_tool(tool, f"its parameters are `{brief(parameters)}` and not a JSON schema"))
+    kinds = (parameters or {}).get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        reason = f"its parameters are of type `{brief(kinds)}`, and arguments have names: `object`"
+        raise OptionError(_bad_tool(tool, reason))
+    copied: dict[str, Any] = plain_copy(converted, f"The tool `{name}`")
+    return copied
 
 
 def _bad_tool(tool: Any, reason: str) -> str:
     return (
-        f"`{tool!r}` cannot be a tool ({reason}). Use a function with type hints and a docstring, a tool of "
+        f"`{brief(tool)}` cannot be a tool ({reason}). Use a function with type hints and a docstring, a tool of "
         "LangChain, a pydantic class, or a dict in OpenAI's form."
     )
 
@@ -90,7 +104,9 @@ def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> To
         choice: The name of the tool that must be called; `"any"`, `"required"` or True where one of them must be;
             `"none"` or False where none may be; `"auto"` or None where the model decides. Or OpenAI's or Anthropic's
             dict for one of these. A tool that is called `"auto"` or the like goes first.
-        is_parallel: Whether an answer may have several calls; None means that it may.
+        is_parallel: Whether an answer that must be a call, or follow a schema, may have several calls; None means one.
+            Models that must call go on calling where they may; an answer in which nothing is held to a grammar may have
+            several whatever this says.
 
     Raises:
         OptionError: An item cannot be a tool, the choice names no tool of these, or a value has another type.
@@ -104,13 +120,13 @@ def resolve_tool_use(tools: Any, choice: Any, *, is_parallel: bool | None) -> To
         return ToolUse()
     if wanted in ("any", "auto") and wanted not in names:
         if wanted == "any" and not names:
-            msg = f"`tool_choice={choice!r}` asks for a call, and there are no tools. Give `tools`."
+            msg = f"`tool_choice={brief(choice)}` asks for a call, and there are no tools. Give `tools`."
             raise OptionError(msg)
-        return ToolUse(converted, wanted == "any", None, is_parallel is not False)
+        return ToolUse(converted, wanted == "any", None, is_parallel is True)
     if wanted not in names:
         offered = f"they are {', '.join(f'`{name}`' for name in names)}" if names else "it has no tools"
         msg = (
-            f"`tool_choice={choice!r}` names no tool of this call; {offered}. Use a name, "
+            f"`tool_choice={brief(choice)}` names no tool of this call; {offered}. Use a name, "
             f'"auto", "any" or "none".{closest(wanted, names)}'
         )
         raise OptionError(msg)
@@ -151,8 +167,10 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(response_format, Mapping):
         try:
-            return dict(convert_to_json_schema(response_format))
-        except (ValueError, TypeError) as error:
+            return json_schema_of(response_format)
+        except OptionError:
+            raise
+        except Exception as error:  # noqa: BLE001 (what LangChain stumbles over in it)
             _refuse_format(response_format, error)
     if not isinstance(kind := response_format.get("type"), str | list | None):
         _refuse_format(response_format)
@@ -165,12 +183,13 @@ def resolve_schema(response_format: Any) -> dict[str, Any] | None:
             inner = response_format.get("json_schema", response_format)
             schema = inner.get("schema") if isinstance(inner, Mapping) else None
         case None:
-            schema = response_format if _SCHEMA_KEYS & set(response_format) else None
+            schema = response_format if SCHEMA_KEYWORDS & (set(response_format) - {"type"}) else None
         case _:
             schema = response_format if _is_json_type(kind) else None
     if not isinstance(schema, Mapping):
         _refuse_format(response_format)
-    return dict(schema)
+    copied: dict[str, Any] = plain_copy(schema)
+    return copied
 
 
 def _is_json_type(kind: Any) -> bool:
@@ -180,7 +199,7 @@ def _is_json_type(kind: Any) -> bool:
 
 def _refuse_format(response_format: Any, error: Exception | None = None) -> NoReturn:
     msg = (
-        f'`response_format={response_format!r}` is not allowed. Use {{"type": "json_schema", "json_schema": '
+        f'`response_format={brief(response_format)}` is not allowed. Use {{"type": "json_schema", "json_schema": '
         '{"name": .., "schema": ..}}, {"type": "json_object"}, a JSON schema, or None.'
     )
     raise OptionError(msg) from error

@@ -16,6 +16,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from langnorm.checks import brief
 from langnorm.errors import PromptError
 
 # Where blocks of text have it, by their type: LangChain's, and those of OpenAI's Responses.
@@ -73,7 +74,8 @@ def _assistant_turn(message: AIMessage) -> dict[str, Any]:
 
 def _calls_elsewhere(message: AIMessage) -> Iterator[tuple[str | None, str, Any]]:
     """Yield id, name and arguments of calls that a provider left in its content, or in OpenAI's oldest form."""
-    for block in message.content:
+    blocks: list[Any] = message.content if isinstance(message.content, list) else []
+    for block in blocks:
         match block:
             case {"type": "tool_use", "name": str(name), "input": arguments}:
                 yield block.get("id"), name, arguments
@@ -105,7 +107,7 @@ def _loaded(arguments: Any) -> Any:
 def _find_reasoning(message: AIMessage) -> str:
     """Return the reasoning, wherever the model or the output version has put it."""
     if reasoning := message.additional_kwargs.get("reasoning_content"):
-        return str(reasoning)
+        return reasoning if isinstance(reasoning, str) else brief(reasoning)
     blocks = [block for block in message.content if isinstance(block, dict)]
     return "".join(str(block.get(kind, "")) for kind in _REASONING for block in blocks if block.get("type") == kind)
 
@@ -130,7 +132,7 @@ def _block_text(message: BaseMessage, block: Mapping[str, Any]) -> str:
     if isinstance(kind, str) and kind in _TEXT_KEYS:
         text = block.get(_TEXT_KEYS[kind])
         if not isinstance(text, str):
-            msg = f"A `{type(message).__name__}` has the text block `{block!r}`. Give a string as its `text`."
+            msg = f"A `{type(message).__name__}` has the text block `{brief(block)}`. Give a string as its `text`."
             raise PromptError(msg)
         return text
     if isinstance(message, ToolMessage) and kind == "json":
@@ -156,6 +158,6 @@ def _is_silent(kind: Any, block: Mapping[str, Any]) -> bool:
 def _dump_result(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         msg = f"A `ToolMessage` has a JSON block that cannot be written as JSON: {error}. Give it as text."
         raise PromptError(msg) from error

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from langnorm.cli import loading
-from langnorm.cli.options import MaxTokensOption, ModelOption
+from langnorm.cli.options import ChatTemplateOption, DeviceOption, DtypeOption, GgufOption, ModelOption
 from langnorm.engines.registry import BUNDLED_MODEL
-from langnorm.files import check_folder
+from langnorm.files import check_folder, is_stream
 
 
 def calibrate(
@@ -25,23 +25,51 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the profile is written.", show_default=False)],
     model: ModelOption = BUNDLED_MODEL,
-    num_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens to record.")] = 20_000,
-    max_tokens: MaxTokensOption = None,
+    gguf: GgufOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    chat_template: ChatTemplateOption = None,
+    num_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens to record. The report says how many would be enough.")
+    ] = 20_000,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, metavar="T", help="0 is greedy.", show_default="the model's own")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Most tokens of an answer.", show_default="1024, or the model's own limit"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Prompts that run together.")] = 16,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, whatever a run that was stopped has left.")
+    ] = False,
 ) -> None:
     """Fit a profile of norms to a model, so that its intensities mean something.
 
-    A run that is stopped goes on when the same command is given again. The profile is then the option `profile` of
-    ChatLangNorm; as norm_profile.json in the model's own folder it is found by itself.
+    A run that is stopped goes on when the same command is given again; with other settings it has to --restart. Loops
+    and attention sinks are left out, and a report says how good the profile is. The profile is then the option
+    `profile` of ChatLangNorm; as norm_profile.json in the model's own folder it is found by itself.
     """
-    from langnorm.norms.calibration import read_prompts
+    from langnorm.norms.calibration_prompts import read_prompts
     from langnorm.norms.profile import NormProfile
 
     asked = read_prompts(prompts)
     check_folder(out)
-    chat = loading.load_chat(model=model, max_tokens=max_tokens, max_batch_size=batch_size)
+    chat = loading.load_chat(
+        model=model,
+        gguf=gguf,
+        dtype=dtype,
+        device=device,
+        chat_template=chat_template,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        max_batch_size=batch_size,
+    )
     # Beside the profile, so that a second command in another folder has its own.
-    checkpoint = out.with_name(f"{out.name}.partial")
-    profile = NormProfile.calibrate(chat, asked, num_tokens=num_tokens, checkpoint=checkpoint)
+    checkpoint = None if is_stream(out) else out.with_name(f"{out.name}.partial")
+    profile = NormProfile.calibrate(chat, asked, num_tokens=num_tokens, checkpoint=checkpoint, restart=restart)
     profile.save(out)
     typer.echo(f"{out}: {profile.num_tokens} tokens, {len(profile.layers)} layers of {profile.name}")
+    typer.echo("\n".join(profile.report.lines() if profile.report else ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.cli.process import new_console
@@ -14,15 +15,34 @@ if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
 
 
-def load_chat(*, model: str, **settings: Any) -> ChatLangNorm:
-    """Return the chat model with its weights loaded, so that what follows can be timed."""
+def load_chat(
+    *,
+    model: str,
+    gguf: str | None,
+    dtype: str | None,
+    device: str | None,
+    chat_template: Path | None,
+    **settings: Any,
+) -> ChatLangNorm:
+    """Return the chat model with its weights loaded, so that what follows can be timed.
+
+    Args:
+        model: As `ChatLangNorm` takes it.
+        gguf: The argument `gguf_file` of the loader; this and the next are left out where they are None.
+        dtype: Its `dtype`.
+        device: Its `device_map`.
+        chat_template: The file of its `chat_template`.
+        **settings: Of the chat model.
+    """
+    given = {"gguf_file": gguf, "dtype": dtype, "device_map": device, "chat_template": chat_template}
+    settings["model_kwargs"] = {name: value for name, value in given.items() if value is not None}
     with _notice(f"Loading {model} ..."):
         from transformers.utils import logging
 
         from langnorm.chat_models import ChatLangNorm
 
         chat = ChatLangNorm(model=model, **settings)
-        if model == BUNDLED_MODEL:
+        if model == BUNDLED_MODEL or not sys.stderr.isatty():
             hide_progress: Callable[[], None] = logging.disable_progress_bar
             hide_progress()
             chat.loaded_engine()

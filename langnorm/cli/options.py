@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,33 @@ import typer
 from langnorm.errors import closest
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", metavar="MODEL", help="A folder, a name on the Hugging Face hub, or abacus.")
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="A folder, a GGUF file, a name on the Hugging Face hub, or abacus."
+    ),
+]
+
+GgufOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A GGUF file in MODEL's folder or repository.", show_default=False),
+]
+
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DTYPE",
+        help="float32, bfloat16 or float16.",
+        show_default="that of the weights; float32 for a GGUF file",
+    ),
+]
+
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="DEVICE", help="Such as cpu, cuda, cuda:1, mps or auto.", show_default="cpu")
+]
+
+ChatTemplateOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A Jinja chat template in place of the model's own.", show_default=False),
 ]
 
 MaxTokensOption = Annotated[

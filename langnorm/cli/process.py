@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from langnorm.cli.wording import in_options
 from langnorm.errors import LangNormError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _print_error(error: Exception) -> None:
 
     from langnorm.viz.terminal import printable
 
-    message = " ".join(printable(str(error)).split())
+    message = " ".join(printable(in_options(str(error))).split())
     new_console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 

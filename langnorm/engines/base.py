@@ -39,6 +39,10 @@ class Engine(Protocol):
     """Runs one model. All methods may be called from any thread."""
 
     @property
+    def name(self) -> str:
+        """What its model is called where the caller does not name it: in messages, usage and profiles."""
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer, with its chat template."""
 
@@ -107,6 +111,11 @@ class BaseEngine(ABC):
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """What its model is called where the caller does not name it: the class of the engine."""
+        return type(self).__name__
 
     @property
     @abstractmethod

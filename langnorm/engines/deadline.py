@@ -1,44 +1,81 @@
-"""Ends the wait for a request at its timeout."""
+"""Ends the wait for a request at its timeout, or when it is interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from concurrent.futures import Future, wait
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+from langnorm.engines.interrupts import is_interrupted
+
+Value = TypeVar("Value")
+
+_SECONDS_BETWEEN_LOOKS = 0.05  # for an interrupt
 
 
 class Deadline:
-    """The moment at which the timeout of a request ends, counted from when this is made.
+    """The moment at which the timeout of a request ends.
 
     A `TimeoutError` that the model raises by itself passes through unchanged.
 
     Args:
-        timeout: Seconds from now, or None for no limit.
+        timeout: Seconds, or None for no limit.
+        start: From when they count, as `time.monotonic` has it; from now on if None.
     """
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, start: float | None = None) -> None:
         self._timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self.start = time.monotonic() if start is None else start
+        self._end = None if timeout is None else self.start + timeout
 
     @property
     def _seconds_left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
-    def wait(self, get: Callable[[float | None], Any]) -> Any:
-        """Return what `get` returns, given the seconds that are left (None for no limit).
+    def result(self, future: Future[Value]) -> Value:
+        """Return what a future comes to, or raise its error.
 
         Raises:
-            TimeoutError: `get` raised it, or `queue.Empty`, when no time was left.
+            TimeoutError: No time is left.
+            KeyboardInterrupt: Whoever waits for this thread was interrupted.
         """
-        try:
-            return get(self._seconds_left)
-        except (TimeoutError, queue.Empty):
-            if self._seconds_left != 0:
-                raise
-            raise self._build_error() from None
+        self._wait(lambda seconds: bool(wait([future], seconds).done))
+        return future.result()
+
+    def next_of(self, items: queue.SimpleQueue[Value]) -> Value:
+        """Return the next item of a queue as soon as there is one.
+
+        Raises:
+            TimeoutError: No time is left.
+            KeyboardInterrupt: Whoever waits for this thread was interrupted.
+        """
+        found: list[Value] = []
+
+        def has_come(seconds: float | None) -> bool:
+            with suppress(queue.Empty):
+                found.append(items.get(timeout=seconds))
+            return bool(found)
+
+        self._wait(has_come)
+        return found[0]
+
+    def _wait(self, has_come: Callable[[float | None], bool]) -> None:
+        """Return when `has_come` returns True; it waits for so many seconds at most, None for no limit."""
+        # Python interrupts the main thread by itself.
+        longest = None if threading.current_thread() is threading.main_thread() else _SECONDS_BETWEEN_LOOKS
+        while True:
+            if is_interrupted():
+                raise KeyboardInterrupt
+            left = self._seconds_left
+            if has_come(min((limit for limit in (left, longest) if limit is not None), default=None)):
+                return
+            if left == 0:
+                raise self._build_error()
 
     @asynccontextmanager
     async def limit(self) -> AsyncIterator[None]:

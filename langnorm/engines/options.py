@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from langnorm.checks import check_integer, check_number, refuse
+from langnorm.checks import check_integer, check_number, check_text, refuse
 
 _COLDEST = 1e-5  # below, logits divided by the temperature overflow, and only one token is left anyway
 
@@ -68,4 +68,5 @@ def _stop_texts(value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, tuple | list) or not all(isinstance(text, str) and text for text in texts):
         refuse("stop", value, "a text or a list of texts, none of them empty")
+    check_text("stop", texts)
     return tuple(texts)

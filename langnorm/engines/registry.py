@@ -6,6 +6,7 @@ option `engine` takes, and it points to a function `load(model, model_kwargs) ->
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -13,8 +14,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 from weakref import WeakValueDictionary
 
+from langnorm.credentials import reveal_credentials
 from langnorm.engines.base import Engine
-from langnorm.errors import OptionError, closest
+from langnorm.errors import LangNormError, OptionError, closest
 
 BUNDLED_MODEL = "abacus"
 """The name of the model that ships with langnorm."""
@@ -25,73 +27,87 @@ ENTRY_POINTS = "langnorm.engines"
 Loader = Callable[[str, dict[str, Any]], Engine]
 """Loads a model: takes its name or folder and the option `model_kwargs`."""
 
-_LOADERS: Mapping[str, tuple[str, str]] = {"transformers": ("langnorm.engines.transformers.loading", "load")}
-"""The module and the function of the engines that ship with langnorm."""
+MODULES: Mapping[str, str] = {"transformers": "langnorm.engines.transformers.loading"}
+"""The modules of the engines that ship with langnorm.
 
-_loaded: dict[str, Engine] = {}
-_locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()  # of the models that are being loaded
+Each has a function `load`, and two of the same arguments: `weights_key`, whose text is the same for whatever gives
+the same weights, so that two spellings of one model share its engine, and `load_tokenizer`, which needs no weights.
+"""
+
+_loaded: dict[tuple[str, str], Engine] = {}
+_locks: WeakValueDictionary[tuple[str, str], threading.Lock] = WeakValueDictionary()  # each for as long as it is used
 _locks_guard = threading.Lock()
 
 
-def get_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engine:
+def get_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]) -> Engine:
     """Return the engine that runs `model`, loading the weights if this process has not yet done so.
 
     Args:
         engine: Name of the engine, such as `"transformers"`.
-        model: `"abacus"`, a folder, or a name on the Hugging Face hub.
-        model_kwargs: For the engine's loader. That of transformers hands them to `from_pretrained`, except
-            `layers_path`, which says where the decoder layers are, `chat_template`, which replaces the tokenizer's, and
-            `prefix_cache_bytes`.
+        model: `"abacus"`, a folder, a GGUF file, or a name on the Hugging Face hub.
+        model_kwargs: For the engine's loader. That of transformers hands them to `from_pretrained`, except those of
+            langnorm's own (`ChatFields.model_kwargs` has them).
 
     Raises:
-        OptionError: There is no such engine.
+        OptionError: There is no such engine, or an argument has a value that is not allowed.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
     """
     check_engine_name(engine)
-    key = _key(engine, model, model_kwargs)
+    model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
+    key = engine_key(engine, model, model_kwargs)
     with _locks_guard:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
         loaded = _loaded.get(key)  # only once: `unload` does not wait for the lock
         if loaded is None:
-            loaded = _loaded[key] = _get_loader(engine)(model, dict(model_kwargs))
+            loaded = _get_loader(engine)(model, dict(model_kwargs))
+            # Only now may the files of a model of the hub be here, and say what its dtype is if nobody names one.
+            key = engine_key(engine, model, model_kwargs)
+            loaded = _loaded.setdefault(key, loaded)
         return loaded
 
 
-def find_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> Engine | None:
+def find_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]) -> Engine | None:
     """Return the engine that `get_engine` returns if its weights are loaded, else None."""
-    return _loaded.get(_key(engine, model, model_kwargs))
+    if not _loaded:
+        return None
+    try:
+        return _loaded.get(engine_key(engine, os.fspath(model), reveal_credentials(model_kwargs)))
+    except LangNormError:  # there is no such model, so it is not loaded
+        return None
 
 
-def _key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> str:
-    return repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
+def engine_key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is the same for all that share an engine; secrets among the arguments are plain texts."""
+    if engine in MODULES:
+        return engine, import_module(MODULES[engine]).weights_key(model, model_kwargs)
+    return engine, repr((model, sorted(model_kwargs.items())))
 
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    if engine in _LOADERS or engine in _other_engines():
+    if engine in MODULES or engine in _other_engines():
         return
-    names = [*_LOADERS, *_other_engines()]
+    names = [*MODULES, *_other_engines()]
     allowed = ", ".join(f'`"{name}"`' for name in names)
     msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
     raise OptionError(msg)
 
 
 def unload() -> None:
-    """Forget all weights; chat models load them again when they are next called."""
+    """Free the memory of all weights that were loaded by name; chat models load them again when they are next called.
+
+    Calls that run end as they would have; an engine that somebody else holds, such as one given as `engine`, stays.
+    """
     with _locks_guard:
         _loaded.clear()
 
 
 def _get_loader(engine: str) -> Loader:
-    if engine in _LOADERS:
-        module, name = _LOADERS[engine]
-        loader: Loader = getattr(import_module(module), name)
-        return loader
-    other: Loader = _other_engines()[engine].load()
-    return other
+    loader: Loader = import_module(MODULES[engine]).load if engine in MODULES else _other_engines()[engine].load()
+    return loader
 
 
 def _other_engines() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name; those of langnorm cannot be replaced."""
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _LOADERS}
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in MODULES}

@@ -18,16 +18,33 @@ FinishReason = Literal["stop", "length", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningMarks:
+    """What stands around reasoning that comes before an answer.
+
+    Attributes:
+        opening: The mark before it.
+        closing: The mark after it.
+        is_open: Whether the prompt has the first one already.
+    """
+
+    opening: str
+    closing: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Grammar:
     """What an answer may be.
 
     Attributes:
         lark: The grammar, in the Lark dialect of llguidance.
-        least_tokens: Tokens that the shortest answer takes at most.
+        least_tokens: Tokens of the shortest answer, the end-of-turn token among them and reasoning not.
+        reasoning: The marks of the reasoning that may come before it, or None where none may.
     """
 
     lark: str
     least_tokens: int
+    reasoning: ReasoningMarks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +114,13 @@ class Request:
         sampling: How tokens are chosen; `max_tokens` must fit into the context.
         record: What is kept of its hidden states; None keeps nothing.
         max_batch_size: Most sequences that this request may share a forward pass with, itself counted.
-        timeout: Most seconds from now to the end, or None.
+        timeout: Most seconds to the end, or None.
         plans: What is done to its states on the way.
         grammar: What the answer is held to, or None.
         top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
             log-probabilities.
         pruner: What stops some of its `n` samples early, or None.
+        since: From when `timeout` counts, as `time.monotonic` has it; None counts from when an engine gets the request.
     """
 
     prompt_ids: tuple[int, ...]
@@ -114,6 +132,7 @@ class Request:
     grammar: Grammar | None = None
     top_logprobs: int | None = None
     pruner: Pruner | None = None
+    since: float | None = None
 
     @property
     def norm_layers(self) -> tuple[int, ...]:

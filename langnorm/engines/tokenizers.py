@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from langnorm.engines.registry import find_engine, get_engine
+from langnorm.credentials import reveal_credentials
+from langnorm.engines.registry import MODULES, engine_key, find_engine, get_engine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LOADERS: Mapping[str, str] = {"transformers": "langnorm.engines.transformers.loading"}
-"""The modules of the engines that can load a tokenizer alone, by a function `load_tokenizer`."""
-
 _MOST = 8  # tokenizers that are kept
-_tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+_tokenizers: dict[tuple[str, str], PreTrainedTokenizerBase] = {}
 _lock = threading.Lock()
 
 
-def get_tokenizer(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+def get_tokenizer(
+    engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]
+) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model, with its chat template, and load no weights for it where the engine can do so.
 
     Args:
@@ -34,13 +35,14 @@ def get_tokenizer(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> P
     """
     if loaded := find_engine(engine, model, model_kwargs):
         return loaded.tokenizer
-    if engine not in _LOADERS:
+    if engine not in MODULES:
         return get_engine(engine, model, model_kwargs).tokenizer
-    key = repr((engine, model, sorted(model_kwargs.items(), key=lambda item: item[0])))
+    model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
+    key = engine_key(engine, model, model_kwargs)
     with _lock:
         if key not in _tokenizers:
-            loader = import_module(_LOADERS[engine])
+            loader = import_module(MODULES[engine])
             while len(_tokenizers) >= _MOST:
                 del _tokenizers[next(iter(_tokenizers))]
-            _tokenizers[key] = loader.load_tokenizer(model, dict(model_kwargs))
+            _tokenizers[key] = loader.load_tokenizer(model, model_kwargs)
         return _tokenizers[key]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from langnorm.checks import check_choice, check_flag, check_integer, check_number, refuse
 from langnorm.errors import OptionError
-from langnorm.norms.layers import LayerSelection, select_layers
+from langnorm.norms.layers import LayerSelection, is_index, select_layers
 from langnorm.norms.thresholds import (
     IQRThreshold,
     ReferenceThreshold,
@@ -77,7 +77,7 @@ def check_layers(name: str, layers: object, *, owner: str) -> None:
     """
     if isinstance(layers, str | bytes) or not isinstance(layers, Sequence) or not layers:
         select_layers(layers, 1)  # type: ignore[arg-type]  # it refuses what is no selection of any model
-    elif any(isinstance(layer, bool) or not hasattr(layer, "__index__") for layer in layers):
+    elif not all(map(is_index, layers)):
         refuse(name, layers, '"late", "all" or a list of indices such as `[20, -2]`', owner)
 
 

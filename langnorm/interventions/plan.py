@@ -83,6 +83,8 @@ class Plans:
         Raises:
             OptionError: A name is unknown, a field is missing, or a value is not allowed.
         """
+        if not isinstance(plans, Mapping):
+            refuse("plans", plans, "what `Plans.to_dict` returned: a mapping by the names of interventions")
         return cls(**{name: _build_plan(name, fields) for name, fields in plans.items()})
 
 

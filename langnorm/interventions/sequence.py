@@ -16,6 +16,19 @@ def _layers_of(plan: Plan[Any] | None) -> tuple[int, ...]:
     return plan.layers if plan and plan.is_active else ()
 
 
+def _idle(plan: Plan[Any], num_fired: int, num_tokens: int, reason: str) -> str | None:
+    """Return what a report warns of: an intervention that did nothing, and why; None where it did something."""
+    if num_fired:
+        return None
+    name, layers = plan.options.name, ", ".join(map(str, plan.layers))
+    if not plan.is_active:
+        return f"`{name}` did nothing: there are no thresholds yet. Give a `profile`, or numbers as its `threshold`."
+    return (
+        f"`{name}` did nothing on {num_tokens} tokens: {reason} (layers {layers}). Lower its `threshold`, or give "
+        "it other `layers`."
+    )
+
+
 class InterveningSequence:
     """The interventions of one sequence, by layer.
 
@@ -48,7 +61,7 @@ class InterveningSequence:
                 state.roll_back(step)
 
     def report(self, num_tokens: int, num_layers: int) -> dict[str, Any]:
-        """Return what was done, in plain JSON types, by the name of the intervention.
+        """Return what was done, in plain JSON types, by the name of the intervention; one that did nothing says so.
 
         Args:
             num_tokens: How many of the generated tokens were run.
@@ -60,7 +73,9 @@ class InterveningSequence:
             counts = {str(layer): {"tokens": num_run} | state.counts() for layer, state in self.recursion.items()}
             extra = plan.options.block * sum(of_layer["passes"] for of_layer in counts.values())
             ordinary = num_run * num_layers
+            num_fired = sum(of_layer["triggered"] for of_layer in counts.values())
             report["recursion"] = {
+                "warning": _idle(plan, num_fired, num_run, "no norm was above its threshold"),
                 "thresholds": plan.thresholds_by_layer(),
                 "layers": counts,
                 "extra_layer_passes": extra,
@@ -73,8 +88,18 @@ class InterveningSequence:
                 for step, cosine in state.pulls
             ]
             pulls.sort(key=lambda pull: (pull["token"], pull["layer"]))
-            report["steering"] = {"thresholds": steering.thresholds_by_layer(), "injections": pulls}
+            report["steering"] = {
+                "warning": _idle(
+                    steering, len(pulls), num_tokens, "no slack state had an earlier one to be pulled toward"
+                ),
+                "thresholds": steering.thresholds_by_layer(),
+                "injections": pulls,
+            }
         if suppression := self._plans.suppression:
             num_shrunk = {str(layer): state.num_shrunk for layer, state in self.suppression.items()}
-            report["suppression"] = {"thresholds": suppression.thresholds_by_layer(), "suppressed": num_shrunk}
+            report["suppression"] = {
+                "warning": _idle(suppression, sum(num_shrunk.values()), num_tokens, "no norm was above its threshold"),
+                "thresholds": suppression.thresholds_by_layer(),
+                "suppressed": num_shrunk,
+            }
         return report

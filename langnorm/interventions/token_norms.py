@@ -1,4 +1,4 @@
-"""The norm of hidden states, as all interventions compute it."""
+"""The norm of hidden states, as whoever reads or acts on them computes it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 
 def token_norms(states: Tensor) -> Tensor:
-    """Return `||h||_2` (N,) of hidden states (N, d), in float32 whatever their dtype."""
-    norms: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
-    return norms
+    """Return `||h||_2` (...) of hidden states (..., d), in float32 whatever their dtype.
+
+    Squares overflow in float16 and are coarse in bfloat16, so these are widened first; torch refuses to narrow float64.
+    """
+    dtype = torch.float64 if states.dtype == torch.float64 else torch.float32
+    norms: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=dtype)
+    return norms.float()

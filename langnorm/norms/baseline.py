@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from langnorm.checks import check_number
+from langnorm.checks import brief, check_number
 from langnorm.errors import OptionError
 from langnorm.norms.profile import NormProfile
 from langnorm.norms.thresholds import (
@@ -136,7 +136,7 @@ def check_low_below(value: object) -> None:
 def check_profile(option: object) -> None:
     """Raise `OptionError` unless `option` is something that the option `profile` takes."""
     if option is not None and not isinstance(option, NormProfile | str | os.PathLike):
-        msg = f'`profile={option!r}` is not allowed. Use a NormProfile, the path of one, "auto" or None.'
+        msg = f'`profile={brief(option)}` is not allowed. Use a NormProfile, the path of one, "auto" or None.'
         raise OptionError(msg)
 
 
@@ -151,7 +151,11 @@ def _resolve_profile(source: NormSource, option: ProfileOption) -> NormProfile |
 
 
 def _load(path: Path) -> NormProfile:
-    return _load_version(path, path.stat().st_mtime_ns if path.exists() else 0)
+    try:
+        modified = path.stat().st_mtime_ns
+    except (OSError, ValueError):  # what is wrong with it is said by who reads it
+        modified = 0
+    return _load_version(path, modified)
 
 
 @lru_cache(maxsize=8)

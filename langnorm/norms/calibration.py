@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import count
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langnorm.checks import check_integer
 from langnorm.errors import OptionError
-from langnorm.files import write_atomically
+from langnorm.norms.calibration_checkpoint import Checkpoint, describe_work
+from langnorm.norms.calibration_report import CalibrationReport, Tally, build_report
+from langnorm.norms.loops import are_looping
 
 if TYPE_CHECKING:
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.sketch import QuantileSketch
+
+MAX_TOKENS = 1024
+"""Most tokens of an answer where neither the chat model nor the model's own configuration names a limit: an answer that
+goes on and on teaches little that is new, and the context of many models holds a hundred times as much."""
 
 
 class LoadedModel(Protocol):
@@ -31,6 +34,21 @@ class LoadedModel(Protocol):
         """Number of decoder layers."""
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """An answer of T tokens.
+
+    Attributes:
+        norms: T - 1 rows, each with one norm per decoder layer.
+        texts: The text that became decodable with each of the T tokens.
+        is_cut_off: Whether it ended at the limit of tokens.
+    """
+
+    norms: Sequence[Sequence[float]]
+    texts: Sequence[str]
+    is_cut_off: bool
+
+
 class NormAnswers(Protocol):
     """A chat model whose answers have norms, as far as a calibration is concerned; `ChatLangNorm` is one."""
 
@@ -43,132 +61,139 @@ class NormAnswers(Protocol):
     def is_sampling(self) -> bool:
         """Return whether its answers are drawn at random."""
 
-    def record_norms(self, prompts: list[Any], **settings: Any) -> list[list[list[float]]]:
-        """Return for each prompt's answer of T tokens the T - 1 rows of its norms, one per decoder layer."""
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide its answers, in plain types; `max_tokens`, which may be None, among them."""
+
+    def record_answers(self, prompts: list[Any], **settings: Any) -> list[RecordedAnswer]:
+        """Return the answers to some prompts, with the norms of all decoder layers."""
 
 
 def calibrate(
-    chat: NormAnswers, prompts: Sequence[Any], *, num_tokens: int, checkpoint: Path | None, show_progress: bool
-) -> QuantileSketch:
-    """Return the distribution of the norms of all decoder layers; arguments as for `NormProfile.calibrate`."""
-    from tqdm import tqdm
+    chat: NormAnswers,
+    prompts: Sequence[Any],
+    *,
+    num_tokens: int,
+    checkpoint: Path | None,
+    restart: bool,
+    show_progress: bool,
+) -> tuple[QuantileSketch, CalibrationReport]:
+    """Return the distribution of the norms of all decoder layers, and what was seen on the way.
 
-    from langnorm.norms.sketch import QuantileSketch
+    Arguments are as for `NormProfile.calibrate`.
+    """
+    from tqdm import tqdm
 
     if not prompts or isinstance(prompts, str):
         msg = "There are no prompts. Give a list of texts, such as questions that the model will be asked."
         raise OptionError(msg)
     check_integer("num_tokens", num_tokens, low=1, allowed="1 or above; some thousands give a steady profile")
-    engine = chat.loaded_engine()
-    work = _fingerprint(prompts, chat.max_batch_size, engine.identity)
-    state = _State.load(checkpoint, work) if checkpoint else None
-    state = state or _State(QuantileSketch(range(engine.num_layers)), 0)
-    sketch = state.sketch
+    run = _Run(chat, prompts)
+    if checkpoint and checkpoint.exists() and not restart:
+        run.go_on(Checkpoint.load(checkpoint, run.work))
     with tqdm(
-        total=num_tokens, initial=min(sketch.num_samples, num_tokens), unit="token", disable=not show_progress
+        total=num_tokens, initial=min(run.num_samples, num_tokens), unit=" tokens", disable=not show_progress
     ) as bar:
-        for number, batch, settings in _batches(chat, prompts, first=state.num_batches):
-            if sketch.num_samples >= num_tokens:
+        ending = f"It ended with the batch that reached {num_tokens:,} tokens."
+        while run.num_samples < num_tokens:
+            if why := run.why_no_more():
+                ending = f"It ended early: {why}"
                 break
-            for rows in chat.record_norms(batch, **settings):
-                _add(sketch, rows)
+            run.next_batch()
             if checkpoint:
-                _State(sketch, number + 1).save(checkpoint, work)
-            bar.update(min(sketch.num_samples, num_tokens) - bar.n)
+                run.state.save(checkpoint, run.work)
+            bar.update(min(run.num_samples, num_tokens) - bar.n)
+    if not run.num_samples:
+        msg = f"Not a single norm was recorded. {ending}"
+        raise OptionError(msg)
+    report = build_report(run.state.halves, run.state.tally, max_tokens=run.max_tokens, ending=ending)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return sketch
+    return run.sketch, report
 
 
-def read_prompts(path: Path) -> list[Any]:
-    """Return the prompts of a file: a text a line, or, in a file called `*.jsonl`, a JSON value a line.
+class _Run:
+    """Asks batch after batch."""
 
-    Such a value is a text, a list of messages as dicts of `role` and `content`, or a dict with one of these under
-    `prompt` or `messages`.
+    def __init__(self, chat: NormAnswers, prompts: Sequence[Any]) -> None:
+        from langnorm.norms.sketch import QuantileSketch
 
-    Raises:
-        OptionError: The file cannot be read, is empty, or a line is none of these.
-    """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"The prompts `{path}` cannot be read ({error}). Give a text file with one prompt a line."
-        raise OptionError(msg) from error
-    if not lines:
-        msg = f"The file `{path}` has no prompts. Give one with a prompt a line."
-        raise OptionError(msg)
-    if path.suffix != ".jsonl":
-        return [line.strip() for line in lines]
-    return [_prompt_of(line, f"Line {number} of `{path}`") for number, line in enumerate(lines, 1)]
+        engine = chat.loaded_engine()
+        settings = chat.deciding_settings()
+        self._chat = chat
+        self._is_sampling = chat.is_sampling()
+        size = chat.max_batch_size
+        self._batches = [list(prompts[start : start + size]) for start in range(0, len(prompts), size)]
+        self.max_tokens: int = settings["max_tokens"] or MAX_TOKENS
+        decisive = settings | {"max_tokens": self.max_tokens, "batch_size": size} | asdict(engine.identity)
+        self.work = describe_work(decisive, prompts, engine.num_layers)
+        layers = range(engine.num_layers)
+        self.state = Checkpoint((QuantileSketch(layers), QuantileSketch(layers)), Tally(), 0)
+        self._num_before_round = -1
+
+    @property
+    def sketch(self) -> QuantileSketch:
+        """The distribution of all norms so far."""
+        whole = self.state.halves[0].copy()
+        whole.merge(self.state.halves[1])
+        return whole
+
+    @property
+    def num_samples(self) -> int:
+        """Number of tokens so far."""
+        return sum(half.num_samples for half in self.state.halves)
+
+    def go_on(self, state: Checkpoint) -> None:
+        """Take the place of a run that was stopped."""
+        self.state = state
+
+    def why_no_more(self) -> str:
+        """Return why another batch would be no use, as a sentence, or nothing."""
+        if self.state.num_batches % len(self._batches):
+            return ""
+        if self.state.num_batches and not self._is_sampling:
+            return "all prompts are answered, and greedy answers would only come again. Give more prompts."
+        if self.num_samples == self._num_before_round:
+            return "all prompts were asked again, and not one norm was new. Give other prompts."
+        self._num_before_round = self.num_samples
+        return ""
+
+    def next_batch(self) -> None:
+        """Ask the next prompts, and count what they are answered."""
+        number = self.state.num_batches
+        seed = {"seed": number} if self._is_sampling else {}
+        batch = self._batches[number % len(self._batches)]
+        tally = self.state.tally
+        for answer in self._chat.record_answers(batch, max_tokens=self.max_tokens, **seed):
+            tally = _count(self.state.halves[tally.answers % 2], tally, answer)
+        self.state = Checkpoint(self.state.halves, tally, number + 1)
 
 
-def _prompt_of(line: str, where: str) -> Any:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        msg = f"{where} is not JSON ({error}). Give a text or a list of messages a line."
-        raise OptionError(msg) from error
-    if isinstance(value, dict):
-        value = value.get("prompt", value.get("messages"))
-    if not value or not isinstance(value, str | list):
-        msg = f"{where} has no prompt. Give a text, a list of messages, or a dict with `prompt` or `messages`."
-        raise OptionError(msg)
-    return value
+def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
+    """Return by what tokens are told apart: one without a text is part of a character, known by that and its place."""
+    known, following, distance = [], "", 0
+    for text in reversed(texts):
+        following, distance = (text, 0) if text else (following, distance + 1)
+        known.append((following, distance))
+    return known[::-1]
 
 
-def _fingerprint(prompts: Sequence[Any], batch_size: int, identity: ModelIdentity) -> str:
-    """Return a hash of what decides which prompts a batch has, and of the model that answers them."""
-    parts = repr((list(prompts), batch_size, asdict(identity)))
-    return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
-
-
-def _batches(chat: NormAnswers, prompts: Sequence[Any], first: int) -> Iterator[tuple[int, list[Any], dict[str, Any]]]:
-    """Yield batches of prompts with their number and their settings, from the one numbered `first` on."""
-    size = chat.max_batch_size
-    per_round = -(-len(prompts) // size)
-    is_sampling = chat.is_sampling()
-    for number in count(first):
-        round_number, place = divmod(number, per_round)
-        if round_number and not is_sampling:
-            return  # greedy answers would only come again
-        batch = list(prompts[place * size : (place + 1) * size])
-        yield number, batch, {"seed": number} if is_sampling else {}
-
-
-def _add(sketch: QuantileSketch, rows: Sequence[Sequence[float]]) -> None:
+def _count(sketch: QuantileSketch, tally: Tally, answer: RecordedAnswer) -> Tally:
+    """Add the norms of an answer to a distribution, and return what has been counted with it."""
     import torch
 
     from langnorm.norms.sinks import sinks_among
 
-    if rows:
-        norms = torch.tensor(rows)
-        sketch.update(norms, ~sinks_among(norms))
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """How far a calibration has come."""
-
-    sketch: QuantileSketch
-    num_batches: int
-
-    @classmethod
-    def load(cls, path: Path, work: str) -> _State | None:
-        from langnorm.norms.sketch import QuantileSketch
-
-        if not path.exists():
-            return None
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            state = cls(QuantileSketch.from_dict(stored["sketch"]), int(stored["num_batches"]))
-            is_ours = stored["work"] == work
-        except (ValueError, KeyError, TypeError):
-            is_ours = False
-        if not is_ours:
-            msg = f"The checkpoint `{path}` belongs to another calibration. Delete it, or give another path."
-            raise OptionError(msg)
-        return state
-
-    def save(self, path: Path, work: str) -> None:
-        stored = {"sketch": self.sketch.to_dict(), "num_batches": self.num_batches, "work": work}
-        write_atomically(path, json.dumps(stored))
+    is_loop = torch.from_numpy(are_looping(_known_by(answer.texts)))[: len(answer.norms)]
+    tally = replace(
+        tally,
+        answers=tally.answers + 1,
+        cut_off=tally.cut_off + answer.is_cut_off,
+        looping=tally.looping + bool(is_loop.any()),
+        loop_tokens=tally.loop_tokens + int(is_loop.sum()),
+    )
+    if not answer.norms:
+        return tally
+    norms = torch.tensor(answer.norms, dtype=torch.float64)
+    is_sink = sinks_among(norms) & ~is_loop
+    sketch.update(norms, ~is_sink & ~is_loop)
+    return replace(tally, sinks=tally.sinks + int(is_sink.sum()))

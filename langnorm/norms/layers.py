@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Literal
 
+from langnorm.checks import brief
 from langnorm.errors import ModelError, OptionError, closest
 
 LayerSelection = Literal["late", "all"] | Sequence[int]
@@ -66,13 +67,22 @@ def _late_layers(num_layers: int) -> tuple[int, ...]:
 
 def _checked_integer(layer: object) -> int:
     # `True` would silently mean layer 1; integers of other libraries are fine.
-    if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+    if not is_index(layer):
         msg = (
-            f"Layer `{layer!r}` is a `{type(layer).__name__}`, not an index. "
+            f"Layer `{brief(layer)}` is a `{type(layer).__name__}`, not an index. "
             'Use `layers="late"`, `layers="all"` or integers such as `[20, -2]`.'
         )
         raise OptionError(msg)
-    return operator.index(layer)
+    return operator.index(layer)  # type: ignore[arg-type]
+
+
+def is_index(layer: object) -> bool:
+    """Return whether a value is an integer, of any library, but neither True nor False."""
+    try:
+        operator.index(layer)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return not isinstance(layer, bool)
 
 
 def _checked_index(index: int, num_layers: int) -> int:
@@ -86,4 +96,6 @@ def _checked_index(index: int, num_layers: int) -> int:
 
 
 def _not_a_selection(layers: object) -> str:
-    return f'Layers `{layers!r}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+    return (
+        f'Layers `{brief(layers)}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+    )

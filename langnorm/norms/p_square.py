@@ -6,6 +6,7 @@ import copy
 import math
 from bisect import bisect_right, insort
 
+from langnorm.checks import brief
 from langnorm.errors import OptionError
 
 
@@ -24,7 +25,7 @@ class PSquare:
 
     def __init__(self, q: float) -> None:
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 < q < 1:
-            msg = f"`q={q!r}` is not allowed. Use a number above 0 and below 1."
+            msg = f"`q={brief(q)}` is not allowed. Use a number above 0 and below 1."
             raise OptionError(msg)
         self.num_samples = 0
         self._heights: list[float] = []

@@ -18,6 +18,8 @@ moves norms by less than a factor of ten, sinks by orders of magnitude."""
 def sinks_among(norms: Tensor) -> Tensor:
     """Return which tokens are attention sinks, judged by the medians of the tokens themselves, for want of others.
 
+    States that overflowed count as sinks: they say as little.
+
     Nothing waits for the device.
 
     Args:
@@ -27,7 +29,7 @@ def sinks_among(norms: Tensor) -> Tensor:
         Booleans (..., tokens).
     """
     medians = norms.nanmedian(dim=-2, keepdim=True).values if norms.size(-2) else norms
-    return (norms > SINK_FACTOR * medians).any(dim=-1)
+    return ((norms > SINK_FACTOR * medians) | norms.isinf()).any(dim=-1)
 
 
 def sinks_by_medians(norms: NDArray[np.float64], medians: NDArray[np.float64] | None) -> NDArray[np.bool_]:
@@ -42,5 +44,5 @@ def sinks_by_medians(norms: NDArray[np.float64], medians: NDArray[np.float64] | 
 
         are_sinks: NDArray[np.bool_] = sinks_among(torch.from_numpy(norms)).numpy()
         return are_sinks
-    above: NDArray[np.bool_] = np.any(norms > SINK_FACTOR * medians, axis=-1)
+    above: NDArray[np.bool_] = np.any((norms > SINK_FACTOR * medians) | np.isinf(norms), axis=-1)
     return above

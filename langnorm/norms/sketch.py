@@ -6,7 +6,6 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from copy import copy as shallow_copy
-from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,10 +13,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from langnorm.checks import brief
 from langnorm.errors import OptionError
 from langnorm.norms.curve import ACCURACY, LOG_GAMMA, LOWEST, NUM_BUCKETS, Curve
+from langnorm.norms.stored_sketch import MOST_NORMS, SKETCH, VERSION, StoredSketch, runs_of
 
-_VERSION = 1
 _MOST_RESULTS = 32  # answers that a sketch remembers
 
 _T = TypeVar("_T")
@@ -27,8 +27,9 @@ class QuantileSketch:
     """The distribution of `n_t^l` for each of some decoder layers.
 
     Bucket 0 counts norms up to `LOWEST`, bucket i those in `(LOWEST * gamma^(i-1), LOWEST * gamma^i]` with
-    `gamma = (1 + ACCURACY) / (1 - ACCURACY)`, and the last one those above. Minimum and maximum are exact.
-    Norms are taken as float64, which the device must have.
+    `gamma = 1 + ACCURACY`, and the last one those above. Minimum and maximum are exact. What is no norm, such as NaN
+    and the infinity of a number that overflowed, is never counted. Norms are taken as float64, which the device must
+    have.
 
     Args:
         layers: 0-based indices of the decoder layers, ascending.
@@ -83,7 +84,7 @@ class QuantileSketch:
         """Add norms. Nothing waits for the device. Who reads or copies the sketch in other threads takes a lock.
 
         Args:
-            norms: A last axis of layers (..., L'). NaN is never counted.
+            norms: A last axis of layers (..., L').
             mask: Which of them to add (...), bool; by default all.
             layers: The L' layers of the last axis; by default those of the sketch.
 
@@ -98,7 +99,7 @@ class QuantileSketch:
             return
         self._change()
         values = norms.detach().to(self.device, torch.float64)
-        is_counted = ~values.isnan()
+        is_counted = values.isfinite() & (values >= 0)
         if mask is not None:
             is_counted &= mask.to(self.device)[..., None]
         # Views of a tensor made on the device: indices from a list would be copied there, and waited for.
@@ -113,10 +114,10 @@ class QuantileSketch:
         self._results = {}
 
     def quantile(self, q: float) -> NDArray[np.float64]:
-        """Return the norm at rank `floor(q * (n - 1))` of the n sorted norms of each layer.
+        """Return the norm below which a share `q` of the norms of each layer is: the inverse of `percentile`.
 
-        The least and the greatest norm are exact, others off by at most `ACCURACY` of their value. Those outside
-        `LOWEST` to `HIGHEST` are known by their side only.
+        The least and the greatest norm are exact, others at most `ACCURACY` off the norm at rank `ceil(q * n)` of the n
+        sorted ones. Norms outside `LOWEST` to `HIGHEST` are known by their side only.
 
         Args:
             q: Between 0 and 1.
@@ -128,7 +129,7 @@ class QuantileSketch:
             OptionError: `q` is outside 0 to 1.
         """
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
-            msg = f"`q={q!r}` is not allowed. Use a number between 0 and 1."
+            msg = f"`q={brief(q)}` is not allowed. Use a number between 0 and 1."
             raise OptionError(msg)
         return self._remembered(q, lambda: np.array([curve.quantile(q) for curve in self._curves])).copy()
 
@@ -174,6 +175,9 @@ class QuantileSketch:
                 f"Distributions of different layers cannot be merged: only here `{here}`, only there `{there}`. "
                 "Use `select` to reduce both to the same layers."
             )
+            raise OptionError(msg)
+        if max((self.count + other.count).tolist(), default=0) > MOST_NORMS:
+            msg = f"Distributions of together more than {MOST_NORMS} norms cannot be merged. Leave one of them out."
             raise OptionError(msg)
         self._change()
         self._counts += other._counts.to(self.device)
@@ -223,43 +227,31 @@ class QuantileSketch:
         return selected
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a small JSON form: per layer the minimum, the maximum, and runs `[first bucket, count, count, ...]`.
-
-        JSON has no infinity: where it is the minimum or the maximum, it is a text.
-        """
-        rows = zip(self._counts.tolist(), self._minimum.tolist(), self._maximum.tolist(), strict=True)
+        """Return a small JSON form: per layer the extremes, and counts in runs `[first bucket, count, count, ...]`."""
+        rows = zip(self._counts.cpu().numpy(), self._minimum.tolist(), self._maximum.tolist(), strict=True)
         layers = {
-            str(layer): {"min": _json_number(minimum), "max": _json_number(maximum), "runs": _runs(counts)}
+            str(layer): {"min": _finite(minimum), "max": _finite(maximum), "runs": runs_of(counts)}
             for layer, (counts, minimum, maximum) in zip(self.layers, rows, strict=True)
         }
-        return {"version": _VERSION, "accuracy": ACCURACY, "layers": layers}
+        return {"version": VERSION, "accuracy": ACCURACY, "layers": layers}
 
     @classmethod
     def from_dict(cls, stored: Any) -> QuantileSketch:
         """Return the sketch whose `to_dict` is `stored`, on the CPU.
 
         Raises:
-            OptionError: It has another version or accuracy, or is not the form of a sketch.
+            OptionError: It is not the form of a sketch of this version; the message says what is wrong where.
         """
-        if not isinstance(stored, dict):
-            msg = f"A stored distribution is a dict, not `{type(stored).__name__}`. Use what `to_dict` returned."
-            raise OptionError(msg)
-        for name, expected in (("version", _VERSION), ("accuracy", ACCURACY)):
-            if stored.get(name) != expected:
-                msg = f"`{name}={stored.get(name)!r}` of a stored distribution is not allowed. Use one of `{expected}`."
-                raise OptionError(msg)
-        try:
-            sketch = cls([int(layer) for layer in stored["layers"]])
-            for row, entry in enumerate(stored["layers"].values()):
-                counts, minimum, maximum = _from_runs(entry["runs"]), float(entry["min"]), float(entry["max"])
-                is_in_order = minimum <= maximum if any(counts) else (minimum, maximum) == (math.inf, -math.inf)
-                if not is_in_order:
-                    raise ValueError((minimum, maximum))  # noqa: TRY301
-                sketch._counts[row] = torch.tensor(counts)
-                sketch._minimum[row], sketch._maximum[row] = minimum, maximum
-        except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-            msg = f"The stored distribution is damaged (`{error!r}`). Use what `to_dict` returned."
-            raise OptionError(msg) from error
+        return cls.from_stored(SKETCH.check(stored, "This"))
+
+    @classmethod
+    def from_stored(cls, stored: StoredSketch) -> QuantileSketch:
+        """Return the sketch whose JSON form has been read."""
+        sketch = cls(stored.indices)
+        for row, layer in enumerate(stored.layers.values()):
+            if layer.min is not None and layer.max is not None:
+                sketch._counts[row] = torch.from_numpy(layer.counts())
+                sketch._minimum[row], sketch._maximum[row] = layer.min, layer.max
         return sketch
 
     def _rows(self, layers: Sequence[int]) -> list[int]:
@@ -285,24 +277,6 @@ def _buckets(norms: Tensor) -> Tensor:
     return place.ceil().nan_to_num(nan=0).clamp(0, NUM_BUCKETS - 1).long()
 
 
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
-
-
-def _runs(counts: list[int]) -> list[list[int]]:
-    """Return the runs of counts above 0, each with the index of its first one in front."""
-    groups = [list(group) for _, group in groupby(enumerate(counts), key=lambda entry: entry[1] > 0)]
-    return [[group[0][0], *(count for _, count in group)] for group in groups if group[0][1] > 0]
-
-
-def _from_runs(runs: list[list[int]]) -> list[int]:
-    """Return the counts whose `_runs` are given, one per bucket."""
-    counts = [0] * NUM_BUCKETS
-    end = 0
-    for first, *run in runs:
-        are_integers = all(type(number) is int for number in (first, *run))
-        if not run or not are_integers or min(run) < 1 or not end <= first <= NUM_BUCKETS - len(run):
-            raise ValueError(runs)
-        end = first + len(run)
-        counts[first:end] = run
-    return counts
+def _finite(value: float) -> float | None:
+    """Return an extreme, or None where there is none."""
+    return value if math.isfinite(value) else None

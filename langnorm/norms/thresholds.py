@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from langnorm.checks import brief, check_number
 from langnorm.errors import OptionError, closest
 from langnorm.norms.p_square import PSquare
 
@@ -281,8 +282,7 @@ def _check_fence(rule: IQRThreshold | ReferenceThreshold) -> None:
 
 
 def _check(name: str, value: Any, *, allowed: str, high: float = math.inf) -> None:
-    if not _is_number(value) or not math.isfinite(value) or not 0 <= value <= high:
-        raise OptionError(_not_allowed(name, value, allowed))
+    check_number(name, value, low=0, high=high, allowed=allowed)
 
 
 def _is_number(value: Any) -> bool:
@@ -296,4 +296,4 @@ def _is_per_layer(value: Any) -> bool:
 
 
 def _not_allowed(name: str, value: object, allowed: str) -> str:
-    return f"`{name}={value!r}` is not allowed. Use {allowed}."
+    return f"`{name}={brief(value)}` is not allowed. Use {allowed}."

@@ -43,7 +43,7 @@ class Attempt:
     @cached_property
     def trace(self) -> NormTrace | None:
         """The norms of the message, or None."""
-        return next(iter(NormTrace.from_messages([self.message])), None)
+        return next(iter(NormTrace.from_messages([self.message])), None) if self.message is not None else None
 
     @property
     def low_share(self) -> float | None:

@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
 from langnorm.chat.settings import CALL_NAMES, check_call_options, check_names
+from langnorm.checks import brief
 from langnorm.errors import OptionError, closest
 from langnorm.wrapped_models import is_langnorm, unwrap_model
 
@@ -73,7 +74,7 @@ def resolve_escalation(escalation: EscalationOption) -> tuple[EscalationStep, ..
         escalation = (escalation,)
     steps = tuple(map(_resolve_step, escalation)) if isinstance(escalation, tuple | list) else ()
     if not steps:
-        msg = f"`escalation={escalation!r}` is not allowed. Use a list of at least one step. {_ALLOWED_STEPS}"
+        msg = f"`escalation={brief(escalation)}` is not allowed. Use a list of at least one step. {_ALLOWED_STEPS}"
         raise OptionError(msg)
     return steps
 
@@ -85,7 +86,7 @@ def _resolve_step(step: Any) -> EscalationStep:
         return step
     if not isinstance(step, Mapping):
         hint = closest(step, _NAMED_STEPS) if isinstance(step, str) else ""
-        msg = f"`escalation` has the step `{step!r}`. {_ALLOWED_STEPS}{hint}"
+        msg = f"`escalation` has the step `{brief(step)}`. {_ALLOWED_STEPS}{hint}"
         raise OptionError(msg)
     check_names(step, (*CALL_NAMES, "profile"), "A step of `escalation`")  # tools stay as the call has them
     check_call_options(step, "A step of `escalation`")

@@ -13,7 +13,7 @@ from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict, SkipValidation
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_any, wait_none
 
-from langnorm.checks import refuse
+from langnorm.checks import brief, refuse
 from langnorm.errors import OptionError
 from langnorm.retry.attempts import Attempts
 from langnorm.retry.escalation import (
@@ -274,7 +274,7 @@ def _check_model(llm: Any) -> None:
         )
         raise OptionError(msg)
     if not isinstance(llm, Runnable):
-        msg = f"`llm={llm!r}` is not allowed. Use a chat model, such as `ChatLangNorm()`."
+        msg = f"`llm={brief(llm)}` is not allowed. Use a chat model, such as `ChatLangNorm()`."
         raise OptionError(msg)
 
 

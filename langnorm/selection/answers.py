@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from langnorm.checks import brief
 from langnorm.errors import OptionError, closest
 from langnorm.selection.canonical import canonical
 from langnorm.selection.statements import boxed, stated_answer, stated_number
@@ -44,7 +45,7 @@ def check_answer_form(form: object) -> None:
     if is_parser or callable(form) or (isinstance(form, str) and form in ANSWER_FORMS):
         return
     names = ", ".join(f'"{name}"' for name in ANSWER_FORMS)
-    msg = f"`answer={form!r}` is not allowed. Use {names}, a function of the text, or an output parser."
+    msg = f"`answer={brief(form)}` is not allowed. Use {names}, a function of the text, or an output parser."
     raise OptionError(msg + closest(str(form), ANSWER_FORMS))
 
 

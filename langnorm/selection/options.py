@@ -27,9 +27,11 @@ class Selection:
         vote: `"none"` takes the best score. `"majority"` takes the answer that most give (self-consistency), the best
             score deciding between equals. `"weighted"` weighs each vote by exp(z), z being the score standardised over
             those that vote; one that has none has no weight. `"filtered"` counts only the votes of the `keep` best.
-        answer: How answers are read for votes: `"number"` is the last number, `"boxed"` the last `\boxed{...}`,
-            `"line"` the last line, `"auto"` the first of JSON, boxed, number and line that there is; or a function of
-            the text, or an output parser. Tool calls are an answer of their own.
+        answer: How answers are read for votes: `"auto"` is the stated answer: the text where it is one value or JSON,
+            the last `\boxed{...}`, what follows `####` or "the answer is", JSON in a block of code, or what the last
+            sentence comes to. `"number"` is the stated number, `"boxed"` only what is boxed, `"line"` the last line;
+            or a function of the text, or an output parser. Tool calls are an answer of their own. Equal values are
+            equal answers however they are written, and units are left out.
         keep: Share of the responses with a vote, rounded up, whose votes count under `"filtered"`; in (0, 1].
         near: Scores that differ by no more than this many of their standard deviations are as good as tied: then the
             answer with more support is ahead. 0 takes scores at their word.

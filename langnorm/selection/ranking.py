@@ -40,6 +40,7 @@ class Candidate:
             model says, such as `"end_turn"` and `"MAX_TOKENS"`.
         key: Equal for responses that are the same, token by token. They share the scores of the first of them: in
             another place of a batch numbers are rounded otherwise, and that must not order them. None equals no other.
+        text: What it says after its reasoning.
     """
 
     sample: Sample
@@ -47,6 +48,7 @@ class Candidate:
     tokens: int
     finish_reason: str
     key: Hashable = None
+    text: str = ""
 
     @property
     def tier(self) -> int:
@@ -107,8 +109,56 @@ class Ranking:
         return length_correlation(self.scores, [candidate.tokens for candidate in self.candidates])
 
     @property
-    def warning(self) -> str | None:
-        """What to be wary of, or None."""
+    def num_cut_off(self) -> int:
+        """How many candidates were cut off."""
+        return sum(candidate.tier == 1 for candidate in self.candidates)
+
+    @property
+    def num_without_answer(self) -> int:
+        """How many of the candidates that ended have no answer that can be read."""
+        return sum(candidate.tier == 0 and candidate.answer is None for candidate in self.candidates)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to be wary of, a sentence or two each."""
+        return list(filter(None, (self._of_cut_off(), self._of_answers(), self._of_equal_scores(), self._of_lengths())))
+
+    def _of_cut_off(self) -> str | None:
+        if not self.num_cut_off:
+            return None
+        by_filter = sum(candidate.finish_reason.lower() == "content_filter" for candidate in self.candidates)
+        said = f"{self.num_cut_off} of {len(self.candidates)} were cut off"
+        if by_filter == self.num_cut_off:
+            return f"{said} by a filter. They have no vote."
+        also = f" ({by_filter} of them by a filter)" if by_filter else ""
+        return f"{said} at max_tokens{also}. They have no vote: raise `max_tokens`."
+
+    def _of_answers(self) -> str | None:
+        if not self.num_without_answer:
+            return None
+        form = self.selection.to_dict()["answer"]
+        return (
+            f"{self.num_without_answer} of {len(self.candidates)} have no answer that `answer={form!r}` finds, "
+            "and so no vote."
+        )
+
+    def _of_equal_scores(self) -> str | None:
+        name = self.selection.to_dict()["score"]
+        whole = [i for i, candidate in enumerate(self.candidates) if candidate.tier < 2]
+        if name is None or len({self.candidates[i].key or self.candidates[i].text or i for i in whole}) < 2:
+            return None
+        scores = [self.scores[i] for i in whole]
+        if None not in scores and any(standardised([_number(score) for score in scores])):
+            return None
+        if len({score is None for score in scores}) > 1:
+            return None
+        alike = "has no value for any of them" if scores[0] is None else f"is {scores[0]:.4g} for all of them"
+        return (
+            f"The score `{name}` does not tell the candidates apart: it {alike}. How many agree decides, and between "
+            "equals the order in which they were sampled. Use another score."
+        )
+
+    def _of_lengths(self) -> str | None:
         rho, num_scored = self.length_correlation, sum(score is not None for score in self.scores)
         if rho is None or abs(rho) <= LENGTH_WARNING or num_scored < _FEWEST_FOR_WARNING:
             return None
@@ -136,13 +186,16 @@ class Ranking:
             "majority": self.majority,
             "agrees": None if self.majority is None else best.answer == self.majority,
             "length_correlation": self.length_correlation,
-            "warning": self.warning,
+            "cut_off": self.num_cut_off,
+            "without_answer": self.num_without_answer,
+            "warnings": self.warnings,
             "tokens": sum(candidate.tokens for candidate in self.candidates),
             "tokens_saved": self.tokens_saved if self.selection.prune else None,
             "candidates": [
                 {
                     "score": self.scores[i],
                     "scores": {name: values[i] for name, values in self.parts.items()},
+                    "text": candidate.text,
                     "answer": candidate.answer,
                     "support": self.supports[i],
                     "tokens": candidate.tokens,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -11,12 +11,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 
-from langnorm.checks import build_options
+from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, rank_candidates
+from langnorm.stored import Stored, StoredForm
 from langnorm.trace import KEY, NormTrace
 from langnorm.wrapped_models import is_langnorm, unwrap_bindings, with_tools
 
@@ -93,33 +94,63 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
         **options: Fields of `Selection`, such as `score` and `vote`.
 
     Raises:
-        OptionError: There is no message, or one lacks what the score reads.
+        OptionError: There is no message, one is no answer, or one lacks what the score reads.
     """
     chosen = build_options(Selection, "selection", options if selection is None else selection)
     assert chosen
-    if not messages:
-        msg = "There is no message to rank. Give at least one."
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
+        msg = f"There is no message to rank in `{brief(messages)}`. Give at least one, in a list."
         raise OptionError(msg)
+    message: Any
+    for number, message in enumerate(messages):
+        if not isinstance(message, AIMessage) or not isinstance(message.response_metadata, Mapping):
+            kind = type(message).__name__
+            msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
+            raise OptionError(msg)
     ranking = rank_candidates(chosen, [_candidate(message, chosen) for message in messages])
     ordered = [messages[i] for i in ranking.order]
     metadata = ordered[0].response_metadata
-    of_ours = metadata.get(KEY, {}) | {"selection": ranking.to_dict() | {"n": len(messages)}}
+    of_ours = metadata.get(KEY)
+    of_ours = {
+        **(of_ours if isinstance(of_ours, Mapping) else {}),
+        "selection": ranking.to_dict() | {"n": len(messages)},
+    }
     return [ordered[0].model_copy(update={"response_metadata": metadata | {KEY: of_ours}}), *ordered[1:]]
 
 
+class _Logprob(Stored):
+    """The log-probability of a token, in OpenAI's form."""
+
+    token: str
+    logprob: float
+
+
+class _Logprobs(Stored):
+    """The log-probabilities of a message."""
+
+    content: tuple[_Logprob, ...] | None = None
+
+
+_LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
+
+
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:
-    entries = (message.response_metadata.get("logprobs") or {}).get("content") or []
-    logprobs = [entry["logprob"] for entry in entries] or None
-    texts = [entry["token"] for entry in entries] or None
+    metadata, usage = message.response_metadata, message.usage_metadata
+    entries: tuple[_Logprob, ...] = ()
+    if selection.needs_logprobs and (stored := metadata.get("logprobs")):
+        entries = _LOGPROBS.check(stored, "What a message has under `logprobs`").content or ()
+    logprobs = [entry.logprob for entry in entries] or None
+    texts = [entry.token for entry in entries] or None
     sample = Sample((), (), logprobs=logprobs, texts=texts)
     if selection.needs_norms:
         sample = sample_of(NormTrace.from_message(message), logprobs, texts)
-    usage = message.usage_metadata
+    reasons = (metadata.get(name) for name in _FINISH_REASONS)
     return Candidate(
         sample=sample,
         answer=read_answer(selection.answer, message.text, message.tool_calls),
-        tokens=len(entries) or (usage["output_tokens"] if usage else len(message.text)),
-        finish_reason=next(filter(None, map(message.response_metadata.get, _FINISH_REASONS)), "stop"),
+        tokens=usage["output_tokens"] if usage else len(entries) or len(message.text),
+        finish_reason=next((reason for reason in reasons if reason and isinstance(reason, str)), "stop"),
+        text=message.text,
     )
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from langnorm.selection.canonical import json_answer
-from langnorm.selection.values import Quantity, even, known_value, last_box, plain, quantities, wording
+from langnorm.selection.quantities import Quantity, quantities
+from langnorm.selection.values import even, known_value, last_box, plain, wording
 from langnorm.text.markdown import read_blocks, split_sentences
 
 _HASHES = re.compile(r"^[ \t]*####[ \t]+(\S[^\n]*)$", re.MULTILINE)
 _STATEMENT = re.compile(
     r"\banswer(?:\s+(?:choice|option))?(?:\s+(?:to|for|of)\s+[^\s.:\n]+(?:\s[^\s.:\n]+){0,7}?)?(?:\*\*|__)?\s*"
-    r"(?:\bis(?!\s+not\b|n't)|\bare|\bwas\b(?!\s+not\b)|\bwould be|\bwill be|\bshould be|\bmust be|\bequals|[=:：])[\s:：]*"
+    r"(?:\b(?:is(?!n't)|was|are)\b(?!\s+not\b)|\b(?:would|will|should|must) be\b|\bequals\b|[=:：])[\s:：]*"
     r"|答案(?:[是为為]|[:：])\s*[:：]?|答えは|答え\s*[:：]\s*",
     re.IGNORECASE,
 )
@@ -30,7 +31,7 @@ _REASON = re.compile(
     r"(?<=\S)(?:,?\s+(?:as|which|where|given|when|if|so|after|for|in|out of|per)\b|\s[-–—]\s(?=[A-Za-z]))"
 )
 _RESULT = re.compile(
-    r"\W*(?:\d+[.)]\s+)?\W*(?:so|thus|therefore|hence|finally|total|final|result|remaining|answer|in total)\b",
+    r"\W*+(?:\d+[.)]\s+)?\W*+(?:so|thus|therefore|hence|finally|total|final|result|remaining|answer|in total)\b",
     re.IGNORECASE,
 )
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
@@ -39,21 +40,30 @@ _MOST_ITEMS = 50
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _BRACKETED = re.compile(r"(?<![\w)\\])\([^()\n]*\)")
 _LEAD = re.compile(
-    r"(?:[-*+•]\s+|\(?\d{1,3}[.)]\s+|#{1,6}\s+)?(?:\*\*|__)?(?:(?:so|thus|therefore|hence|then|finally|overall|in conclusion|in total|step \d+)\b"
-    r"[,:]?\s*)*",
+    r"(?:[-*+•]\s+|\(?\d{1,3}[.)]\s+|#{1,6}\s+)?(?:\*\*|__)?"
+    r"(?:(?:so|thus|therefore|hence|then|finally|overall|in conclusion|in total|step \d+)\b[,:]?\s*)*"
+    r"(?:i (?:think|believe|would say)(?: that)?\s+)?(?:(?:it|that|this)(?:['’]s| is)\s+(?!not\b))?",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
-    r"\W*(?:let me know|i hope|hope (?:this|that)|feel free|if you (?:have|need|want|would)|please let|is there anything|"
+    r"\W*(?:let me know|i hope|hope (?:this|that)|feel free|if you (?:have|need|want|would)|please let|is there any|"
     r"would you like|do you (?:have|need|want)|this is (?:the|my|our) (?:final )?answer|that'?s (?:it|all)|"
     r"(?:good luck|thank you|thanks|great job)\b)",
     re.IGNORECASE,
 )
-_COPULA = re.compile(
-    r"\b(?:is|are|was|were|be|been|equals?|equal to|makes?|made|has|have|had|gets?|got|needs?|costs?|earns?|earned|spends?|"
-    r"spent|pays?|paid|takes?|took|totals?|saves?|saved|sells?|sold|left|remains?|gives?|give|gave|there're|there's)\b",
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|equals?|equal to|makes?|made|has|have|had|gets?|got|needs?|costs?|earns?|earned|"
+    r"spends?|spent|pays?|paid|takes?|took|totals?|saves?|saved|sells?|sold|left|remains?|gives?|give|gave|there['’](?:re|s))\b"
+    r"(?! not\b)",
     re.IGNORECASE,
 )
+_SEVERAL = re.compile(
+    r"\b[A-Za-z]\w{0,2} ?= ?[-\u2212$]?[\d.][^=]{0,80}(?:[,;]|\bor\b|\band\b)[^=]{0,80}\b[A-Za-z]\w{0,2} ?="
+    r"|=[^=]{0,80}\bor\b[^=]{0,80}\Z"
+)
+"""Values of several variables, or several values of one."""
+
+_JOINED = re.compile(r"\s*(?:,\s*)?(?:and|or|to|,|-|–)\s+\Z")
 _ITEM = re.compile(r"[ \t>]*(?:[-*+•]|\(?\d{1,3}[.)])[ \t]+(?=\S)")
 
 
@@ -123,13 +133,12 @@ def _conclusion(text: str) -> str | None:
     if not sentences:
         return wording(text) or text.strip()
     last = _LEAD.sub("", sentences[-1], count=1)
-    if value := known_value(last):
-        return value
-    if (first := known_value(sentences[0])) in ("yes", "no"):
+    value = known_value(last)
+    if value not in ("yes", "no") and (first := known_value(sentences[0])) in ("yes", "no"):
         return first
     if items := _items(sentences):
         return "; ".join(known_value(item) or wording(item) for item in items)
-    return _number_of(sentences[-1], only_numbers=False) or wording(last) or wording(text) or text.strip()
+    return value or _number_of(sentences[-1], only_numbers=False) or wording(last) or wording(text) or text.strip()
 
 
 def _sentences(text: str) -> list[str]:
@@ -159,11 +168,12 @@ def _items(sentences: Sequence[str]) -> list[str]:
 
 def _items_of_line(line: str) -> list[str]:
     """Return the items of a line such as "1. Paris 2. Rome"."""
-    starts, mark = [], "1. "
+    starts: list[int] = []
+    mark = "1. "
     while (start := line.find(mark, starts[-1] if starts else 0)) >= 0 and (starts or not line[:start].strip(" \n")):
         starts.append(start)
         mark = f" {len(starts) + 1}. "
-    return [line[start:end].strip() for start, end in zip(starts, [*starts[1:], len(line)], strict=True)]
+    return [line[start:end].strip() for start, end in pairwise([*starts, len(line)])]
 
 
 def _said_from(text: str, start: int) -> str:
@@ -204,16 +214,29 @@ def _number_of(sentence: str, *, only_numbers: bool) -> str | None:
             return found[0].value
     said = _BRACKETED.sub("", plain(sentence)) or plain(sentence)
     found = _found(said, only_numbers=only_numbers)
-    result = max(said.rfind("="), said.rfind("≈"))
-    if result >= 0 and (of_result := [one for one in found if one.start > result]):
-        return of_result[0].value
-    signed = [one for one in found if one.has_sign]
-    if len(found) == 1 or len(signed) == 1:
-        return (signed or found)[0].value
-    for verb in reversed(list(_COPULA.finditer(said))):
-        if following := [one for one in found if one.start >= verb.end()]:
-            return following[0].value
+    if len(found) == 1:
+        return found[0].value
+    if not _SEVERAL.search(said):
+        result = max(said.rfind("="), said.rfind("≈"))
+        verbs = [match.end() for match in _VERB.finditer(said)]
+        signed = [i for i, one in enumerate(found) if one.has_sign]
+        after = [i for end in [result + 1] * (result >= 0) + verbs[::-1] for i in _first_after(found, end)]
+        chosen = next(iter(after[: result >= 0] or (signed if len(signed) == 1 else after)), None)
+        if chosen is not None and not _is_one_of_several(said, found, chosen):
+            return found[chosen].value
     return found[-1].value if found and only_numbers else None
+
+
+def _first_after(found: Sequence[Quantity], offset: int) -> list[int]:
+    """Return the index of the first quantity from an offset on, if there is one."""
+    i = bisect_left(found, offset, key=lambda one: one.start)
+    return [i] if i < len(found) else []
+
+
+def _is_one_of_several(said: str, found: Sequence[Quantity], chosen: int) -> bool:
+    """Return whether a quantity is joined with the next one or the one before it, as in "2 and 3"."""
+    pairs = pairwise(found[max(0, chosen - 1) : chosen + 2])
+    return any(_JOINED.fullmatch(said, one.end, other.start) for one, other in pairs)
 
 
 def _found(text: str, *, only_numbers: bool) -> list[Quantity]:

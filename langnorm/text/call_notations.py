@@ -210,7 +210,7 @@ def notation_of(head: regex.Match[str], name: str, schema: Mapping[str, Any]) ->
     """Return what follows a call that has begun, or None where its arguments are JSON.
 
     Args:
-        head: A match of `heads_pattern`.
+        head: A match of `CallPatterns.head`.
         name: Of the tool.
         schema: Of its arguments.
     """

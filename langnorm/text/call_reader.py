@@ -224,6 +224,8 @@ class CallReader:
             yield from self._show_call([*self._take_mark(), *self._held])
             if not self._num_in_span:
                 yield self.calls.add(name, {})
+            elif not self._patterns.separators.fullmatch(self._text_held):
+                yield self.calls.add_invalid(_join(self._mark) + self._text_held)
             yield from self._close(mark)
         else:
             held = self._held
@@ -276,9 +278,11 @@ class CallReader:
                 self._end_span()
             else:
                 yield from self._no_call()
-        elif self._state == self._head:
+        elif self._state == self._head and self._patterns.separators.fullmatch(self._text_held):
             yield from self._show_call(held)
             self._end_span()
+        elif self._state == self._head:
+            yield from self._no_call()
         else:
             yield from self._open.end(None)
             self._end_span()

@@ -11,10 +11,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from langnorm.text.harmony import HARMONY_MARKS
 from langnorm.text.marks import is_markup, partial_mark_length
+from langnorm.text.tool_calls import HARMONY, detect_tool_form
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_MOST_PENDING = 32  # tokens that wait for the end of a character, which has four bytes at most
+_LONGEST_BEGINNING = 3
 
 
 class Detokenizer:
@@ -48,10 +53,23 @@ class Detokenizer:
             self._pending.append(token_id)
             if decoded := self._decode_next(token_id):
                 piece, self._pending = decoded, []
+            elif len(self._pending) > _MOST_PENDING:
+                piece = self._give_up()
         self.pieces.append(piece)
         if piece and self._stop:
             self._cut_at_stop(piece)
         return self.pieces[-1]
+
+    def _give_up(self) -> str:
+        """Return the bytes that no character can be made of any more, as replacement characters.
+
+        The decoder would look at all of them again with each token.
+        """
+        given_up, self._pending = self._pending[:-_LONGEST_BEGINNING], self._pending[-_LONGEST_BEGINNING:]
+        self._decode_next = _build_decoder(self._tokenizer)
+        for token_id in self._pending:
+            self._decode_next(token_id)
+        return _decode(self._tokenizer, given_up)
 
     def finish(self) -> str:
         """Return what is left: bytes that never became a whole character, as replacement characters."""
@@ -77,10 +95,16 @@ class Detokenizer:
                 pieces.append((token, text))
             num_left -= len(text)
             offset += len(text)
-            if offset == len(self.pieces[token]) and token + 1 < len(self.pieces):
-                token, offset = token + 1, 0
+            token, offset = self._skip_taken(token, offset)
+        # Tokens without text are not looked at again.
+        token, offset = self._skip_taken(token, offset)
         self._next = (token, offset)
         return pieces
+
+    def _skip_taken(self, token: int, offset: int) -> tuple[int, int]:
+        while token + 1 < len(self.pieces) and offset == len(self.pieces[token]):
+            token, offset = token + 1, 0
+        return token, offset
 
     def _num_undecided(self) -> int:
         return max((partial_mark_length(self._tail, stop) for stop in self._stop), default=0)
@@ -151,4 +175,13 @@ def _ids_without_text(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     special |= {i: added.content for i, added in tokenizer.added_tokens_decoder.items() if added.special}
     # Its patterns escape bars and brackets.
     template = json.dumps(getattr(tokenizer, "response_template", None)).replace("\\", "")
-    return frozenset(i for i, token in special.items() if not is_markup(token) and token not in template)
+    form = detect_tool_form(str(getattr(tokenizer, "chat_template", None) or ""))
+    marks = {*form.inner, *(HARMONY_MARKS if form is HARMONY else ())}
+    return frozenset(
+        i for i, token in special.items() if not (_is_mark_of_answer(token) or token in marks or token in template)
+    )
+
+
+def _is_mark_of_answer(token: str) -> bool:
+    """Return whether a token marks a part of an answer, and not what a tool is about to say."""
+    return is_markup(token) and "response" not in token

@@ -95,12 +95,14 @@ def reader_factory(
     if getattr(tokenizer, "response_template", None):
         from langnorm.text.template_reader import TemplateReader
 
-        prefix_ids, offers = list(prompt_ids), list(tools)
+        prefix_ids = list(prompt_ids)
+        offers: Any = list(tools)
         return lambda: PieceReader(TemplateReader(tokenizer.get_response_parser(prefix=prefix_ids, tools=offers)))
     offered = offered_tools(tools)
     if form is HARMONY:
         beginning = str(tokenizer.decode(list(prompt_ids[-_LONGEST_HEADER:]), skip_special_tokens=False))
-        prefix = beginning.rpartition("<|start|>assistant")[2]
+        _, start, prefix = beginning.rpartition("<|start|>assistant")
+        prefix = prefix if start else ""
         return lambda: PieceReader(HarmonyReader(prefix, offered if tools else None))
     return lambda: TagReader(is_thinking=is_thinking, form=form if tools else None, tools=tools)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from langnorm.text.marks import THINKING_TAGS, FoundMark, Letter, MarkFinder
 
@@ -28,30 +28,6 @@ class Segment:
     span: int = 0
 
 
-Event = TypeVar("Event")
-
-
-def join_segments(events: Iterable[Segment | Event]) -> Iterator[Segment | Event]:
-    """Yield events with neighbouring segments of one part and one token as one segment."""
-    texts: list[str] = []
-    first: Segment | None = None
-    for event in events:
-        if isinstance(event, Segment):
-            if first and (event.part, event.token, event.span) == (first.part, first.token, first.span):
-                texts.append(event.text)
-                continue
-            if first:
-                yield replace(first, text="".join(texts))
-            first, texts = event, [event.text]
-        else:
-            if first:
-                yield replace(first, text="".join(texts))
-                first = None
-            yield event
-    if first:
-        yield replace(first, text="".join(texts))
-
-
 class ReasoningSplitter:
     """Tells reasoning from answer while the text arrives.
 
@@ -71,10 +47,6 @@ class ReasoningSplitter:
         # None once no mark can come: reasoning comes first and once, later marks are text.
         self._finder: MarkFinder | None = MarkFinder([pair[is_thinking] for pair in THINKING_TAGS])
 
-    def feed(self, token: int, piece: str) -> Iterator[Segment]:
-        """Yield what can be shown now that `piece` has come with generated token number `token`."""
-        return join_segments(segment for letter in piece for segment in self.feed_letter(token, letter))
-
     def feed_letter(self, token: int, letter: str) -> Iterator[Segment]:
         """Yield what can be shown now that one character has come, in segments of one character."""
         if self._finder is None:
@@ -91,12 +63,8 @@ class ReasoningSplitter:
             rest, self._finder = self._take_blank() + self._finder.take_held(), None
             yield from self._show(rest)
 
-    def finish(self) -> Iterator[Segment]:
-        """Yield what was held back and turned out to be text; white space at the very end stays in an answer."""
-        return join_segments(self.finish_letters())
-
     def finish_letters(self) -> Iterator[Segment]:
-        """Yield what `finish` yields, in segments of one character."""
+        """Yield what was held back and turned out to be text; white space at the very end stays in an answer."""
         held = self._finder.take_held() if self._finder else []
         blank = self._take_blank()
         yield from self._show(blank + held if held or self._part == "answer" else [])

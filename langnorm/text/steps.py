@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import index
 
-from langnorm.checks import refuse
+from langnorm.checks import brief, refuse
 from langnorm.errors import OptionError, closest
 from langnorm.text.markdown import split_paragraphs, split_sentences
 from langnorm.text.reasoning import Part, Segment
@@ -70,7 +70,8 @@ def get_splitter(splitter: str | Splitter) -> Splitter:
         return splitter
     if not isinstance(splitter, str) or splitter not in SPLITTERS:
         allowed = ", ".join(f'"{name}"' for name in SPLITTERS)
-        refuse("step_splitter", splitter, f"{allowed} or a function of a text", hint=closest(str(splitter), SPLITTERS))
+        hint = closest(brief(splitter), SPLITTERS)
+        refuse("step_splitter", splitter, f"{allowed} or a function of a text", hint=hint)
     return SPLITTERS[splitter]
 
 

@@ -29,7 +29,7 @@ class TemplateReader:
         self._calls = CallList()
         self._parser = parser
         self._waiting: list[Letter] = []  # what the parser has not seen
-        self._num_passed = 0
+        self._passed: list[str] = []  # the letters that it has seen
         self._unassigned: list[Letter] = []  # what it has seen and said nothing of: marks, or beginnings of them
         self._raw: list[str] = []  # the call that is open, with its mark
         self._body: list[str] = []  # the same without it
@@ -49,7 +49,7 @@ class TemplateReader:
             yield from self._text("answer", [(token, letter)])
             return
         self._waiting.append((token, letter))
-        if len(self._waiting) > self._num_passed // _SHARE:
+        if len(self._waiting) > len(self._passed) // _SHARE:
             yield from self._pass_on()
 
     def finish_letters(self) -> Iterator[Segment | CallChunk]:
@@ -67,7 +67,7 @@ class TemplateReader:
 
     def _pass_on(self) -> Iterator[Segment | CallChunk]:
         letters, self._waiting = self._waiting, []
-        self._num_passed += len(letters)
+        self._passed += (letter for _, letter in letters)
         self._unassigned += letters
         try:
             events = self._parser.feed(_join(letters))
@@ -111,7 +111,10 @@ class TemplateReader:
     def _close_call(self, value: Any, *, is_end: bool) -> Iterator[CallChunk]:
         """Yield the calls of a region."""
         self._span += 1
-        is_cut = is_end and not self._unassigned and not _is_json("".join(self._body))
+        # Where a mark closes a call, the text ends with that. JSON says itself whether it is whole.
+        body = "".join(self._body)
+        has_mark = bool(body) and "".join(self._passed[-len(body) :]) != body
+        is_cut = is_end and not has_mark and not _is_json(body)
         calls = [] if is_cut else _read_value(value)
         yield from (self._calls.add(name, arguments) for name, arguments in calls)
         if not calls:

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -84,6 +85,7 @@ _MARKED = (
 _TAUGHT_JSON = re.compile(r"""["']name\\?["']\s*:.{0,200}?["'](?:arguments|parameters)\\?["']\s*:""", re.DOTALL)
 
 
+@lru_cache(maxsize=64)
 def detect_tool_form(chat_template: str) -> ToolForm:
     """Return the form in which a model with this chat template is taught to call tools; it may be `UNKNOWN`."""
     for form in _MARKED:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langnorm.trace import NormTrace
+from langnorm.trace import KEY, NormTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessageChunk
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _GAP = 2  # between two columns of a table, in columns of the terminal
 _MIN_TEXT_WIDTH = 16  # that a step's text needs beside its norms
+_MOST_OF_ANSWER = 60  # columns in which the answer that candidates agree on is shown
 
 # Control characters of the model's text must not reach the terminal; line breaks and tabs may.
 _CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
@@ -56,6 +57,24 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
         line += ", cut off at the token limit"
     console.out("")
     console.print(line, style="dim")  # wrapped between words where the terminal is narrow
+    for remark in _remarks(message, trace):
+        console.print(printable(remark), style="yellow")
+
+
+def _remarks(message: AIMessageChunk, trace: NormTrace) -> list[str]:
+    """Return what a message says of its selection and of interventions that did nothing, a line each."""
+    reports = filter(None, (trace.recursion, trace.steering, trace.suppression))
+    remarks = [report["warning"] for report in reports if report.get("warning")]
+    if ranking := message.response_metadata[KEY].get("selection"):
+        num_candidates = len(ranking["candidates"])
+        chosen = ranking["candidates"][ranking["chosen"]]
+        remark = f"Candidate {ranking['chosen'] + 1} of {num_candidates}"
+        if chosen["support"]:
+            answer = _shortened(chosen["answer"], _MOST_OF_ANSWER)
+            remark += f"; {ranking['agreement']:.0%} of the votes are for its answer: {answer}"
+        remarks.append(remark)
+        remarks += ranking["warnings"]
+    return remarks
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,16 @@ def test_options_reach_the_model() -> None:
     assert first["additional_kwargs"] == second["additional_kwargs"]
 
 
+def test_the_best_of_several_is_said_to_be_one() -> None:
+    """Below the table stand the candidate, the votes for its answer, and what to be wary of."""
+    output = ask(QUESTION, "--best-of", "3", "--seed", "7").stdout
+    assert re.search(r"Candidate [123] of 3; \d+% of the votes are for its answer: -?\d+", output)
+    cut_off = run("ask", QUESTION, "--best-of", "2", "--max-tokens", "3").stdout
+    assert "2 of 2 were cut off at max_tokens. They have no vote: raise `max_tokens`." in " ".join(cut_off.split())
+    message = json.loads(ask(QUESTION, "--best-of", "2", "--json").stdout)
+    assert len(message["response_metadata"]["langnorm"]["selection"]["candidates"]) == 2
+
+
 def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:
     """The last line says that `--max-tokens` ended the answer, also when there was no step yet."""
     result = run("ask", QUESTION, "--max-tokens", "1")
@@ -240,13 +250,15 @@ def test_answer_at_the_limit_is_said_to_be_cut_off() -> None:
 
 
 def test_calibrate_writes_a_profile_that_fits(tmp_path: Path) -> None:
-    """And says so in a line; nothing else is left in the folder."""
+    """And reports what it has seen; nothing else is left in the folder."""
     (tmp_path / "prompts.txt").write_text("What is 3 + 4?\nHello!\n")
     out = tmp_path / "p.json"
     options = ("--num-tokens", "30", "--max-tokens", "12")
     result = run("calibrate", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out), *options)
     assert result.exit_code == 0, result.output
-    assert re.fullmatch(r".*p\.json: \d+ tokens, 12 layers of abacus\n", result.stdout)
+    assert re.match(r".*p\.json: \d+ tokens, 12 layers of abacus\n", result.stdout)
+    assert "It ended with the batch that reached 30 tokens." in result.stdout
+    assert "Above the IQR threshold: " in result.stdout
     NormProfile.load(out).check(ChatLangNorm().loaded_engine().identity)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "prompts.txt"]
 

@@ -91,7 +91,7 @@ def test_structured_output_with_the_raw_message(chat: ChatLangNorm) -> None:
     assert isinstance(result["parsed"], Person)
     assert result["parsing_error"] is None
     assert NormTrace.from_message(result["raw"]).steps
-    broken = chat.with_structured_output(Person, include_raw=True, max_tokens=3).invoke("Anna is 34 years old.")
+    broken = chat.with_structured_output(Person, include_raw=True, max_tokens=16).invoke("Anna is 34 years old.")
     assert broken["parsed"] is None
     assert broken["parsing_error"] is not None
 

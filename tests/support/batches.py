@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from langnorm.engines.requests import Completion
+from langnorm.engines.sequence import PendingSequence
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.sequence import PendingSequence
 from tests.support.calls import ask
 
 NAME = "batcher under test"

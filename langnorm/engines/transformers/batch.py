@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
     from langnorm.engines.requests import Completion
+    from langnorm.engines.sequence import PendingSequence
     from langnorm.engines.transformers.prefill import Prefiller
-    from langnorm.engines.transformers.sequence import PendingSequence
     from langnorm.norms.online import OnlineStatistics
 
 

@@ -37,8 +37,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from langnorm.engines.requests import Completion
+from langnorm.engines.sequence import PendingSequence
 from langnorm.engines.transformers import process_events
-from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError, forget_locals
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
@@ -71,14 +71,20 @@ class Batcher:
             all were cancelled, and `MemoryLimitError`.
         name: Of the worker thread.
         model: What `run` runs; queues in front of the same one take turns. By default nobody else has it.
+        on_batch_end: Called by the worker after each batch.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[PendingSequence]], list[Completion]], name: str, model: object | None = None
+        self,
+        run: Callable[[Sequence[PendingSequence]], list[Completion]],
+        name: str,
+        model: object | None = None,
+        on_batch_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._name = name
         self._model = self if model is None else model
+        self._on_batch_end = on_batch_end
         self.reset()
         process_events.watch(self)
 
@@ -191,6 +197,7 @@ class Batcher:
                         sequence.num_restarts += 1
                     self._waiting.extendleft(reversed(unfinished))
                     self._is_gathering = True
+            self._on_batch_end()
 
     def _complete(self, sequences: list[PendingSequence]) -> None:
         """End all sequences of a batch, with completions or errors."""

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import queue
-import secrets
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.base import ABILITIES, BaseEngine
-from langnorm.engines.deadline import Deadline
+from langnorm.engines.base import ABILITIES
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Completion, Delta, Likelihood, Request, Response
+from langnorm.engines.queued import QueuedEngine
+from langnorm.engines.requests import Completion, Likelihood, Request
+from langnorm.engines.sequence import PendingSequence
 from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.config_processors import sampling_defaults
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
+from langnorm.engines.transformers.free_memory import give_back_memory
+from langnorm.engines.transformers.generation_fields import checked_sampling_defaults
 from langnorm.engines.transformers.identity import identify_model
 from langnorm.engines.transformers.key_values import KeyValues
 from langnorm.engines.transformers.likelihood import score_continuations
 from langnorm.engines.transformers.out_of_memory import translate_memory_errors
 from langnorm.engines.transformers.prefill import Prefiller
-from langnorm.engines.transformers.prefix_cache import PrefixCache
+from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix_cache_bytes
 from langnorm.engines.transformers.rerun import check_can_rerun
-from langnorm.engines.transformers.sample_group import SampleGroup
-from langnorm.engines.transformers.sequence import PendingSequence
 from langnorm.engines.transformers.sharing import prefix_cache_size
 from langnorm.errors import MemoryLimitError, OptionError, PromptError
 from langnorm.norms.online import OnlineStatistics
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
     from langnorm.norms.profile import NormProfile
 
 
-class TransformersEngine(BaseEngine):
+class TransformersEngine(QueuedEngine):
     """Runs a causal language model of transformers.
 
     Args:
@@ -54,9 +51,11 @@ class TransformersEngine(BaseEngine):
             start; 0 keeps none. By default a sixteenth of the weights, and at least 256 MiB.
         weights_hash: What `hash_checkpoint` says of the files that the weights were read from; by default it is
             computed of the parameters in memory.
+        name: What the model is called; by default where it was loaded from, or else its class.
 
     Raises:
         ModelError: The decoder layers cannot be found.
+        OptionError: `prefix_cache_bytes` is not a number of bytes.
     """
 
     abilities = frozenset(ABILITIES)
@@ -69,17 +68,29 @@ class TransformersEngine(BaseEngine):
         profile: NormProfile | None = None,
         weights_hash: str | None = None,
         prefix_cache_bytes: int | None = None,
+        name: str | None = None,
     ) -> None:
+        check_prefix_cache_bytes(prefix_cache_bytes)
         self._model = model.eval()
+        self._name = name or model.config.name_or_path or type(model).__name__
         self._weights_hash = weights_hash
         self._tokenizer = tokenizer
         self._layers = find_decoder_layers(model, layers_path)
-        self._statistics = OnlineStatistics(len(self._layers))
+        self.statistics = OnlineStatistics(len(self._layers))  # at once, for any thread may ask for it
         is_ours = profile is not None and profile.identity == self.identity
         self._profile = profile if is_ours else None
-        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(prefix_cache_size(model, prefix_cache_bytes))
+        self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(
+            prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
+        )
         self._prefiller = Prefiller(model, self._prefix_cache)
-        self._batcher = Batcher(self._run, name=f"langnorm {type(model).__name__}", model=model)
+        self._batcher = Batcher(
+            self._run, name=f"langnorm {type(model).__name__}", model=model, on_batch_end=give_back_memory
+        )
+
+    @property
+    def name(self) -> str:
+        """What the model is called where the caller does not name it."""
+        return self._name
 
     @property
     def model(self) -> PreTrainedModel:
@@ -116,7 +127,7 @@ class TransformersEngine(BaseEngine):
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
         """What the model's own generation configuration says of sampling; greedy unless it samples."""
-        return sampling_defaults(self.generation_config)
+        return checked_sampling_defaults(self.generation_config)
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -127,11 +138,6 @@ class TransformersEngine(BaseEngine):
     def profile(self) -> NormProfile | None:
         """The profile that came with the weights, if one did and it is of this model."""
         return self._profile
-
-    @property
-    def statistics(self) -> OnlineStatistics:
-        """The norms of all sequences so far."""
-        return self._statistics
 
     @property
     def prefix_cache(self) -> PrefixCache[KeyValues]:
@@ -149,75 +155,6 @@ class TransformersEngine(BaseEngine):
     def preparing(self) -> AbstractContextManager[None]:
         """Announce that inside the `with` block a request is being made, which comes in a moment."""
         return self._batcher.preparing()
-
-    def generate(self, requests: Sequence[Request]) -> list[Response]:
-        """Return the responses in the order of the requests, which share forward passes.
-
-        Raises:
-            PromptError: A prompt is empty, does not fit into the context, or has a token that the model does not know.
-            OptionError: A layer is outside the model.
-            TimeoutError: A request took longer than its timeout; no other request is affected by it.
-        """
-        sequences = self._submit(requests)
-        try:
-            deadlines = [Deadline(request.timeout) for request in requests]
-            completions = [
-                [deadline.wait(sequence.future.result) for sequence in group]
-                for deadline, group in zip(deadlines, sequences, strict=True)
-            ]
-        finally:
-            _cancel(sequences)  # without effect on sequences that are done
-        return [Response(tuple(group)) for group in completions]
-
-    async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
-        """Return what `generate` returns; cancelling stops the generation."""
-        sequences = self._submit(requests)
-        try:
-            completions = []
-            deadlines = [Deadline(request.timeout) for request in requests]
-            for deadline, group in zip(deadlines, sequences, strict=True):
-                async with deadline.limit():
-                    completions.append([await asyncio.wrap_future(sequence.future) for sequence in group])
-        finally:
-            _cancel(sequences)
-        return [Response(tuple(group)) for group in completions]
-
-    def stream(self, request: Request) -> Generator[Delta]:
-        """Yield the text of the first sample as it is generated; closing the iterator stops it."""
-        deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout)
-        try:
-            while True:
-                delta = deadline.wait(lambda timeout: deltas.get(timeout=timeout))
-                if isinstance(delta, BaseException):
-                    raise delta
-                yield delta
-                if delta.completion:
-                    return
-        finally:
-            sequence.cancel()
-
-    async def astream(self, request: Request) -> AsyncGenerator[Delta]:
-        """Yield what `stream` yields."""
-        deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def put(delta: Delta | BaseException) -> None:
-            with suppress(RuntimeError):  # the loop was closed: nobody reads any more
-                loop.call_soon_threadsafe(deltas.put_nowait, delta)
-
-        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout)
-        try:
-            while True:
-                async with deadline.limit():
-                    delta = await deltas.get()
-                if isinstance(delta, BaseException):
-                    raise delta
-                yield delta
-                if delta.completion:
-                    return
-        finally:
-            sequence.cancel()
 
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
         """Return how likely each continuation is after its prompt, computed in padded batches.
@@ -240,29 +177,8 @@ class TransformersEngine(BaseEngine):
         with self._batcher.paused():
             return score_continuations(self._model, prompt_ids, continuation_ids)
 
-    def _submit(self, requests: Sequence[Request]) -> list[list[PendingSequence]]:
-        for request in requests:
-            self.check(request)
-        sequences = []
-        for request in requests:
-            seed = _seed(request)
-            group = SampleGroup(request.pruner) if request.pruner else None
-            samples = range(request.sampling.n)
-            sequences.append([PendingSequence(request, sample, seed, sample_group=group) for sample in samples])
-        self._batcher.submit([sequence for group in sequences for sequence in group])
-        return sequences
-
-    def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
-        self.check(request)
-        sequence = PendingSequence(request, 0, _seed(request), sink)
-
-        def report(future: Any) -> None:
-            if not future.cancelled() and (error := future.exception()):
-                sink(error)
-
-        sequence.future.add_done_callback(report)
-        self._batcher.submit([sequence])
-        return sequence
+    def _enqueue(self, sequences: Sequence[PendingSequence]) -> None:
+        self._batcher.submit(sequences)
 
     def check(self, request: Request) -> None:
         """Do nothing if this engine can run a request.
@@ -315,16 +231,6 @@ class TransformersEngine(BaseEngine):
         for sequence in sequences:
             sequence.begin()
         return translate_memory_errors(run, len(sequences), longest, max(limits))
-
-
-def _seed(request: Request) -> int:
-    return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
-
-
-def _cancel(sequences: Sequence[Sequence[PendingSequence]]) -> None:
-    for group in sequences:
-        for sequence in group:
-            sequence.cancel()
 
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows

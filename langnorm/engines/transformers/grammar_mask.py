@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
+from langnorm.engines.reasoning_budget import ReasoningBudget
 from langnorm.engines.vocabulary import get_vocabulary
 from langnorm.errors import ModelError
-from langnorm.text.marks import THINKING_TAGS
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 
     from langnorm.engines.requests import Grammar
 
-# What brings an answer to its end soonest, in this order: reasoning, a text, an object or a list, a value.
-_CLOSING = (tuple(closing for _, closing in THINKING_TAGS), ('"',), ("}", "]"), (",",))
-
 
 class GrammarMask(LogitsProcessor):
     """Masks the tokens that the grammar of a sequence does not allow.
 
-    An answer that comes near its last token is brought to its end: texts, lists and reasoning that a model goes on with
-    are closed, so that what comes out is whole.
+    Reasoning before an answer is brought to its end in time. The answer is not: one that reaches its last token before
+    its end stays broken off, because whatever would be put in its place is not the model's.
 
     Args:
         grammars: One per sequence, or None.
@@ -50,8 +47,8 @@ class GrammarMask(LogitsProcessor):
         self._end_ids = list(end_ids)
         self._constrained = list(self._grammars)  # indices of the R sequences that have a grammar
         self._matchers: list[LLMatcher | None] = []  # (R,); None for a sequence that is over
+        self._budgets: list[ReasoningBudget] = []  # (R,)
         self._allowed: Any = None  # tokens that were allowed in the step before (R, V)
-        self._closing_ids: list[list[int]] = []  # tokens of `_CLOSING`
         self._num_tokens = 0
 
     @property
@@ -67,9 +64,7 @@ class GrammarMask(LogitsProcessor):
             self._num_tokens += 1
             for position, token in enumerate(input_ids[self._constrained, -1].tolist()):
                 self._consume(position, token)
-        self._allowed = np.stack(
-            [self._compute_allowed(*pair) for pair in zip(self._constrained, self._matchers, strict=True)]
-        )
+        self._allowed = np.stack([self._compute_allowed(position) for position in range(len(self._matchers))])
         mask = torch.from_numpy(self._allowed).to(scores.device)  # (R, V)
         scores = scores.clone()
         scores[self._constrained] = scores[self._constrained].masked_fill(~mask, -torch.inf)
@@ -87,9 +82,9 @@ class GrammarMask(LogitsProcessor):
             for grammar in self._grammars.values()
         }
         self._matchers = [matchers[grammar.lark].deep_copy() for grammar in self._grammars.values()]
-        for texts in _CLOSING:
-            ids = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-            self._closing_ids.append([token_ids[0] for token_ids in ids if len(token_ids) == 1])
+        self._budgets = [
+            ReasoningBudget(grammar, self._limits[index], vocabulary) for index, grammar in self._grammars.items()
+        ]
 
     def _consume(self, position: int, token: int) -> None:
         """Advance the matcher of a sequence by the token that was generated, given its position in `_constrained`."""
@@ -99,26 +94,31 @@ class GrammarMask(LogitsProcessor):
         if token in self._end_ids or not self._allowed[position, token]:
             # The sequence is over: a token that is not allowed is padding after a stop text or a cancellation.
             self._matchers[position] = None
-        elif not matcher.consume_token(token):
-            msg = f"The answer could not be held to its grammar: {matcher.get_error()} Simplify the schema."
-            raise ModelError(msg)
+            return
+        matcher.consume_token(token)
+        _check(matcher)
+        self._budgets[position].add(token)
 
-    def _compute_allowed(self, index: int, matcher: LLMatcher | None) -> np.ndarray:
-        """Return which tokens a sequence may go on with (V,), given its index in the batch."""
+    def _compute_allowed(self, position: int) -> np.ndarray:
+        """Return which tokens a sequence may go on with (V,), given its position in `_constrained`."""
+        matcher = self._matchers[position]
         if matcher is None:
             return np.ones(self._num_scores, dtype=bool)
         if matcher.is_stopped():  # nothing can follow
             return self._end_mask
         bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
+        _check(matcher)
         allowed = np.zeros(self._num_scores, dtype=bool)
         allowed[: len(bits)] = bits[: self._num_scores]
-        if self._limits[index] - self._num_tokens > self._grammars[index].least_tokens:
-            return allowed
-        if matcher.is_accepting():
-            return self._end_mask
-        for ids in self._closing_ids:
-            if chosen := [i for i in ids if allowed[i]]:
-                allowed = np.zeros_like(allowed)
-                allowed[chosen] = True
-                break
+        token = self._budgets[position].next_token(self._limits[self._constrained[position]] - self._num_tokens)
+        if token is not None and allowed[token]:  # which it is not amid a character
+            allowed = np.zeros_like(allowed)
+            allowed[token] = True
         return allowed
+
+
+def _check(matcher: LLMatcher) -> None:
+    """Raise `ModelError` if the library could not go on."""
+    if matcher.is_error():
+        msg = f"The answer could not be held to its grammar: {matcher.get_error()} Simplify the schema."
+        raise ModelError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from langnorm.engines.checkpoint import hash_bytes, hash_weights, sample_values
+from langnorm.engines.transformers.packed_weights import packed_form
 from langnorm.norms.identity import ModelIdentity
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ def identify_model(
         num_layers: Number of its decoder layers.
         weights: Hash of the checkpoint that it was loaded from; by default one of the parameters in memory.
     """
+    dtype, packed = str(model.dtype).removeprefix("torch."), packed_form(model)
     return ModelIdentity(
         model=type(model).__name__,
         weights=weights or _hash_parameters(model),
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=f"{dtype} packed as {packed}" if packed else dtype,
         num_layers=num_layers,
         chat_template=hash_bytes(str(tokenizer.chat_template).encode()),
     )

@@ -75,7 +75,8 @@ def fill_cache(cache: DynamicCache, rows: Sequence[Row], width: int, row_of: Seq
     """
     some = next(part for row in rows for part in row.parts)
     index = list(row_of)
-    for number, layer in enumerate(cache.layers):
+    layers: list[Any] = cache.layers
+    for number, layer in enumerate(layers):
         tensors = []
         for which in (0, 1):
             of_rows = _padded(some.layers[number][which], rows, width, number, which)

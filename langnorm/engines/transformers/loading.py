@@ -2,128 +2,158 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import langnorm.abacus
 from langnorm.engines.checkpoint import hash_checkpoint
-from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.engines.transformers.engine import TransformersEngine
-from langnorm.errors import ModelError, closest
+from langnorm.engines.transformers.gguf import cache_folder, load_gguf, load_gguf_tokenizer
+from langnorm.engines.transformers.load_errors import (
+    check_device,
+    check_folder_of_model,
+    explain,
+    has_credentials,
+    read_template,
+)
+from langnorm.engines.transformers.packed_weights import check_form, pack_weights
+from langnorm.engines.transformers.prefix_cache import check_prefix_cache_bytes
+from langnorm.engines.transformers.source import Source, find_source
+from langnorm.errors import LangNormError
 from langnorm.norms.profile import FILE_NAME, NormProfile
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-# Arguments of `from_pretrained` that say where a model comes from, and so hold for its tokenizer too.
-_SHARED_ARGUMENTS = ("cache_dir", "code_revision", "force_download", "local_files_only", "revision",
-                     "subfolder", "token", "trust_remote_code")  # fmt: skip
-
-_WHERE_FROM = ("cache_dir", "revision", "subfolder")
-"""Those of them that say where the files of a model lie on this machine."""
-
-_ALLOWED = (
-    "Give a folder with the weights, a name on the Hugging Face hub that this machine can reach, or "
-    f'`model="{BUNDLED_MODEL}"` for the model that ships with langnorm.'
-)
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load(model: str, model_kwargs: dict[str, Any]) -> TransformersEngine:
+def weights_key(model: str, model_kwargs: Mapping[str, Any]) -> str:
+    """Return a text that is the same for whatever gives the same weights in memory; arguments as for `load`."""
+    return find_source(model, model_kwargs).key
+
+
+def load(model: str, model_kwargs: Mapping[str, Any]) -> TransformersEngine:
     """Return the engine that runs a model.
 
     Args:
-        model: `"abacus"`, a folder, or a name on the Hugging Face hub.
+        model: `"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file:
+            `"repo/name:file.gguf"`.
         model_kwargs: For `from_pretrained`; `layers_path` says where the decoder layers are, `chat_template` replaces
-            the tokenizer's, `prefix_cache_bytes` is the most memory for the prompts of recent calls.
+            the tokenizer's, `gguf_file` names a GGUF file in the folder or repository, `gguf_cache` says whether or in
+            which folder its unpacked weights are kept, `prefix_cache_bytes` is the most memory for the prompts of
+            recent calls, and `packed_weights` (`"int8"` or `"int4"`) makes decode steps on a CPU faster.
 
     Raises:
+        OptionError: An argument has a value that is not allowed.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
+        MissingDependencyError: A package is missing that the model needs.
     """
-    from transformers import AutoModelForCausalLM
-
-    tokenizer = load_tokenizer(model, model_kwargs)
-    source = _source(model)
-    arguments = {name: value for name, value in model_kwargs.items() if name != "chat_template"}
-    layers_path, prefix_cache_bytes = arguments.pop("layers_path", None), arguments.pop("prefix_cache_bytes", None)
-    shared = {name: arguments[name] for name in _SHARED_ARGUMENTS if name in arguments}
-    try:
-        weights = AutoModelForCausalLM.from_pretrained(source, **arguments)
-    except Exception as error:
-        raise _load_error(model, error) from error
-    folder = _checkpoint_folder(source, {name: shared[name] for name in _WHERE_FROM if name in shared})
+    source = _checked_source(model, model_kwargs)
+    template = read_template(source.chat_template)
+    check_device(source.arguments.get("device_map"))
+    check_prefix_cache_bytes(source.prefix_cache_bytes)
+    check_form(source.packed_weights, source.arguments.get("dtype"))
+    with _explained(source):
+        weights, tokenizer, folder, beside = _read_gguf(source) if source.gguf_file else _read(source)
+    if template is not None:
+        tokenizer.chat_template = template
+    if source.packed_weights is not None:
+        pack_weights(weights, source.packed_weights)
     return TransformersEngine(
         weights,
         tokenizer,
-        layers_path,
-        profile=_load_profile(folder),
+        source.layers_path,
+        profile=_load_profile(beside),
         weights_hash=hash_checkpoint(folder) if folder else None,
-        prefix_cache_bytes=prefix_cache_bytes,
+        prefix_cache_bytes=source.prefix_cache_bytes,
+        name=model,
     )
 
 
-def load_tokenizer(model: str, model_kwargs: dict[str, Any]) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a model, with its chat template; arguments and errors as for `load`."""
-    from transformers import AutoTokenizer
+def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model, with its chat template; arguments and errors as for `load`.
 
-    source = _source(model)
-    _check_source(source)
-    shared = {name: model_kwargs[name] for name in _SHARED_ARGUMENTS if name in model_kwargs}
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **shared)
-    except Exception as error:
-        raise _load_error(model, error) from error
-    if (chat_template := model_kwargs.get("chat_template")) is not None:
-        tokenizer.chat_template = chat_template
+    No weights are loaded, but those of a GGUF file are unpacked, where they are kept.
+    """
+    source = _checked_source(model, model_kwargs)
+    template = read_template(source.chat_template)
+    with _explained(source):
+        if source.gguf_file:
+            tokenizer = load_gguf_tokenizer(_gguf_path(source), str(source.arguments["dtype"]), _kept_in(source))
+        else:
+            tokenizer = _read_tokenizer(source)
+    if template is not None:
+        tokenizer.chat_template = template
     return tokenizer
 
 
-def _source(model: str) -> str:
-    return str(langnorm.abacus.path()) if model == BUNDLED_MODEL else model
+def _checked_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
+    source = find_source(model, model_kwargs)
+    check_folder_of_model(source)
+    return source
 
 
-def _load_error(model: str, error: Exception) -> ModelError:
-    where = "is not a folder here, so it was looked for on the hub" if not Path(model).exists() else "exists"
-    msg = (
-        f"The model `{model}` could not be loaded ({type(error).__name__}: {_first_line(error)}). "
-        f"`{model}` {where}. {_ALLOWED}"
-    )
-    return ModelError(msg)
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Turn what transformers raises into an error that says why the model does not load."""
+    try:
+        yield
+    except LangNormError:
+        raise
+    except Exception as error:
+        explained = explain(error, source)
+        if has_credentials(error, source):  # tracebacks print causes
+            raise explained from None
+        raise explained from error
 
 
-def _checkpoint_folder(source: str, where: dict[str, Any]) -> Path | None:
-    """Return the folder on this machine that a model's files were read from, or None if it cannot be told."""
-    if Path(source).is_dir():
-        return Path(source, str(where.get("subfolder", "")))
+_Read = tuple["PreTrainedModel", "PreTrainedTokenizerBase", Path | None, Path | None]
+"""A model, its tokenizer, the folder of the weights as they were read, and that in which a profile may lie."""
+
+
+def _read(source: Source) -> _Read:
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = _read_tokenizer(source)
+    weights: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source.location, **source.arguments)
+    folder = source.folder if source.is_local else _file_on_hub(source, "config.json", local_files_only=True).parent
+    return weights, tokenizer, folder, folder
+
+
+def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.location, **source.shared_arguments)
+    return tokenizer
+
+
+def _read_gguf(source: Source) -> _Read:
+    path = _gguf_path(source)
+    arguments = {name: value for name, value in source.arguments.items() if name not in source.file_arguments}
+    weights, tokenizer, folder = load_gguf(path, arguments, _kept_in(source))
+    return weights, tokenizer, folder, path.parent
+
+
+def _gguf_path(source: Source) -> Path:
+    file = str(source.gguf_file)
+    return source.folder / file if source.is_local else _file_on_hub(source, file)
+
+
+def _kept_in(source: Source) -> Path | None:
+    """Return where the unpacked weights of a GGUF file are kept, or None for nowhere."""
+    if isinstance(source.gguf_cache, bool):
+        return cache_folder() if source.gguf_cache else None
+    return Path(source.gguf_cache)
+
+
+def _file_on_hub(source: Source, file: str, **given: Any) -> Path:
+    """Return a file of a repository on the hub, downloaded if it is not here yet."""
     from transformers.utils.hub import cached_file
 
-    config = cached_file(source, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False,
-                         _raise_exceptions_for_connection_errors=False, **where)  # fmt: skip
-    return Path(str(config)).parent if config else None
-
-
-def _check_source(source: str) -> None:
-    """Refuse at once what is neither a folder nor a name of the hub, which may take a minute to find out."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    if Path(source).exists():
-        return
-    if "/" not in source and (hint := closest(source, [BUNDLED_MODEL])):
-        msg = f"There is no model `{source}`. {_ALLOWED}{hint}"
-        raise ModelError(msg)
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        home = " Write your home folder out in place of `~`." if source.startswith("~") else ""
-        msg = f"There is no folder `{source}`, and no model on the hub has such a name. {_ALLOWED}{home}"
-        raise ModelError(msg) from None
+    return Path(str(cached_file(source.location, file, **{**source.file_arguments, **given})))
 
 
 def _load_profile(folder: Path | None) -> NormProfile | None:
     """Return the profile in the folder of the weights, if there is one."""
     path = folder / FILE_NAME if folder else None
     return NormProfile.load(path) if path and path.is_file() else None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")

@@ -10,6 +10,7 @@ import torch
 
 from langnorm.engines.transformers.decoder_layers import hooked
 from langnorm.engines.transformers.residual_stream import get_residual_stream
+from langnorm.interventions.token_norms import token_norms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +24,7 @@ class NormRecorder:
 
     Norms stay on the layer's device, and so do the last states of up to eight passes, B * hidden values per layer and
     pass; nothing waits for the device until `rows`.
-    They are computed in float32 whatever the model's dtype: squares overflow in float16 and are coarse in bfloat16.
+    They are float32 whatever the model's dtype.
 
     Args:
         layers: 0-based indices of the layers to read, ascending.
@@ -66,7 +67,7 @@ class NormRecorder:
     def _compute(self, layer: int) -> None:
         """Turn the states of a layer that wait into norms."""
         if states := self._states[layer]:
-            self._norms[layer].append(torch.linalg.vector_norm(torch.cat(states, dim=1), dim=-1, dtype=torch.float32))
+            self._norms[layer].append(token_norms(torch.cat(states, dim=1)))
             states.clear()
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from langnorm.checks import check_choice
+from langnorm.checks import check_choice, refuse
 from langnorm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -26,6 +26,26 @@ _MAX_ROWS = 3
 """Up to so many tokens in a pass, packed weights are faster than those in bfloat16 (`python -m benchmarks.packing`)."""
 
 
+def check_form(form: Any, dtype: Any) -> None:
+    """Raise `OptionError` unless weights may be packed in a form (None: not at all) in a model of a dtype."""
+    if form is None:
+        return
+    check_choice("packed_weights", form, FORMS, owner="model_kwargs")
+    if dtype != "bfloat16":
+        refuse(
+            "dtype",
+            dtype,
+            f'"bfloat16" together with `packed_weights="{form}"`, or leave one of them out',
+            "model_kwargs",
+        )
+
+
+def packed_form(model: PreTrainedModel) -> str | None:
+    """Return what the weights of a model are packed as, or None where they are not."""
+    kinds = {type(module) for module in model.modules()}
+    return "int4" if _Int4Linear in kinds else "int8" if _Int8Linear in kinds else None
+
+
 def pack_weights(model: PreTrainedModel, form: str) -> None:
     """Round the weights of all linear layers of a model, and let decode steps of few sequences read them packed.
 
@@ -38,10 +58,8 @@ def pack_weights(model: PreTrainedModel, form: str) -> None:
         form: `"int8"` or `"int4"`.
 
     Raises:
-        OptionError: There is no such form.
         ModelError: The model is somewhere else, or of another type.
     """
-    check_choice("packed_weights", form, FORMS, owner="model_kwargs")
     parameters = {(parameter.device.type, parameter.dtype) for parameter in model.parameters()}
     if parameters != {("cpu", torch.bfloat16)}:
         found = ", ".join(sorted(f"{str(dtype).removeprefix('torch.')} on {device}" for device, dtype in parameters))

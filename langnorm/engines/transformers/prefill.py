@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
     from langnorm.engines.requests import Completion
-    from langnorm.engines.transformers.sequence import PendingSequence
+    from langnorm.engines.sequence import PendingSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class Prefiller:
     """
 
     def __init__(self, model: PreTrainedModel, prefix_cache: PrefixCache[KeyValues]) -> None:
-        self._model: Any = model
-        self._sharing = sharing_of(model)
+        self._model: Any = getattr(model, "_orig_mod", model)  # `torch.compile` hides what its model takes
+        self._sharing = sharing_of(self._model)
         self._prefix_cache = prefix_cache
-        parameters = inspect.signature(model.forward).parameters
+        parameters = inspect.signature(self._model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         # Scores of the vocabulary are needed of no token.
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
@@ -127,9 +127,10 @@ class Prefiller:
         longest = max(map(len, prompts))
         tree = self._get_tree() if longest >= SHORTEST_PREFIX else None
         beginnings = {prompt[:-1]: _Beginning(prompt[:-1]) for prompt in prompts}
-        for tokens, beginning in beginnings.items() if tree else ():
-            for part in tree.find(tokens):
-                beginning.extend(part)
+        if tree:
+            for tokens, beginning in beginnings.items():
+                for part in tree.find(tokens):
+                    beginning.extend(part)
         distinct = list(beginnings.values())
         num_found = [beginning.num_known for beginning in distinct]
         chunk_size = getattr(own_config, "prefill_chunk_size", None)

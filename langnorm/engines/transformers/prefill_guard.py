@@ -12,7 +12,7 @@ from langnorm.engines.transformers.decoder_layers import hooked
 if TYPE_CHECKING:
     from torch import nn
 
-    from langnorm.engines.transformers.sequence import PendingSequence
+    from langnorm.engines.sequence import PendingSequence
 
 
 class PrefillGuard:

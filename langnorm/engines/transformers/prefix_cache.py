@@ -13,8 +13,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from langnorm.checks import check_integer
+
 SHORTEST_PREFIX = 64
 """Tokens below which running them again costs about as little as looking after them."""
+
+
+def check_prefix_cache_bytes(num_bytes: object) -> None:
+    """Raise `OptionError` unless this is how much memory a prefix cache may take: a number of bytes, or None."""
+    if num_bytes is not None:
+        check_integer("prefix_cache_bytes", num_bytes, low=0, allowed="a number of bytes, 0 to keep nothing, or None")
 
 
 class Computed(Protocol):

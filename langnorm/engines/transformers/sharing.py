@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-from langnorm.checks import check_integer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,17 +21,16 @@ _LEAST_BYTES = 2**28  # for conversations of some thousand tokens with a small m
 _ROPE_BY_LENGTH = ("dynamic", "longrope")
 
 
-def sharing_of(model: PreTrainedModel) -> Sharing:
+def sharing_of(model: Any) -> Sharing:
     """Return what sequences may share, such that their states are those that they would have alone.
 
     A beginning can be cut from a sequence where every layer keeps the keys and values of all tokens: sliding windows
     forget some, recurrent states cannot go back. Whole prompts can be shared with sliding windows too.
     """
-    if callable(getattr(model, "get_base_model", None)):  # a wrapper, which does not say what its model takes
-        return "nothing"
-    config: Any = model.config
-    text_config = config.get_text_config(decoder=True)
-    if config.is_encoder_decoder or not model._supports_default_dynamic_cache():
+    if "input_ids" not in inspect.signature(model.forward).parameters or hasattr(model, "get_base_model"):
+        return "nothing"  # a wrapper, which does not say what its model takes
+    text_config = model.config.get_text_config(decoder=True)
+    if model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
         return "nothing"
     if _contains_any(getattr(text_config, "rope_parameters", None), _ROPE_BY_LENGTH):
         return "nothing"
@@ -55,16 +53,9 @@ def weights_version(model: Any) -> Hashable:
     )
 
 
-def prefix_cache_size(model: PreTrainedModel, num_bytes: int | None) -> int:
-    """Return how much memory the prefix cache of a model may take, in bytes: as given, else by the model's size.
-
-    Raises:
-        OptionError: It is not a number of bytes.
-    """
-    if num_bytes is None:
-        return max(_LEAST_BYTES, sum(weight.numel() * weight.element_size() for weight in model.parameters()) // 16)
-    check_integer("prefix_cache_bytes", num_bytes, low=0, allowed="a number of bytes; 0 keeps nothing")
-    return num_bytes
+def prefix_cache_size(model: PreTrainedModel) -> int:
+    """Return how much memory the prefix cache of a model may take where nobody says, in bytes."""
+    return max(_LEAST_BYTES, sum(weight.numel() * weight.element_size() for weight in model.parameters()) // 16)
 
 
 def _contains_any(value: Any, kinds: Sequence[str]) -> bool:

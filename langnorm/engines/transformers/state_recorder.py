@@ -11,6 +11,7 @@ import torch
 
 from langnorm.engines.transformers.decoder_layers import hooked
 from langnorm.engines.transformers.residual_stream import get_residual_stream
+from langnorm.interventions.token_norms import token_norms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,12 +66,7 @@ class StateRecorder:
         has_prompt_norms, has_prompt_states = record.prompt and record.norms, record.prompt and record.states
         return replace(
             completion,
-            prompt_norms=_norms(prompt) if has_prompt_norms else [],
+            prompt_norms=token_norms(prompt).tolist() if has_prompt_norms else [],
             states=generated if record.states else None,
             prompt_states=prompt if has_prompt_states else None,
         )
-
-
-def _norms(states: Tensor) -> list[list[float]]:
-    norms: list[list[float]] = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32).tolist()
-    return norms

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from langnorm.engines.sample_group import SampleGroup
+    from langnorm.engines.sequence import PendingSequence
     from langnorm.engines.transformers.intervening import Intervener
     from langnorm.engines.transformers.logprobs import LogprobRecorder
-    from langnorm.engines.transformers.sample_group import SampleGroup
-    from langnorm.engines.transformers.sequence import PendingSequence
 
 
 class SequenceTracker(StoppingCriteria):

@@ -18,7 +18,7 @@ LAYERS = [9, 10]
 @pytest.fixture
 def statistics(abacus_engine: Any, monkeypatch: pytest.MonkeyPatch) -> OnlineStatistics:
     """Fresh statistics of the bundled model, with a few hundred usual norms."""
-    monkeypatch.setattr(abacus_engine, "_statistics", OnlineStatistics(abacus_engine.num_layers))
+    monkeypatch.setattr(abacus_engine, "statistics", OnlineStatistics(abacus_engine.num_layers))
     statistics: OnlineStatistics = abacus_engine.statistics
     statistics.update(torch.linspace(20.0, 60.0, 600)[:, None, None].repeat(1, 1, 2), LAYERS, [600])
     return statistics

@@ -19,7 +19,7 @@ from langnorm.errors import ModelError, OptionError
 
 
 @pytest.fixture
-def loads(monkeypatch) -> list[str]:
+def loads(monkeypatch, tmp_path) -> list[str]:
     """Returns the models that were loaded, in place of loading them."""
     loads: list[str] = []
 
@@ -30,6 +30,8 @@ def loads(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(registry, "_get_loader", lambda _: load)
     monkeypatch.setattr(registry, "_loaded", {})
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
     return loads
 
 
@@ -106,7 +108,7 @@ def test_folder_of_any_name_is_loaded(model, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / model).mkdir(parents=True)
 
-    with pytest.raises(ModelError, match=f"`{model}` could not be loaded.*`{model}` exists"):
+    with pytest.raises(ModelError, match=f"`{model}` could not be loaded: its folder is empty"):
         get_engine("transformers", model, {})
 
 

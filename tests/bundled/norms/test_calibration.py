@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from langnorm import ChatLangNorm, NormProfile, NormTrace
 from langnorm.errors import OptionError
-from langnorm.norms.calibration import read_prompts
 
 PROMPTS = ["What is 3 + 4?", "Hello!", [("human", "12 * 3")], "Take 5. Add 6.", "What is 90 - 8?"]
 
@@ -41,7 +39,7 @@ def test_a_profile_is_of_the_answers(chat: ChatLangNorm) -> None:
     rows = [NormTrace.from_message(r).token_norms for r in chat.batch(PROMPTS, layers=[7], norms="tokens")]
     norms = sorted(row[0] for of_one in rows for row in of_one or ())
     assert profile.num_tokens == len(norms)
-    assert profile.sketch.quantile(0.5)[7].item() == pytest.approx(norms[(len(norms) - 1) // 2], rel=0.011)
+    assert profile.sketch.quantile(0.5)[7].item() == pytest.approx(norms[(len(norms) - 1) // 2], rel=0.003)
 
 
 def test_it_goes_on_where_it_stopped(chat: ChatLangNorm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,21 +59,13 @@ def test_it_goes_on_where_it_stopped(chat: ChatLangNorm, tmp_path: Path, monkeyp
         calibrate(chat, checkpoint=checkpoint)
     assert checkpoint.exists()
     for other in ({"prompts": [*PROMPTS[:-1], "Bye!"]}, {"chat": chat.model_copy(update={"max_batch_size": 3})}):
-        with pytest.raises(OptionError, match="belongs to another calibration"):
+        with pytest.raises(OptionError, match="belongs to another calibration: (prompts|batch size) `"):
             calibrate(**({"chat": chat, "checkpoint": checkpoint} | other))
     resumed = calibrate(chat, checkpoint=checkpoint)
     assert resumed.num_tokens == whole.num_tokens
     for q in (0.0, 0.5, 1.0):  # threads order the rows of a batch, which changes the last bits
-        assert resumed.sketch.quantile(q).tolist() == pytest.approx(whole.sketch.quantile(q).tolist(), rel=0.021)
+        assert resumed.sketch.quantile(q).tolist() == pytest.approx(whole.sketch.quantile(q).tolist(), rel=0.003)
     assert not checkpoint.exists()
-
-
-def test_a_checkpoint_of_something_else_is_refused(chat: ChatLangNorm, tmp_path: Path) -> None:
-    """It is neither used nor lost."""
-    (tmp_path / "p.partial").write_text("{}")
-    with pytest.raises(OptionError, match=r"p\.partial` belongs to another calibration"):
-        calibrate(chat, checkpoint=tmp_path / "p.partial")
-    assert (tmp_path / "p.partial").read_text() == "{}"
 
 
 @pytest.mark.parametrize("prompts", [[], "one text"])
@@ -83,34 +73,3 @@ def test_without_prompts_nothing_starts(chat: ChatLangNorm, prompts: Any) -> Non
     """A text is not a list of texts."""
     with pytest.raises(OptionError, match="no prompts"):
         calibrate(chat, prompts)
-
-
-def test_prompts_of_a_text_file(tmp_path: Path) -> None:
-    """One a line, blank lines left out."""
-    (tmp_path / "p.txt").write_text("What is 3 + 4?\n\n  Hello! \n")
-    assert read_prompts(tmp_path / "p.txt") == ["What is 3 + 4?", "Hello!"]
-
-
-def test_prompts_of_lines_of_json(tmp_path: Path) -> None:
-    """Texts and messages."""
-    messages = [{"role": "user", "content": "Hi"}]
-    values = ["a", messages, {"prompt": "b"}, {"messages": messages}]
-    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, values)))
-    assert read_prompts(tmp_path / "p.jsonl") == ["a", messages, "b", messages]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("p.txt", " \n", "has no prompts"),
-        ("p.jsonl", '"a"\n{', "Line 2 of .* is not JSON"),
-        ("p.jsonl", '{"text": "a"}', "Line 1 of .* has no prompt"),
-        ("p.txt", None, "cannot be read"),
-    ],
-)
-def test_prompts_that_cannot_be_read_are_refused(tmp_path: Path, name: str, text: str | None, said: str) -> None:
-    """The error names the file and the line."""
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(OptionError, match=said):
-        read_prompts(tmp_path / name)

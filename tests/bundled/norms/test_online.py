@@ -78,7 +78,7 @@ def test_requests_of_a_batch_see_the_same() -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_statistics(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(abacus_engine, "_statistics", OnlineStatistics(abacus_engine.num_layers))
+    monkeypatch.setattr(abacus_engine, "statistics", OnlineStatistics(abacus_engine.num_layers))
 
 
 def test_every_token_of_every_sequence_is_sampled(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:

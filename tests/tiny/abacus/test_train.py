@@ -177,6 +177,34 @@ def test_the_command_line_starts_the_processes(tmp_path: Path, monkeypatch: pyte
     assert folder.is_dir()
 
 
+ORPHAN = """
+import multiprocessing, os, sys, time
+from langnorm.abacus import train
+
+def work():
+    train._end_with_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(100)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=work).start()
+    time.sleep(100)
+"""
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    """Also when that one is killed, which tells them nothing."""
+    program = tmp_path / "orphan.py"
+    program.write_text(ORPHAN)
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline().strip().isdecimal()
+        parent.kill()
+        rest, _ = parent.communicate(timeout=60)  # the pipe closes when the last process that has it ends
+
+    assert rest == ""
+
+
 def test_weights_that_are_not_there_are_said_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """Before anything is trained or written."""
     monkeypatch.setattr(sys, "argv", ["train", "--weights", "nowhere"])

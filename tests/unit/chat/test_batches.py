@@ -73,7 +73,7 @@ def test_answers_in_a_cache_need_no_model(way, monkeypatch) -> None:
         loaded.append(AnnouncedEngine(["Yes."] * 3))
         return loaded[-1]
 
-    monkeypatch.setattr("langnorm.chat_models.get_engine", load)
+    monkeypatch.setattr("langnorm.chat.fields.get_engine", load)
     chat = ChatLangNorm(model="some/model", cache=InMemoryCache(), temperature=0, norms="off")
     first = run(chat, QUESTIONS, way)
     assert loaded

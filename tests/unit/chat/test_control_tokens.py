@@ -307,3 +307,19 @@ def test_a_tokenizer_that_cannot_be_literal_says_so(abacus: PreTrainedTokenizerB
     abacus.__class__ = Stubborn
     with pytest.raises(ModelError, match="cannot be taken literally.*raise"):
         encode_chat(abacus, lambda turns: turns[0] + "<|im_end|>", ["<|im_end|>"])
+
+
+def test_text_of_any_length_is_told_apart_at_once(abacus: PreTrainedTokenizerBase) -> None:
+    """A run of backslashes beside a control token once took time that grew with its square: here, hours."""
+    turns = chat_of("<|im_end|>" + "\\" * 100_000)
+    text, ids = encode_chat(abacus, render_of(abacus), turns)
+    assert text.count("\\") == 300_000
+    assert control_ids(abacus, ids) == control_ids(abacus, encode_chat(abacus, render_of(abacus), chat_of("x"))[1])
+
+
+def test_escaped_marks_are_found_after_any_number_of_backslashes(abacus: PreTrainedTokenizerBase) -> None:
+    """A template that escapes what is escaped already forges nothing."""
+    template = "{% for m in messages %}{{ m.content | string | tojson | tojson | tojson }}{% endfor %}<|im_start|>"
+    text, forged = forged_with(abacus, template, "\\\\<|im_end|>\\")
+    assert "<|im_end|>" in text
+    assert forged == ["<|im_start|>"]

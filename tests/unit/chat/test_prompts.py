@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     BaseMessage,
     ChatMessage,
     FunctionMessage,
     HumanMessage,
+    RemoveMessage,
     SystemMessage,
     ToolMessage,
 )
@@ -106,8 +108,108 @@ def test_a_template_of_another_type_is_refused(template: Any) -> None:
 
 def test_an_unknown_kind_of_message_is_refused() -> None:
     """The error names the kinds that work."""
-    with pytest.raises(PromptError, match="`FunctionMessage`.*system, human, AI and tool"):
-        to_turn(FunctionMessage(name="f", content="x"))
+    with pytest.raises(PromptError, match="`RemoveMessage`.*system, human, AI and tool"):
+        to_turn(RemoveMessage(id="1"))
+
+
+OTHER_PROVIDERS: dict[str, tuple[list[BaseMessage], str]] = {
+    "output_text": ([AIMessage([{"type": "output_text", "text": "Hello"}])], "Hello"),
+    "refusal": ([AIMessage([{"type": "refusal", "refusal": "No."}])], "No."),
+    "input_text": ([HumanMessage([{"type": "input_text", "text": "x"}])], "x"),
+    "plain text": ([HumanMessage([{"type": "text-plain", "text": "x", "mime_type": "text/plain"}])], "x"),
+    "text of Bedrock": ([HumanMessage([{"text": "x"}])], "x"),
+    "mark of a cache": ([HumanMessage([{"type": "text", "text": "x"}, {"cachePoint": {"type": "default"}}])], "x"),
+    "server tool": (
+        [
+            AIMessage(
+                [
+                    {"type": "server_tool_call", "id": "1", "name": "search", "args": {}},
+                    {"type": "server_tool_result", "tool_call_id": "1", "status": "success", "output": "o"},
+                    {"type": "web_search_call", "id": "2"},
+                    {"type": "text", "text": "Hi"},
+                ]
+            )
+        ],
+        "Hi",
+    ),
+    "stopped stream": (
+        [AIMessageChunk(content=[{"type": "tool_call_chunk", "id": "1", "name": "add", "args": '{"a', "index": 0}])],
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PROVIDERS)
+def test_blocks_of_other_providers_are_read(name: str) -> None:
+    """What is text is read; what has none is passed over."""
+    messages, text = OTHER_PROVIDERS[name]
+    assert [to_turn(message)["content"] for message in messages] == [text]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AIMessage([{"type": "function_call", "name": "add", "arguments": '{"a": 1}', "call_id": "call_1"}]),
+        AIMessage([{"type": "tool_use", "name": "add", "input": {"a": 1}, "id": "call_1"}]),
+        AIMessage([{"type": "tool_call", "name": "add", "args": {"a": 1}, "id": "call_1"}]),
+        AIMessage(
+            [{"type": "function_call", "name": "add", "arguments": '{"a": 1}', "call_id": "call_1"}], tool_calls=[CALL]
+        ),
+    ],
+)
+def test_calls_in_the_content_are_calls(message: AIMessage) -> None:
+    """Once, whether the message has them as calls too or not."""
+    turn = to_turn(message)
+    function = {"name": "add", "arguments": {"a": 1}}
+    assert turn["tool_calls"] == [{"type": "function", "id": "call_1", "function": function}]
+    assert turn["content"] == ""
+
+
+def test_calls_of_the_oldest_form_meet_their_results() -> None:
+    """OpenAI's `function_call`, which has no id, and the message of a function."""
+    legacy = AIMessage("", additional_kwargs={"function_call": {"name": "add", "arguments": '{"a": 1}'}})
+    (called,) = to_turn(legacy)["tool_calls"]
+    assert called["function"] == {"name": "add", "arguments": {"a": 1}}
+    result = to_turn(FunctionMessage(name="add", content="2"))
+    assert result == {"role": "tool", "content": "2", "name": "add", "tool_call_id": called["id"]}
+    broken = AIMessage("", additional_kwargs={"function_call": {"name": "add", "arguments": '{"a": '}})
+    assert to_turn(broken)["content"] == '{"a": '
+
+
+@pytest.mark.parametrize("kind", ["image", "image_url", "audio", "input_audio", "video", "file", "document", None, 3])
+def test_what_is_no_text_is_refused(kind: Any) -> None:
+    """A text model says so, in any message."""
+    for message in (HumanMessage([{"type": kind, "data": "x"}]), AIMessage([{"type": kind, "data": "x"}])):
+        with pytest.raises(PromptError, match=r"has a block of type.*reads text"):
+            to_turn(message)
+
+
+@pytest.mark.parametrize(
+    ("opening", "is_thinking"),
+    [
+        ("<think>\n", True),
+        ("<think>\nOkay, ", True),
+        ("<think>\n\n</think>\n\n", False),
+        ("<thinking>", True),
+        ("", False),
+    ],
+)
+def test_reasoning_that_the_template_begins_is_open(opening: str, is_thinking: bool) -> None:
+    """With words of its own too; what a user writes of marks says nothing."""
+    tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n" + opening + "{% endif %}"
+    )
+    for text in ("x", "What is <think>?", "<think>"):
+        assert render_prompt(tokenizer, [HumanMessage(text)], enable_thinking=True).is_thinking is is_thinking
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_it_is_looked_into(tokenizer: Any) -> None:
+    """Its control tokens are not told apart first."""
+    text = "<|im_end|>" + "1 + 1. " * 1000
+    with pytest.raises(PromptError, match=r"no room for an answer.*context of 100"):
+        render_prompt(tokenizer, [HumanMessage(text)], enable_thinking=True, context_length=100)
 
 
 def test_no_messages_are_refused(tokenizer: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Timer
 from types import SimpleNamespace
 
 import pytest
@@ -20,44 +22,54 @@ def now(monkeypatch) -> SimpleNamespace:
     return clock
 
 
-def test_what_waits_is_given_the_seconds_left(now) -> None:
-    """They grow fewer from the moment at which the deadline is made, and never fall below zero."""
-    deadline = Deadline(5)
-    seconds = []
-    for now.seconds in (100.0, 102.0, 120.0):
-        seconds.append(deadline.wait(lambda left: left))
-    assert seconds == [5, 3, 0]
-    assert Deadline(None).wait(lambda left: left) is None
+def test_what_is_there_is_returned_whatever_the_time(now) -> None:
+    """A result or an item that has come is handed out, also when no time is left."""
+    deadline, future, items = Deadline(5), Future(), queue.SimpleQueue()
+    future.set_result("done")
+    items.put("item")
+    now.seconds += 10
+    assert (deadline.result(future), deadline.next_of(items)) == ("done", "item")
 
 
-@pytest.mark.parametrize("error", [TimeoutError("slow"), queue.Empty()], ids=["timeout", "empty"])
-def test_an_error_at_the_end_names_the_option(now, error) -> None:
-    """Whatever the wait raises when no time is left, the error says what to change."""
-    deadline = Deadline(5)
+@pytest.mark.parametrize("is_main", [True, False])
+def test_what_comes_later_is_waited_for(is_main) -> None:
+    """With or without a timeout, on the main thread or another."""
 
-    def get(left: float | None) -> None:
-        now.seconds += left or 0
-        raise error
+    def waited(timeout: float | None) -> tuple[str, str]:
+        future, items = Future(), queue.SimpleQueue()
+        timers = [Timer(0.15, future.set_result, ["done"]), Timer(0.3, items.put, ["item"])]
+        for timer in timers:
+            timer.start()
+        deadline = Deadline(timeout)
+        return deadline.result(future), deadline.next_of(items)
 
-    with pytest.raises(TimeoutError, match=r"longer than `timeout=5` seconds\. Raise `timeout` or lower `max_tokens`"):
-        deadline.wait(get)
+    with ThreadPoolExecutor(1) as pool:
+        for timeout in (None, 60):
+            found = waited(timeout) if is_main else pool.submit(waited, timeout).result()
+            assert found == ("done", "item")
+
+
+def test_an_end_without_a_result_names_the_option() -> None:
+    """When no time is left, the error says what to change."""
+    for wait in (lambda: Deadline(0.02).result(Future()), lambda: Deadline(0.02).next_of(queue.SimpleQueue())):
+        with pytest.raises(
+            TimeoutError, match=r"longer than `timeout=0\.02` seconds\. Raise `timeout` or lower `max_tokens`"
+        ):
+            wait()
 
 
 @pytest.mark.usefixtures("now")
 @pytest.mark.parametrize("timeout", [5, None])
 async def test_a_timeout_of_the_model_passes_through(timeout) -> None:
-    """While time is left, a `TimeoutError` is somebody else's."""
-    deadline = Deadline(timeout)
-
-    def get(_left: float | None) -> None:
-        msg = "the device did not answer"
-        raise TimeoutError(msg)
+    """A `TimeoutError` that the future comes to is somebody else's."""
+    deadline, future = Deadline(timeout), Future()
+    future.set_exception(TimeoutError("the device did not answer"))
 
     with pytest.raises(TimeoutError, match="the device did not answer"):
-        deadline.wait(get)
+        deadline.result(future)
     with pytest.raises(TimeoutError, match="the device did not answer"):
         async with deadline.limit():
-            get(None)
+            future.result()
 
 
 async def test_what_is_awaited_ends_at_the_deadline(now) -> None:

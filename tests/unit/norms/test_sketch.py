@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from langnorm.errors import OptionError
-from langnorm.norms.curve import ACCURACY, HIGHEST, LOWEST
+from langnorm.norms.curve import ACCURACY, HIGHEST, LOWEST, NUM_BUCKETS
 from langnorm.norms.sketch import QuantileSketch
+from langnorm.norms.thresholds import IQRThreshold, resolve_thresholds
 
 ROUNDING = 1e-9
 """How far float64 logarithms may be off, relative to `ACCURACY`."""
@@ -24,8 +25,9 @@ ROUNDING = 1e-9
 EXAMPLES = settings(max_examples=30)
 
 norm = st.floats(-5, 7).map(lambda exponent: float(np.float32(10.0**exponent)))  # 12 orders of magnitude
-norms = st.lists(norm | st.sampled_from([1.0, 1.005, 3e4]), min_size=1, max_size=80)  # with ties and near ties
+norms = st.lists(norm | st.sampled_from([1.0, 1.001, 3e4]), min_size=1, max_size=80)  # with ties and near ties
 any_norms = st.lists(norm | st.sampled_from([0.0, 1e-30, 1e12, math.inf, math.nan]), max_size=40)
+apart = st.lists(norm, min_size=2, max_size=80, unique=True)  # as float32 they differ by more than rounding
 shares = st.floats(0, 1)
 
 
@@ -54,12 +56,12 @@ class TestQuantile:
     @EXAMPLES
     @given(norms, norms, shares)
     def test_quantile_is_within_the_accuracy(self, first, second, q) -> None:
-        """The value at rank floor(q * (n - 1)) is met within one percent, in each layer."""
+        """The norm at rank ceil(q * n) is met within 0.2 %, in each layer."""
         quantiles = sketch_of(first, second).quantile(q)
 
         assert quantiles.dtype == np.float64
         for values, quantile in zip((first, second), quantiles.tolist(), strict=True):
-            exact = np.sort(values)[math.floor(q * (len(values) - 1))]
+            exact = np.quantile(values, q, method="inverted_cdf")
             assert abs(quantile - exact) <= ACCURACY * (1 + ROUNDING) * exact
 
     @EXAMPLES
@@ -74,7 +76,7 @@ class TestQuantile:
         assert min(values) <= sketch.quantile(low).item() <= sketch.quantile(high).item() <= max(values)
 
     @EXAMPLES
-    @given(norm | st.sampled_from([0.0, 1e-30, 1e12, math.inf]), st.integers(1, 20), shares)
+    @given(norm | st.sampled_from([0.0, 1e-30, 1e12]), st.integers(1, 20), shares)
     def test_value_that_is_alone_comes_back_exactly(self, value, times, q) -> None:
         """One value, however often, is every quantile."""
         assert sketch_of([value] * times).quantile(q).item() == value
@@ -86,11 +88,11 @@ class TestQuantile:
         sketch = sketch_of(values)
 
         for rank, exact in enumerate(values):
-            quantile = sketch.quantile(rank / 4).item()
+            quantile = sketch.quantile((rank + 0.5) / 5).item()
             if LOWEST < exact <= HIGHEST:
                 assert quantile == pytest.approx(exact, rel=ACCURACY * (1 + ROUNDING))
             else:
-                assert min(values) <= quantile <= 1.01 * LOWEST or HIGHEST <= quantile <= max(values)
+                assert min(values) <= quantile <= (1 + ACCURACY) * LOWEST or HIGHEST <= quantile <= max(values)
 
     def test_layer_without_norms_has_none(self) -> None:
         """NaN stands for the quantiles of an empty layer, next to those of another."""
@@ -116,7 +118,7 @@ class TestPercentile:
     def test_percentile_is_a_share_between_those_of_the_neighbouring_buckets(self, values, value) -> None:
         """Norms farther than a bucket are told apart exactly."""
         percentile = sketch_of(values).percentile(torch.tensor([value], dtype=torch.float64)).item()
-        bucket = 2 * ACCURACY / (1 - ACCURACY) * (1 + ROUNDING)
+        bucket = ACCURACY * (1 + ROUNDING)
         exact = np.array(values)
 
         assert (exact < value / (1 + bucket)).mean() <= percentile + 1e-12
@@ -142,7 +144,38 @@ class TestPercentile:
 
         assert sketch.percentile(outside).flatten().tolist() == [0.0, 1.0]
 
-    @pytest.mark.parametrize("value", [0.0, 1e-30, 1.0, 777.7, 1e12, math.inf])
+    @EXAMPLES
+    @given(apart, shares)
+    def test_quantile_and_percentile_are_inverse(self, values, q) -> None:
+        """The share below a quantile is the one that it was asked for."""
+        sketch = sketch_of(values)
+        assert sketch.percentile(sketch.quantile(q)[None]).item() == pytest.approx(q, abs=1e-6)
+
+    @pytest.mark.parametrize("sigma", [0.02, 0.08, 0.3, 1.0])
+    @pytest.mark.parametrize("q", [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95])
+    def test_quantiles_of_many_norms_are_numpys(self, sigma, q) -> None:
+        """Narrow layers and wide ones: interpolation is closer than the buckets are wide."""
+        values = lognormal(20_000, 3, sigma=sigma)
+        sketch = QuantileSketch(range(3))
+        sketch.update(values)
+        np.testing.assert_allclose(sketch.quantile(q), np.quantile(values.numpy(), q, axis=0), rtol=0.002)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_thresholds_of_narrow_layers_fire_as_often_as_exact_ones(self, seed) -> None:
+        """Norms like those of late layers: narrow, in two groups, with a tail; a fraction of a percent is high."""
+        generator = np.random.default_rng(seed)
+        of_words, of_digits, tail = (generator.lognormal(mean, 0.06, 20_000) for mean in (3.0, 3.12, 3.3))
+        group = generator.random(20_000)
+        values = np.where(group < 0.6, of_words, np.where(group < 0.99, of_digits, tail))
+        sketch = sketch_of(values.tolist())
+        first, third = np.quantile(values, [0.25, 0.75])
+        exact = third + 1.5 * (third - first)
+        (found,) = resolve_thresholds(IQRThreshold(), (0,), sketch) or ()
+
+        assert found == pytest.approx(exact, rel=0.002)
+        assert (values > found).mean() == pytest.approx((values > exact).mean(), abs=2e-4)
+
+    @pytest.mark.parametrize("value", [0.0, 1e-30, 1.0, 777.7, 1e12])
     def test_percentile_among_equal_norms_is_the_middle_rank(self, value) -> None:
         """Where all norms are the same, none is above or below."""
         assert sketch_of([value] * 7).percentile(torch.tensor([value], dtype=torch.float64)).item() == 0.5
@@ -198,11 +231,11 @@ class TestUpdate:
     @EXAMPLES
     @given(any_norms, st.data())
     def test_masked_norms_count_as_if_they_were_alone(self, values, data) -> None:
-        """NaN and what the mask hides change nothing."""
+        """NaN, infinity and what the mask hides change nothing."""
         mask = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
         masked = QuantileSketch((0,))
         masked.update(torch.tensor(values, dtype=torch.float64)[:, None], torch.tensor(mask, dtype=torch.bool))
-        kept = [value for value, is_kept in zip(values, mask, strict=True) if is_kept and not math.isnan(value)]
+        kept = [value for value, is_kept in zip(values, mask, strict=True) if is_kept and math.isfinite(value)]
 
         assert state(masked) == state(sketch_of(kept))
         assert masked.num_samples == len(kept)
@@ -328,6 +361,14 @@ class TestMerge:
 
         assert state(sketch) == state(empty) == state(sketch_of(values))
 
+    def test_counts_do_not_overflow(self) -> None:
+        """As many norms as one distribution may have, twice."""
+        stored = {"1": {"min": 1.0, "max": 1.0, "runs": [[6916, 2**53]]}}
+        sketch = QuantileSketch.from_dict(sketch_of([]).to_dict() | {"layers": stored})
+        assert sketch.num_samples == 2**53
+        with pytest.raises(OptionError, match="cannot be merged"):
+            sketch.merge(sketch.copy())
+
     def test_other_layers_are_an_error(self) -> None:
         """The message says which layers only one of them has."""
         with pytest.raises(OptionError, match=re.escape("only here `[1, 2]`, only there `[7]`")):
@@ -390,24 +431,24 @@ class TestJSON:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_many_norms_are_a_small_file(self, seed) -> None:
-        """A hundred thousand lognormal norms of three layers take less than eight kilobytes."""
+        """Twenty thousand norms of three layers, as a calibration records them, take less than ten kilobytes."""
         sketch = QuantileSketch((21, 22, 23))
-        sketch.update(lognormal(100_000, 3, seed=seed))
+        sketch.update(lognormal(20_000, 3, sigma=0.1, seed=seed))
 
-        assert sketch.num_samples == 100_000
-        assert len(state(sketch)) < 8000
+        assert sketch.num_samples == 20_000
+        assert len(state(sketch)) < 10_000
 
-    @pytest.mark.parametrize("change", [{"version": 2}, {"version": None}, {"accuracy": 0.02}])
+    @pytest.mark.parametrize("change", [{"version": 1}, {"version": None}, {"accuracy": 0.02}])
     def test_other_version_or_accuracy_is_an_error(self, change) -> None:
-        """The message names what was found and what is needed."""
-        ((name, value),) = change.items()
-        with pytest.raises(OptionError, match=f"`{name}={value}` of a stored distribution is not allowed. Use one of"):
+        """The message names where."""
+        ((name, _),) = change.items()
+        with pytest.raises(OptionError, match=f"not a stored distribution of this version of langnorm .at `{name}`"):
             QuantileSketch.from_dict(sketch_of([1.0]).to_dict() | change)
 
     @pytest.mark.parametrize("stored", [None, 5, "x", [1]])
     def test_what_is_no_dict_is_an_error(self, stored) -> None:
-        """The message names its type."""
-        with pytest.raises(OptionError, match=f"not `{type(stored).__name__}`"):
+        """The message says what it should be."""
+        with pytest.raises(OptionError, match="This is not a stored distribution .*: Input should be an object"):
             QuantileSketch.from_dict(stored)
 
     @pytest.mark.parametrize(
@@ -416,28 +457,34 @@ class TestJSON:
             None,
             ["1"],
             {"first": {"min": 1.0, "max": 1.0, "runs": [[5, 1]]}},
-            {"2": {"min": "inf", "max": "-inf", "runs": []}, "1": {"min": "inf", "max": "-inf", "runs": []}},
+            {"2": {"min": None, "max": None, "runs": []}, "1": {"min": None, "max": None, "runs": []}},
             {"1": None},
             {"1": {"min": 1.0, "max": 1.0}},
             {"1": {"min": 1.0, "runs": [[5, 1]]}},
             {"1": {"min": 2.0, "max": 1.0, "runs": [[5, 1]]}},
-            {"1": {"min": "nan", "max": 1.0, "runs": [[5, 1]]}},
+            {"1": {"min": math.nan, "max": 1.0, "runs": [[5, 1]]}},
+            {"1": {"min": 1.0, "max": math.inf, "runs": [[5, 1]]}},
+            {"1": {"min": -1.0, "max": 1.0, "runs": [[5, 1]]}},
+            {"1": {"min": True, "max": 1.0, "runs": [[5, 1]]}},
+            {"01": {"min": 1.0, "max": 1.0, "runs": [[5, 1]]}},
+            {str(layer): {"min": None, "max": None, "runs": []} for layer in range(1001)},
             {"1": {"min": "little", "max": 1.0, "runs": [[5, 1]]}},
             {"1": {"min": 1.0, "max": 1.0, "runs": []}},
-            {"1": {"min": "inf", "max": "-inf", "runs": [[5, 1]]}},
+            {"1": {"min": None, "max": None, "runs": [[5, 1]]}},
+            {"1": {"min": 1.0, "max": None, "runs": [[5, 1]]}},
             *(
                 {"1": {"min": 1.0, "max": 2.0, "runs": runs}}
                 for runs in (
                     *(None, 5, "text", [5, 1], [[5]], [[]], [[-1, 1]], [[5, 0]], [[5, -1]], [[5, 1.5]], [["5", 1]]),
-                    *([[5, True]], [[10**9, 1]], [[1720, *[1] * 20]], [[5, 1, 1], [6, 1]], [[9, 1], [5, 1]]),
-                    [[5, 2**63]],
+                    *([[5, True]], [[10**9, 1]], [[NUM_BUCKETS - 9, *[1] * 10]], [[5, 1, 1], [6, 1]], [[9, 1], [5, 1]]),
+                    *([[5, 2**62]], [[5, 2**63]], [[5, 10**400]], [[5, 2**53], [7, 1]]),
                 )
             ),
         ],
     )
     def test_damaged_form_is_an_error(self, layers) -> None:
         """Nothing is guessed from a file that was cut or edited."""
-        with pytest.raises(OptionError, match="The stored distribution is damaged"):
+        with pytest.raises(OptionError, match="This is not a stored distribution of this version of langnorm"):
             QuantileSketch.from_dict(sketch_of([]).to_dict() | {"layers": layers})
 
 

@@ -142,7 +142,7 @@ class TestValidation:
 
     @pytest.mark.parametrize("rule", [IQRThreshold, ReferenceThreshold])
     @pytest.mark.parametrize("name", ["k", "min_iqr", "floor"])
-    @pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1", None, True])
+    @pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1", None, True, 10**400])
     def test_numbers_below_zero_and_no_numbers_are_errors(self, rule, name, value) -> None:
         """The message has the name, the value and what is allowed."""
         with pytest.raises(OptionError) as error:

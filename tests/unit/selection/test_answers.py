@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -16,17 +14,8 @@ from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from pydantic import BaseModel
 
 from langnorm.errors import OptionError
-from langnorm.selection.answers import (
-    ANSWER_FORMS,
-    any_form,
-    canonical,
-    check_answer_form,
-    last_boxed,
-    last_line,
-    last_number,
-    name_of_form,
-    read_answer,
-)
+from langnorm.selection.answers import ANSWER_FORMS, check_answer_form, last_line, name_of_form, read_answer
+from langnorm.selection.canonical import canonical
 
 DEEP = 100_000  # brackets: more than any recursion bears
 
@@ -45,144 +34,13 @@ class Colour(StrEnum):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("The sum is 1,234.50 in all.", "1234.5"),
-        ("12,345,678", "12345678"),
-        ("-5", "-5"),
-        ("It is \u22125.", "-5"),
-        ("x = **-5**", "-5"),
-        ("-$5.00", "-5"),
-        ("$5.00", "5"),
-        ("47-385", "385"),
-        ("(3)-5", "5"),
-        ("47 - 385", "385"),
-        ("5--3", "-3"),
-        ("step-2", "2"),
-        ("The answer is 432.", "432"),
-        ("3.14.", "3.14"),
-        ("So it is ...5", "5"),
-        ("9" * 30, "9" * 30),
-        (f"0.{'1' * 30}", f"0.{'1' * 30}"),
-        ("9" * 5000, "9" * 5000),
-        ("007", "7"),
-        ("-0.00", "0"),
-        ("10.0", "10"),
-        ("100", "100"),
-        (".5", "0.5"),
-        ("-.50", "-0.5"),
-        ("1e5", "100000"),
-        ("1.5E-3", "0.0015"),
-        ("1e500", "1"),  # no plain digits of that
-        ("2em", "2"),
-        ("5kg, or 3rd", "3"),
-        ("\u0663", "3"),
-    ],
-)
-def test_numbers_are_in_plain_digits(text: str, number: str) -> None:
-    """The last one counts, with its sign and all its digits."""
-    assert last_number(text) == number
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("3/4", "0.75"),
-        ("6/8", "0.75"),
-        ("-2/6", "-1/3"),
-        ("4/2", "2"),
-        ("1/1,000", "0.001"),
-        ("0.5/1.5", "1/3"),
-        ("0/7", "0"),
-        ("3/0", "3/0"),
-        ("5/", "5"),
-        (f"{'1' * 200}/{'1' * 200}", f"{'1' * 200}/{'1' * 200}"),
-    ],
-)
-def test_fractions_are_in_lowest_terms(text: str, number: str) -> None:
-    """Those that are decimals are written so; one that is no number, or as long as no answer is, stays as it is."""
-    assert last_number(text) == number
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("1,23", "23"), ("1,2345", "2345"), ("1000,200", "200"), ("(3, 4)", "4"), ("1,234,5", "5")]
-)
-def test_commas_are_separators_of_thousands_only(text: str, number: str) -> None:
-    """Elsewhere they separate numbers, of which no digit is lost."""
-    assert last_number(text) == number
-
-
-@pytest.mark.parametrize("text", ["", "none", "x_1", "H2O", "v1", "...", "-", "\u00bd"])
-def test_texts_without_a_number_have_none(text: str) -> None:
-    """Digits that belong to a word are no number."""
-    assert last_number(text) is None
-
-
-def test_the_version_of_something_is_not_read_from_its_middle() -> None:
-    """Of 1.2.3 there is 1.2, and not 3."""
-    assert last_number("1.2.3") == "1.2"
-
-
-@given(st.fractions(max_denominator=10_000), st.integers(1, 20))
-def test_equal_numbers_are_equal_texts(value: Fraction, factor: int) -> None:
-    """However they are written, and unequal ones are not."""
-    found = last_number(f"so {value.numerator * factor}/{value.denominator * factor}.")
-    assert found is not None
-    assert Fraction(found) == value
-    assert last_number(f"It is {str(value).replace('-', chr(0x2212))}") == found
-
-
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12, places=4))
-def test_separators_and_zeros_do_not_matter(value: Decimal) -> None:
-    """Nor does the place where the number stands."""
-    found = last_number(f"{value}")
-    assert found is not None
-    assert Decimal(found) == value
-    assert last_number(f"7, {value:,}00 in all") == found
-    assert last_boxed(rf"\boxed{{{value:,}}}") == last_line(f"= 3\n**{value:,}**\n") == found
-
-
-@given(st.text(alphabet="0123456789.,-/\u2212$eE+ x()[]{}\\\n", max_size=60) | st.text(max_size=60))
-def test_no_text_is_refused(text: str) -> None:
-    """Whatever a model writes, an answer is a text that says something, or None; reading it again changes nothing."""
-    for read in ANSWER_FORMS.values():
-        assert read(text) is None or read(text)
-    if found := last_number(text):
-        assert last_number(found) == found
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        (r"\boxed{42}", "42"),
-        (r"\boxed{1,234.0}", "1234"),
-        (r"\boxed{.5}", "0.5"),
-        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"\boxed{ x  +\n 1 . }".replace(r"\n", "\n"), "x + 1"),
-        (r"\boxed{5!}", "5!"),
-        (r"\boxed{f'}", "f'"),
-        (r"First \boxed{1}, then \boxed{2}.", "2"),
-        (r"\boxed{1} and \boxed{2", "1"),
-        (r"\boxed{\boxed{3}}", "3"),
-        (r"\boxed{3", None),
-        (r"\boxed{}", None),
-        (r"\boxed{$}", None),
-        ("42", None),
-        ("", None),
-    ],
-)
-def test_the_last_boxed_answer_whose_braces_close(text: str, answer: str | None) -> None:
-    """A number in it is in plain digits; marks that mean something in a formula stay."""
-    assert last_boxed(text) == answer
-
-
-@pytest.mark.parametrize(
     ("text", "answer"),
     [
         ("Because.\n\nYes!\n", "yes"),
         ("**Paris**", "paris"),
         ("  New   York. \n ---\n***\n", "---"),
         ("a\n\n***\n", "a"),
+        ("So:\nx = 5", "5"),
         ("1,234.", "1234"),
         ("STRASSE\n", "strasse"),
         ("\n \n", None),
@@ -192,28 +50,6 @@ def test_the_last_boxed_answer_whose_braces_close(text: str, answer: str | None)
 def test_the_last_line_that_says_something(text: str, answer: str | None) -> None:
     """In lower case, without marks around it."""
     assert last_line(text) == answer
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ('{"b": 1.0, "a": [2, "7"]}', '{"a": [2, "7"], "b": 1}'),
-        (" [1, 2]\n", "[1, 2]"),
-        ('"7"', "7"),
-        (r"It is 3, so \boxed{4}, not 5", "4"),
-        (r"It is 3, so \boxed{4", "4"),
-        ("It is 3.\nOr so.", "3"),
-        ("Yes.\nI think.", "i think"),
-        ("", None),
-        ("[" * DEEP, "[" * DEEP),
-        ("[" * 900 + "]" * 900, "[" * 900 + "]" * 900),
-        ("[" + "9" * 5000 + "]", "9" * 5000),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_the_first_form_that_finds_something(text: str, answer: str | None) -> None:
-    """JSON, what is boxed, a number, the last line; brackets that never close raise nothing."""
-    assert any_form(text) == read_answer("auto", text) == answer
 
 
 def test_names_stand_for_their_functions() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.engines.requests import Completion, FinishReason, Partial, TokenLogprob
-from langnorm.engines.transformers.sample_group import SampleGroup
+from langnorm.engines.sample_group import SampleGroup
 from langnorm.errors import OptionError
 from langnorm.selection.pruning import RULES, Pruning
 from tests.reference.pruning import reference_below, reference_halved

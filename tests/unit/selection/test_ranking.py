@@ -223,7 +223,7 @@ def test_a_single_response_is_the_best(vote: str, answer: str | None) -> None:
     found = ranked([candidate(None, answer)], vote=vote, n=1)
     assert found.order == (0,)
     assert found.agreement == (1 if answer else None)
-    assert (found.length_correlation, found.warning, found.majority) == (None, None, answer)
+    assert (found.length_correlation, found.majority) == (None, answer)
 
 
 @pytest.mark.parametrize("vote", VOTES)
@@ -263,11 +263,74 @@ def test_scores_that_follow_the_lengths_are_warned_of() -> None:
     for num, sign in ((4, 1), (5, 1), (5, -1)):
         found = ranked([candidate(sign * i, "a", tokens=10 + i) for i in range(num)])
         assert found.length_correlation == pytest.approx(sign)
-        assert (found.warning is not None) == (num == 5)
-        assert found.warning is None or f"{sign:+.2f}" in found.warning
+        assert len(found.warnings) == (num == 5)
+        assert all(f"{sign:+.2f}" in warning for warning in found.warnings)
     # One that was stopped early has no score, and one that cannot be scored neither.
     for other in (candidate(9, "a", "pruned"), candidate(None, "a")):
-        assert ranked([*[candidate(i, "a", tokens=10 + i) for i in range(4)], other]).warning is None
+        warnings = ranked([*[candidate(i, "a", tokens=10 + i) for i in range(4)], other]).warnings
+        assert not any("lengths" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "warning"),
+    [
+        (["length"] * 2 + ["stop"], "2 of 3 were cut off at max_tokens. They have no vote: raise `max_tokens`."),
+        (["MAX_TOKENS", "content_filter", "stop"], "2 of 3 were cut off at max_tokens (1 of them by a filter)."),
+        (["content_filter", "stop", "stop"], "1 of 3 were cut off by a filter. They have no vote."),
+    ],
+)
+def test_those_cut_off_are_counted(reasons: list[str], warning: str) -> None:
+    """And what to do about it is said."""
+    found = ranked([candidate(i, "a", reason) for i, reason in enumerate(reasons)])
+    assert found.warnings[0].startswith(warning)
+    assert found.to_dict()["cut_off"] == sum(reason != "stop" for reason in reasons)
+    assert found.to_dict()["warnings"] == found.warnings
+
+
+def test_those_without_an_answer_are_counted() -> None:
+    """Those that were cut off are not among them: they have no vote anyway."""
+    candidates = [candidate(1, None), candidate(2, "a"), candidate(3, None, "length"), candidate(4, None)]
+    found = ranked(candidates, answer="number")
+    assert found.to_dict()["without_answer"] == 2
+    assert "2 of 4 have no answer that `answer='number'` finds, and so no vote." in found.warnings
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([0.0, 0.0, 0.0], "is 0 for all of them"),
+        ([0.5, 0.5 + 1e-17], "is 0.5 for all of them"),
+        ([None, None], "has no value for any of them"),
+        ([0.0, 0.1], None),
+        ([None, 0.1], None),
+        ([0.0], None),
+    ],
+)
+def test_a_score_that_does_not_tell_candidates_apart_is_warned_of(scores: list[float | None], said: str | None) -> None:
+    """The first candidate would win without a word; what decides in place of the score is said."""
+    found = ranked([candidate(score, answer) for score, answer in zip(scores, "abc", strict=False)])
+    assert len(found.warnings) == (said is not None)
+    assert all(f"`given_score` does not tell the candidates apart: it {said}" in warning for warning in found.warnings)
+
+
+def test_equal_scores_of_equal_texts_are_no_surprise() -> None:
+    """Nor is it one that without a score nothing is told apart by scores."""
+    same = Candidate(Sample(((1.0,),), (9,)), "a", 3, "stop", text="It is a.")
+    assert ranked([same, same]).warnings == []
+    other = Candidate(Sample(((1.0,),), (9,)), "a", 3, "stop", text="It is a, too.")
+    assert len(ranked([same, other]).warnings) == 1
+    assert ranked([same, other], score=None).warnings == []
+
+
+def test_where_scores_are_equal_support_decides() -> None:
+    """The answer that most give is ahead of the one that was sampled first."""
+    assert ranked([candidate(0, "a"), candidate(0, "b"), candidate(0, "b")]).order == (1, 2, 0)
+
+
+def test_candidates_carry_their_texts() -> None:
+    """In the order of sampling."""
+    found = ranked([Candidate(Sample(((1.0,),), (9,)), "a", 3, "stop", text=text) for text in ("It is a.", "a")])
+    assert [one["text"] for one in found.to_dict()["candidates"]] == ["It is a.", "a"]
 
 
 def test_the_warning_begins_above_four_fifths() -> None:
@@ -276,7 +339,7 @@ def test_the_warning_begins_above_four_fifths() -> None:
     for scores, rho in (([2, 1, 4, 3, 5], 0.8), ([1, 2, 4, 3, 5], 0.9)):
         found = ranked([candidate(score, "a", tokens=length) for score, length in zip(scores, lengths, strict=True)])
         assert found.length_correlation == pytest.approx(rho)
-        assert (found.warning is not None) == (rho > 0.8)
+        assert len(found.warnings) == (rho > 0.8)
 
 
 def test_tokens_saved_are_those_up_to_the_mean_length_of_the_others() -> None:

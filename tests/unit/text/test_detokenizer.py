@@ -239,3 +239,39 @@ def test_beginning_of_stop_text_is_held_back_until_decided(tokenizer) -> None:
 
     assert taken == ["a", "", "", "ENx", "", "", ""]
     assert text.take(is_last=True) == []
+
+
+@BACKENDS
+def test_bytes_that_make_no_character_are_given_up(make, tokenizer) -> None:
+    """However many come, each is looked at a few times only, and what comes after them is read."""
+    garbage = tokenizer.convert_tokens_to_ids("\u0122")  # 0x80, which begins no character
+    decoded: list[int] = []
+
+    class Counting(PlainTokenizer):
+        def __init__(self, tokenizer) -> None:
+            super().__init__(tokenizer)
+            self.decode = lambda ids, **options: decoded.append(len(ids)) or tokenizer.decode(ids, **options)
+
+    counting = Counting(tokenizer)
+    pieces = pieces_until_stop(counting, [garbage] * 2000 + encode(tokenizer, " so é"))
+    assert sum(decoded) < 200_000
+    assert "".join(pieces) == "\ufffd" * 2000 + " so é"
+    assert "".join(pieces_until_stop(make(tokenizer), [garbage] * 100)) == "\ufffd" * 100
+
+
+def test_tokens_without_text_are_looked_at_once(tokenizer) -> None:
+    """Taking what has come costs the same however many control tokens came before."""
+    looked_at: list[int] = []
+
+    class Pieces(list[str]):
+        def __getitem__(self, key):
+            found = super().__getitem__(key)
+            looked_at.append(len(found) if isinstance(key, slice) else 1)
+            return found
+
+    detokenizer = Detokenizer(tokenizer)
+    detokenizer.pieces = Pieces()
+    for _ in range(1000):
+        detokenizer.add(tokenizer.eos_token_id)
+        detokenizer.take()
+    assert sum(looked_at) < 10_000

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langnorm.text.marks import THINKING_TAGS
-from langnorm.text.readers import TagReader, parse_answer
+from langnorm.text.readers import TagReader, join_events, parse_answer
 from langnorm.text.reasoning import ReasoningSplitter, Segment
 
 fragments = st.sampled_from(
@@ -60,6 +60,11 @@ def split_reasoning(pieces: list[str], *, is_thinking: bool = False) -> list[Seg
     return parse_answer(TagReader(is_thinking=is_thinking), pieces).segments
 
 
+def feed(splitter: ReasoningSplitter, token: int, piece: str) -> list:
+    """Returns what a splitter says of the letters of a piece, joined."""
+    return list(join_events(segment for letter in piece for segment in splitter.feed_letter(token, letter)))
+
+
 def cut(text: str, cuts: list[int]) -> list[str]:
     """Returns the text in pieces, some of them empty."""
     places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
@@ -86,11 +91,11 @@ def test_what_was_streamed_is_what_is_returned(text, is_thinking, cuts) -> None:
     """Segments come in order while the text arrives, and `finish` adds what was held back."""
     pieces = cut(text, cuts)
     splitter = ReasoningSplitter(is_thinking=is_thinking)
-    streamed = [segment for token, piece in enumerate(pieces) for segment in splitter.feed(token, piece)]
-    streamed += splitter.finish()
+    streamed = [segment for token, piece in enumerate(pieces) for segment in feed(splitter, token, piece)]
+    streamed += join_events(splitter.finish_letters())
 
     assert streamed == split_reasoning(pieces, is_thinking=is_thinking)
-    assert list(splitter.finish()) == []
+    assert list(splitter.finish_letters()) == []
 
 
 @pytest.mark.parametrize(
@@ -130,7 +135,7 @@ def test_text_is_shown_as_soon_as_it_is_decided() -> None:
     """Only white space and beginnings of marks wait for what follows."""
     splitter = ReasoningSplitter()
     shown = [
-        [(segment.part, segment.text) for segment in splitter.feed(token, piece)]
+        [(segment.part, segment.text) for segment in feed(splitter, token, piece)]
         for token, piece in enumerate(
             ["<think>", "\n", "So", " it", " ", "</", "b", "</thi", "nk>", "\n\n", "Yes", " <"]
         )

@@ -6,9 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from langchain_core.utils.json import parse_partial_json
+from transformers import AutoTokenizer
 
+import langnorm.abacus
+from langnorm.text.marks import THINKING_TAGS
 from langnorm.text.readers import ParsedAnswer, PieceReader, TagReader, parse_answer
 from langnorm.text.reasoning import Segment
 from langnorm.text.template_reader import TemplateReader
@@ -75,6 +79,7 @@ def test_calls_are_read_back(form: ToolForm, calls: list[tuple[str, dict[str, An
 @given(text=st.text(alphabet='<tool_call>{}[]"\n:/TOL_CALS|python_tag name argumets,1', max_size=60))
 def test_nothing_is_lost(form: ToolForm, text: str) -> None:
     """Whatever a model writes, all that is visible is in the answer, in a call or in an invalid call."""
+    assume(not any(mark in text for pair in THINKING_TAGS for mark in pair))
     whole = read_text(form, text)
     by_letter = read_text(form, text, 1)
     for part in ("answer", "tool_call", "reasoning"):
@@ -184,9 +189,11 @@ QWEN_TEMPLATE = {
 }
 
 
-def template_reading(tokenizer: Any, text: str, size: int) -> tuple[list[Any], ParsedAnswer]:
+def template_reading(
+    tokenizer: Any, text: str, size: int, template: Any = QWEN_TEMPLATE
+) -> tuple[list[Any], ParsedAnswer]:
     """Returns all items and the reading of a reader by response template."""
-    parser = tokenizer.get_response_parser(QWEN_TEMPLATE, prefix="<|im_start|>assistant\n", tools=[])
+    parser = tokenizer.get_response_parser(template, prefix="<|im_start|>assistant\n", tools=[])
     reader = PieceReader(TemplateReader(parser))
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     items = [item for token, piece in enumerate(pieces) for item in reader.feed(token, piece)]
@@ -216,3 +223,87 @@ def test_what_a_response_template_cannot_read_is_kept(tokenizer: Any, size: int)
     assert call.error
     assert "{oh no}" in call.raw
     assert reading.text("answer").startswith("Look:")
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>\n{"name": "f", "arguments": {"path": "/tmp/a',
+        '<tool_call>\n{"name": "f", "arguments": {"a": 1}',
+        "<tool_call>",
+        "<tool_call><function=f>",
+    ],
+)
+def test_a_call_that_breaks_off_is_invalid_for_a_response_template(tokenizer: Any, text: str, size: int) -> None:
+    """Also for whoever joins the chunks: no text of it is the beginning of an object."""
+    items, reading = template_reading(tokenizer, text, size)
+    assert all(call.error for call in reading.calls)
+    chunks = [item for item in items if isinstance(item, CallChunk)]
+    assert not any(isinstance(parse_partial_json_or_none(chunk.arguments), dict) for chunk in chunks)
+
+
+def parse_partial_json_or_none(text: str) -> Any:
+    """Returns what LangChain makes of a broken JSON text."""
+    try:
+        return parse_partial_json(text)
+    except ValueError:
+        return None
+
+
+XML_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"<tool_call>\s*<function=(?P<name>[^>\n]+)>",
+            "close_pattern": r"</function>\s*</tool_call>",
+            "repeats": True,
+            "content": "xml-inline",
+            "content_args": {"tag_pattern": r"<parameter=(?P<key>[^>\n]+)>\s*(?P<value>.*?)\s*</parameter>"},
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+        },
+        "content": {"close_pattern": r"<\|im_end\|>", "content": "text"},
+    },
+}
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_half_of_the_arguments_are_no_call_for_a_response_template(tokenizer: Any, size: int) -> None:
+    """Tags that are whole say nothing of those that would have come."""
+    arguments = "<parameter=a>\n1\n</parameter>\n<parameter=b>\n2\n</parameter>"
+    text = f"<tool_call>\n<function=f>\n{arguments}\n</function>\n</tool_call>"
+    _, whole = template_reading(tokenizer, text, size, XML_TEMPLATE)
+    assert valid(whole) == [("f", {"a": "1", "b": "2"})]
+    for end in range(len("<tool_call>\n<function=f>"), len(text)):
+        _, part = template_reading(tokenizer, text[:end], size, XML_TEMPLATE)
+        assert valid(part) == []
+
+
+@given(
+    text=st.lists(
+        st.sampled_from(
+            ["<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', "<|im_end|>"]
+        )
+        | st.text(alphabet='ab {}"\n<', max_size=40),
+        max_size=10,
+    ).map("".join),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+)
+def test_pieces_say_what_the_whole_says_by_a_response_template(text: str, sizes: list[int]) -> None:
+    """However an answer is cut."""
+    text *= 8  # long enough to be passed on in more than letters
+    tokenizer = AutoTokenizer.from_pretrained(langnorm.abacus.path())
+    pieces, rest = [], text
+    for size in sizes:
+        pieces, rest = [*pieces, rest[:size]], rest[size:]
+
+    def told(pieces: list[str]) -> Any:
+        reader = PieceReader(
+            TemplateReader(tokenizer.get_response_parser(QWEN_TEMPLATE, prefix="<|im_start|>assistant\n"))
+        )
+        answer = parse_answer(reader, pieces)
+        texts = [answer.text("reasoning"), answer.text("answer"), answer.text("tool_call")]
+        return texts, [(call.name, call.arguments, call.raw) for call in answer.calls]
+
+    assert told([*pieces, rest]) == told([text]) == told(list(text))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 
 import pytest
 import torch
 
 from langnorm import ChatLangNorm
 from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.errors import ModelError
 from tests.support.calls import (
     PROMPTS,
     answer,
@@ -230,3 +232,24 @@ def test_tokenizer_and_model_without_end_token(configured) -> None:
 
     assert [len(ids) for ids in found] == [3, 4, 5, 6, 7]
     assert found == [answer(engine, request).token_ids for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"eos_token_id": "<|im_end|>"}, "`eos_token_id='<|im_end|>'` in the model's generation configuration"),
+        ({"eos_token_id": [3, "x"]}, "`eos_token_id="),
+        ({"eos_token_id": True}, "`eos_token_id="),
+        ({"pad_token_id": 1.5}, "`pad_token_id=1.5`"),
+        ({"temperature": "hot", "do_sample": True}, "`temperature='hot'`"),
+        ({"top_k": -3}, "`top_k=-3`"),
+        ({"stop_strings": 5}, "`stop=5`"),
+    ],
+)
+def test_a_configuration_that_says_nothing_is_an_error_before_any_compute(configured, fields, said) -> None:
+    """It names the field and the file, not an option that nobody gave."""
+    engine, _ = configured(**fields)
+    with pytest.raises(ModelError, match=re.escape(said)) as caught, counted_passes(engine.model) as passes:
+        ChatLangNorm(engine=engine).invoke("Hi")
+    assert "generation_config.json" in str(caught.value)
+    assert passes.batch_sizes == []

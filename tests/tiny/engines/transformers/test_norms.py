@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from langnorm.engines.requests import Record
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.residual_stream import get_residual_stream
 from langnorm.errors import OptionError
+from langnorm.interventions.options import Steering
+from langnorm.interventions.plan import Plan, Plans
 from tests.reference.norms import reference_norms
 from tests.support.calls import PROMPTS, answer, answers, ask, counted_passes, plain_tokens
 from tests.support.models import FAMILIES, NUM_LAYERS
@@ -176,6 +181,18 @@ def test_norms_of_bfloat16_model_are_computed_in_float32(family, model_of, engin
     recorded = torch.tensor(completion.norms, dtype=torch.float64)[:, 0]
     torch.testing.assert_close(recorded, expected, rtol=1e-5, atol=0)
     assert not torch.equal(recorded, recorded.to(torch.bfloat16).double())
+
+
+def test_float64_model_has_norms_and_states_of_definition(model_of, engine_of) -> None:
+    """Its norms are narrowed: torch refuses to take them in float32 at once. Acting on its states works too."""
+    model, engine = model_of("llama", dtype=torch.float64), engine_of("llama", dtype=torch.float64)
+    request = ask(PROMPTS[0], layers=ALL, max_tokens=12)
+    acted = replace(request, plans=Plans(steering=Plan(Steering(threshold=1e9), ALL, (1e9,) * NUM_LAYERS)))
+
+    for completion in answers(engine, [request, acted]):
+        assert_norms(model, request, completion)
+    recorded = answer(engine, replace(request, record=Record(layers=ALL, prompt=True)))
+    assert len(recorded.prompt_norms) == len(request.prompt_ids)
 
 
 def test_norms_of_float16_model_do_not_overflow(tokenizer, model_of) -> None:

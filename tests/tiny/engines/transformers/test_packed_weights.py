@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from langnorm.engines.transformers.packed_weights import FORMS, pack_weights
+from langnorm.engines.transformers.packed_weights import FORMS, check_form, pack_weights
 from langnorm.errors import ModelError, OptionError
 from tests.support.models import tiny_model
 
@@ -95,6 +95,5 @@ def test_other_types_are_refused_before_anything_changes():
 
 def test_a_form_that_does_not_exist_is_refused():
     """With the closest one."""
-    model = tiny_model("llama", dtype=torch.bfloat16)
     with pytest.raises(OptionError, match=r"`packed_weights='int5'` of `model_kwargs`.*Did you mean"):
-        pack_weights(model, "int5")
+        check_form("int5", "bfloat16")

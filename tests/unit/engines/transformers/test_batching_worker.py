@@ -77,7 +77,7 @@ FORK = """
 import os, signal, threading
 from langnorm.engines.requests import Completion, Request
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.sequence import PendingSequence
+from langnorm.engines.sequence import PendingSequence
 from langnorm.engines.options import Sampling
 
 has_started, may_go_on = threading.Event(), threading.Event()

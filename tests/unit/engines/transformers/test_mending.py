@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from langnorm.engines.requests import Completion, Delta
+from langnorm.engines.sequence import PendingSequence
 from langnorm.engines.transformers.batching import Batcher, BatchRestart
-from langnorm.engines.transformers.sequence import PendingSequence
 from tests.support.calls import (
     ask,
     wait_until,

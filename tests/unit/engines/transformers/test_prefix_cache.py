@@ -119,7 +119,6 @@ def test_clearing_forgets_all_that_calls_had_begun_before() -> None:
     cache = PrefixCache[Values](10**6)
     add(cache, HEAD)
     under_way = cache.tree(0)
-    (known,) = under_way.find(HEAD)
     known = weakref.ref(under_way.find(HEAD)[0])
     assert cache.clear() == 2 * len(HEAD)
     under_way.add((*HEAD, 1), lambda start, end: Values((*HEAD, 1)[start:end]))

@@ -18,7 +18,7 @@ import sys, threading, time
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Request
 from langnorm.engines.transformers.batching import Batcher
-from langnorm.engines.transformers.sequence import PendingSequence
+from langnorm.engines.sequence import PendingSequence
 
 def run(sequences):
     print("begun", flush=True)

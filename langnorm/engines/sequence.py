@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from langnorm.engines.requests import Completion, Delta, Request
-from langnorm.engines.transformers.sample_group import SampleGroup
+from langnorm.engines.sample_group import SampleGroup
 
 
 @dataclass(eq=False, slots=True)

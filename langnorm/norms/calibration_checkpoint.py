@@ -1,0 +1,110 @@
+"""How far a calibration has come, in a file, with what decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from langnorm.errors import OptionError
+from langnorm.files import write_atomically
+from langnorm.norms.calibration_report import Tally
+from langnorm.norms.stored_sketch import StoredSketch
+from langnorm.stored import Stored, StoredForm
+
+if TYPE_CHECKING:
+    from langnorm.norms.sketch import QuantileSketch
+
+_VERSION: Literal[1] = 1
+
+
+class _StoredCheckpoint(Stored):
+    """A checkpoint in a file."""
+
+    langnorm_calibration: Literal[1]
+    work: dict[str, str]
+    num_batches: Annotated[int, Field(ge=0)]
+    tally: Tally
+    halves: tuple[StoredSketch, StoredSketch]
+
+
+_FORM = StoredForm(
+    _StoredCheckpoint,
+    "a checkpoint of a calibration by this version of langnorm",
+    "Delete it, or give another path.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a calibration has come.
+
+    Attributes:
+        halves: The distributions of the norms of every second answer, and of the others.
+        tally: What was counted on the way.
+        num_batches: Number of batches that are done.
+    """
+
+    halves: tuple[QuantileSketch, QuantileSketch]
+    tally: Tally
+    num_batches: int
+
+    @classmethod
+    def load(cls, path: Path, work: Mapping[str, str]) -> Checkpoint:
+        """Return the checkpoint in a file.
+
+        Args:
+            path: Of the file.
+            work: What decides the result of the calibration that is to go on, in words, by name.
+
+        Raises:
+            OptionError: The file holds no checkpoint, or one of other work; the message says what differs.
+        """
+        from langnorm.norms.sketch import QuantileSketch
+
+        stored = _FORM.read(path)
+        if differences := _differences(stored.work, work):
+            msg = (
+                f"The checkpoint `{path}` belongs to another calibration: {'; '.join(differences)}. Go on with its "
+                "settings, begin anew with `restart=True` (`--restart` on the command line), or give another path."
+            )
+            raise OptionError(msg)
+        first, second = (QuantileSketch.from_stored(half) for half in stored.halves)
+        return cls((first, second), stored.tally, stored.num_batches)
+
+    def save(self, path: Path, work: Mapping[str, str]) -> None:
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            OptionError: The folder does not exist or cannot be written.
+        """
+        stored = {
+            "langnorm_calibration": _VERSION,
+            "work": dict(work),
+            "num_batches": self.num_batches,
+            "tally": asdict(self.tally),
+            "halves": [half.to_dict() for half in self.halves],
+        }
+        write_atomically(path, json.dumps(stored, separators=(",", ":")))
+
+
+def describe_work(settings: Mapping[str, Any], prompts: Sequence[Any], num_layers: int) -> dict[str, str]:
+    """Return what decides the result of a calibration: texts by name, short enough to be shown."""
+    asked = hashlib.blake2b(repr(list(prompts)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
+    named = {**settings, "prompts": f"{len(prompts)} with the hash {asked}", "layers": num_layers}
+    return {name: value if isinstance(value, str) else repr(value) for name, value in named.items()}
+
+
+def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Return what is not the same, in words."""
+    names = sorted({*there, *here}, key=[*here, *there].index)
+    return [
+        f"{name.replace('_', ' ')} `{there.get(name, 'none')}` there, `{here.get(name, 'none')}` here"
+        for name in names
+        if there.get(name) != here.get(name)
+    ]

@@ -1,0 +1,25 @@
+"""Errors of the library in the words of the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from langnorm.cli.wording import in_options
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ('take `model_kwargs={"dtype": "bfloat16"}`.', "take `--dtype bfloat16`."),
+        ('as `model_kwargs={"chat_template": "..."}`.', "as `--chat-template FILE`."),
+        ("`device_map='gpu'` of `model_kwargs` is not", "`--device gpu` is not"),
+        ("Use `device_map`", "Use `--device`"),
+        ('Use `layers="late"` or', "Use `--layers late` or"),
+        ("`max_tokens=0` is not", "`--max-tokens 0` is not"),
+        ("Give `gguf_cache=False`, `a == b`", "Give `gguf_cache=False`, `a == b`"),
+        ('`model_kwargs={"token": ...}`', '`model_kwargs={"token": ...}`'),
+    ],
+)
+def test_arguments_become_options(said, shown) -> None:
+    """Arguments that an option stands for have its name; others stay as they are."""
+    assert in_options(said) == shown

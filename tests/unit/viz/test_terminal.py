@@ -1,0 +1,47 @@
+"""What the terminal says below an answer: of its selection, and of interventions that did nothing."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from rich.console import Console
+
+from langnorm.selection import rank
+from langnorm.testing import message_with_norms
+from langnorm.viz.terminal import print_summary
+
+
+def summary(message: Any, **of_ours: Any) -> str:
+    """Return what is printed below a message, in one line."""
+    metadata = message.response_metadata
+    metadata = metadata | {"model_name": "tiny", "langnorm": metadata["langnorm"] | of_ours}
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(console, AIMessageChunk(content=message.content, response_metadata=metadata), 1.0)
+    return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
+
+def test_a_selection_is_summed_up() -> None:
+    """Which one was chosen, how many agree, and what to be wary of."""
+    messages = [message_with_norms(text) for text in ("It is 3.", "The answer is 4.", "**4**")]
+    messages.append(message_with_norms("It is", finish_reason="length"))
+    printed = summary(rank(messages, score=None, vote="majority")[0])
+    assert "Candidate 2 of 4; 67% of the votes are for its answer: 4" in printed
+    assert "1 of 4 were cut off at max_tokens." in printed
+
+
+def test_a_selection_without_votes_is_summed_up() -> None:
+    """Nobody agrees where nobody votes; control characters of an answer do not reach the terminal."""
+    printed = summary(rank([message_with_norms("\x1b[31m", finish_reason="length")], score=None)[0])
+    assert "Candidate 1 of 1" in printed
+    assert "\x1b" not in printed
+    assert "votes are for" not in printed
+
+
+def test_interventions_that_did_nothing_say_so() -> None:
+    """Those that did something do not."""
+    message = message_with_norms("It is 3.")
+    printed = summary(message, recursion={"warning": "`recursion` did nothing."}, steering={"warning": None})
+    assert "`recursion` did nothing." in printed
+    assert "None" not in printed
