@@ -56,7 +56,8 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
 
     Key init args:
         model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
-        engine: ``"transformers"``, or an Engine object.
+        engine: ``"auto"``, ``"transformers"``, ``"llamacpp"`` for GGUF files, or an Engine object.
+        engine_kwargs: How llama.cpp runs the model, such as ``{"context_length": 8192, "num_gpu_layers": -1}``.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
             ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache``, ``prefix_cache_bytes`` and
             ``packed_weights``.
@@ -65,8 +66,8 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         recursion, steering, suppression: What is done by norms while the model decodes.
         selection: Samples several answers and returns the best of them.
 
-    ``help(langnorm.chat.fields)`` describes each of them. All but engine and model_kwargs may also be given to a single
-    call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and ``response_format``.
+    ``help(langnorm.chat.fields)`` describes each of them. All but engine, engine_kwargs and model_kwargs may also be given
+    to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and ``response_format``.
 
     Instantiate:
         .. code-block:: python

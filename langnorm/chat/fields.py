@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
-from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError, field_validator
+from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError, ValidationInfo, field_validator
 
 from langnorm.chat.control_tokens import SpecialTokens
 from langnorm.chat.settings import (
@@ -22,8 +23,8 @@ from langnorm.chat.settings import (
 from langnorm.checks import brief, check_flag, is_nested_deeply, refuse
 from langnorm.credentials import hide_credentials
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import BUNDLED_MODEL, check_engine_name, find_engine, get_engine
-from langnorm.errors import OptionError
+from langnorm.engines.registry import AUTO, BUNDLED_MODEL, check_engine_name, choose_engine, find_engine, get_engine
+from langnorm.errors import LangNormError, OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
 from langnorm.norms.layers import LayerSelection
@@ -33,13 +34,22 @@ from langnorm.text.steps import Splitter
 
 
 class ChatFields(BaseChatModel):
-    """What `ChatLangNorm` is made of. All of it but `engine` and `model_kwargs` may also be given to a single call."""
+    """What `ChatLangNorm` is made of.
+
+    All of it but `engine`, `engine_kwargs` and `model_kwargs` may also be given to a single call.
+    """
 
     model: SkipValidation[str] = BUNDLED_MODEL
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
-    engine: SkipValidation[str | Engine] = "transformers"
-    """The name of an engine, or an Engine object."""
+    engine: SkipValidation[str | Engine] = AUTO
+    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, the name of an engine of another package, or
+    an Engine object. `"auto"` takes llama.cpp for a GGUF file if llama-cpp-python is installed and `model_kwargs` has
+    nothing that transformers alone knows of, and transformers for everything else. `response_metadata["engine"]` and
+    the log say which one it took."""
+    engine_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """How the engine runs the model. That of transformers has no such options; those of llama.cpp are the fields of
+    `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """For the loader of the engine. That of transformers hands it to `from_pretrained`, except
 
@@ -121,11 +131,11 @@ class ChatFields(BaseChatModel):
     max_batch_size: SkipValidation[int] = 16
     """Most sequences in one forward pass."""
 
-    @field_validator("model_kwargs")
+    @field_validator("model_kwargs", "engine_kwargs")
     @classmethod
-    def _hide_credentials(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _hide_credentials(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if is_nested_deeply(value):
-            refuse("model_kwargs", value, "lists and dicts that are nested less deeply")
+            refuse(str(info.field_name), value, "lists and dicts that are nested less deeply")
         hidden: dict[str, Any] = hide_credentials(value)
         return hidden
 
@@ -138,7 +148,7 @@ class ChatFields(BaseChatModel):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
         check_flag("streaming", fields.get("streaming", False))
-        engine = fields.get("engine", "transformers")
+        engine = fields.get("engine", AUTO)
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):
@@ -162,7 +172,7 @@ class ChatFields(BaseChatModel):
             OptionError: Another model is named, and the engine is an object, which runs one model.
         """
         if isinstance(self.engine, str):
-            return get_engine(self.engine, model or self.model, self.model_kwargs)
+            return get_engine(self.engine, model or self.model, self.model_kwargs, self.engine_kwargs)
         if model not in (None, self.model):
             msg = f"`model={model!r}` is another model than `{self.model}`, the only one that this engine runs."
             raise OptionError(msg)
@@ -175,11 +185,19 @@ class ChatFields(BaseChatModel):
         """
         engine = self.engine
         if isinstance(engine, str):
-            loaded = find_engine(engine, self.model, self.model_kwargs)
+            loaded = find_engine(engine, self.model, self.model_kwargs, self.engine_kwargs)
             if loaded is None:
                 return
             engine = loaded
         engine.clear_prefix_cache()
+
+    def _engine_name(self, model: str | None = None) -> str:
+        """Return the name of the engine that is or will be used; of an Engine object the name of its class."""
+        if not isinstance(self.engine, str):
+            return type(self.engine).__name__
+        with suppress(LangNormError):  # there is no such model
+            return choose_engine(self.engine, model or self.model, self.model_kwargs)
+        return self.engine
 
     @classmethod
     def _field_default(cls, name: str) -> Any:
@@ -201,9 +219,10 @@ class ChatFields(BaseChatModel):
         """Everything that changes an answer: two models with different keys never share a cached one."""
         names = (
             "model_kwargs",
+            "engine_kwargs",
             *(name for name in CALL_NAMES if name not in ("timeout", "max_retries", "max_batch_size")),
         )
-        engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
+        engine = self._engine_name() if isinstance(self.engine, str) else repr(self.engine)
         # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
         return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
 
@@ -220,6 +239,6 @@ def _build_option_error(error: ValidationError) -> OptionError:
         return original
     name = ".".join(map(str, first["loc"]))
     # What is no dict of arguments, or no text, may still have a token in it.
-    is_secret = first["loc"][0] in ("api_key", "model_kwargs")
+    is_secret = first["loc"][0] in ("api_key", "engine_kwargs", "model_kwargs")
     given = f"a value of the type {type(first['input']).__name__}" if is_secret else brief(first["input"])
     return OptionError(f"`{name}={given}` is not allowed. {first['msg']}.")

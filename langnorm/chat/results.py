@@ -69,6 +69,7 @@ def closing_fields(
     is_calling = completion.finish_reason == "stop" and any(tool.error is None for tool in answer.calls)
     metadata: dict[str, Any] = {
         "model_name": call.model_name,
+        "engine": call.engine.kind,
         "model_provider": "langnorm",
         "finish_reason": "tool_calls" if is_calling else completion.finish_reason,
     }

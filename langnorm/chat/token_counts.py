@@ -48,5 +48,5 @@ class TokenCounts(ChatFields):
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         if isinstance(self.engine, str):
-            return get_tokenizer(self.engine, self.model, self.model_kwargs)
+            return get_tokenizer(self.engine, self.model, self.model_kwargs, self.engine_kwargs)
         return self.engine.tokenizer

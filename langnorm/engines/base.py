@@ -39,6 +39,10 @@ class Engine(Protocol):
     """Runs one model. All methods may be called from any thread."""
 
     @property
+    def kind(self) -> str:
+        """What the engine itself is called in messages: the name under which it is asked for, if it has one."""
+
+    @property
     def name(self) -> str:
         """What its model is called where the caller does not name it: in messages, usage and profiles."""
 
@@ -111,6 +115,11 @@ class BaseEngine(ABC):
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        """What the engine itself is called in messages: its class."""
+        return type(self).__name__
 
     @property
     def name(self) -> str:

@@ -1,11 +1,12 @@
 """Engines by name; a model is loaded once per process, at the first request, however many chat models use it.
 
 An engine of another package announces itself as an entry point of the group `langnorm.engines`: its name is what the
-option `engine` takes, and it points to a function `load(model, model_kwargs) -> Engine`.
+option `engine` takes, and it points to a function `load(model, model_kwargs, engine_kwargs) -> Engine`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -24,71 +25,103 @@ BUNDLED_MODEL = "abacus"
 ENTRY_POINTS = "langnorm.engines"
 """The group of entry points of engines of other packages."""
 
-Loader = Callable[[str, dict[str, Any]], Engine]
-"""Loads a model: takes its name or folder and the option `model_kwargs`."""
+AUTO = "auto"
+"""In place of an engine's name: the first of those that ship with langnorm that suits the model."""
 
-MODULES: Mapping[str, str] = {"transformers": "langnorm.engines.transformers.loading"}
+Loader = Callable[[str, dict[str, Any], dict[str, Any]], Engine]
+"""Loads a model: takes its name or folder and the options `model_kwargs` and `engine_kwargs`."""
+
+MODULES: Mapping[str, str] = {
+    "llamacpp": "langnorm.engines.llamacpp.loading",
+    "transformers": "langnorm.engines.transformers.loading",
+}
 """The modules of the engines that ship with langnorm.
 
-Each has a function `load`, and two of the same arguments: `weights_key`, whose text is the same for whatever gives
-the same weights, so that two spellings of one model share its engine, and `load_tokenizer`, which needs no weights.
+Each has a function `load`, and three more: `weights_key`, of the same arguments, whose text is the same for whatever
+gives the same weights, so that two spellings of one model share its engine; `load_tokenizer`, which needs no weights;
+and `suits`, which says whether it is the engine to take for a model where nobody names one.
 """
 
+_log = logging.getLogger(__name__)
 _loaded: dict[tuple[str, str], Engine] = {}
 _locks: WeakValueDictionary[tuple[str, str], threading.Lock] = WeakValueDictionary()  # each for as long as it is used
 _locks_guard = threading.Lock()
 
 
-def get_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]) -> Engine:
+def get_engine(
+    engine: str,
+    model: str | os.PathLike[str],
+    model_kwargs: Mapping[str, Any],
+    engine_kwargs: Mapping[str, Any] | None = None,
+) -> Engine:
     """Return the engine that runs `model`, loading the weights if this process has not yet done so.
 
     Args:
-        engine: Name of the engine, such as `"transformers"`.
+        engine: Name of the engine, such as `"transformers"`, or `"auto"`.
         model: `"abacus"`, a folder, a GGUF file, or a name on the Hugging Face hub.
         model_kwargs: For the engine's loader. That of transformers hands them to `from_pretrained`, except those of
             langnorm's own (`ChatFields.model_kwargs` has them).
+        engine_kwargs: How the engine runs the model (`ChatFields.engine_kwargs` has them).
 
     Raises:
         OptionError: There is no such engine, or an argument has a value that is not allowed.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
     """
     check_engine_name(engine)
-    model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
-    key = engine_key(engine, model, model_kwargs)
+    model, model_kwargs, engine_kwargs = os.fspath(model), reveal_credentials(model_kwargs), dict(engine_kwargs or {})
+    engine = choose_engine(engine, model, model_kwargs)
+    key = engine_key(engine, model, model_kwargs, engine_kwargs)
     with _locks_guard:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
         loaded = _loaded.get(key)  # only once: `unload` does not wait for the lock
         if loaded is None:
-            loaded = _get_loader(engine)(model, dict(model_kwargs))
+            loaded = _get_loader(engine)(model, dict(model_kwargs), engine_kwargs)
+            _log.info("%s runs on the engine %s", model, engine)
             # Only now may the files of a model of the hub be here, and say what its dtype is if nobody names one.
-            key = engine_key(engine, model, model_kwargs)
+            key = engine_key(engine, model, model_kwargs, engine_kwargs)
             loaded = _loaded.setdefault(key, loaded)
         return loaded
 
 
-def find_engine(engine: str, model: str | os.PathLike[str], model_kwargs: Mapping[str, Any]) -> Engine | None:
+def find_engine(
+    engine: str,
+    model: str | os.PathLike[str],
+    model_kwargs: Mapping[str, Any],
+    engine_kwargs: Mapping[str, Any] | None = None,
+) -> Engine | None:
     """Return the engine that `get_engine` returns if its weights are loaded, else None."""
     if not _loaded:
         return None
+    model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
     try:
-        return _loaded.get(engine_key(engine, os.fspath(model), reveal_credentials(model_kwargs)))
+        engine = choose_engine(engine, model, model_kwargs)
+        return _loaded.get(engine_key(engine, model, model_kwargs, engine_kwargs or {}))
     except LangNormError:  # there is no such model, so it is not loaded
         return None
 
 
-def engine_key(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> tuple[str, str]:
+def choose_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> str:
+    """Return the name of the engine that runs a model; another one than `engine` only where that is `"auto"`."""
+    if engine != AUTO:
+        return engine
+    return next(name for name, module in MODULES.items() if import_module(module).suits(model, model_kwargs))
+
+
+def engine_key(
+    engine: str, model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]
+) -> tuple[str, str]:
     """Return what is the same for all that share an engine; secrets among the arguments are plain texts."""
     if engine in MODULES:
-        return engine, import_module(MODULES[engine]).weights_key(model, model_kwargs)
-    return engine, repr((model, sorted(model_kwargs.items())))
+        return engine, import_module(MODULES[engine]).weights_key(model, model_kwargs, engine_kwargs)
+    return engine, repr((model, sorted(model_kwargs.items()), sorted(engine_kwargs.items())))
 
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    if engine in MODULES or engine in _other_engines():
+    if engine == AUTO or engine in MODULES or engine in _other_engines():
         return
-    names = [*MODULES, *_other_engines()]
+    names = [AUTO, *MODULES, *_other_engines()]
     allowed = ", ".join(f'`"{name}"`' for name in names)
     msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
     raise OptionError(msg)
@@ -110,4 +143,4 @@ def _get_loader(engine: str) -> Loader:
 
 def _other_engines() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name; those of langnorm cannot be replaced."""
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in MODULES}
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in (AUTO, *MODULES)}

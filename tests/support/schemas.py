@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from hypothesis import strategies as st
 
-from langnorm.engines.transformers.grammar_mask import GrammarMask
+from langnorm.engines.token_choice.grammar_mask import GrammarMask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -83,7 +83,7 @@ ALSO_PURE = (
     "engines.transformers.batching",
     "engines.transformers.prefill_plan",
     "engines.transformers.prefix_cache",
-    "engines.transformers.process_events",
+    "engines.process_events",
     "engines.sample_group",
     "engines.sequence",
     "selection.answers",

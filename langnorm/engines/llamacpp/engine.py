@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.engines.requests import Request
-    from langnorm.engines.transformers.sequence import PendingSequence
+    from langnorm.engines.sequence import PendingSequence
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.profile import NormProfile
 

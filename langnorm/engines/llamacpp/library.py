@@ -20,6 +20,8 @@ from langnorm.errors import MissingDependencyError, ModelError
 
 _NO_PLACE = 1  # what `llama_decode` returns when keys and values of a pass have no place in memory
 _ERROR = 3  # among the levels of ggml's log
+_LONGEST_VALUE = 256  # bytes of a text of metadata
+_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 
 def import_llama_cpp() -> Any:
@@ -47,13 +49,14 @@ class PassTokens:
         slot: Which sequence of the context they belong to.
         first_position: Position of the first of them.
         token_ids: The tokens.
-        has_logits: Whether what follows on the last of them is asked for.
+        num_logits: Of how many of them, the last ones, the logits are asked for. In the last layer only these have
+            states.
     """
 
     slot: int
     first_position: int
     token_ids: Sequence[int]
-    has_logits: bool
+    num_logits: int
 
 
 class LlamaModel:
@@ -76,7 +79,7 @@ class LlamaModel:
         params.n_gpu_layers = options.num_gpu_layers if options.num_gpu_layers >= 0 else 10_000
         self.pointer = self.api.llama_model_load_from_file(str(path).encode(), params)
         if not self.pointer:
-            msg = f"llama.cpp cannot load `{path}`: {self.last_error}."
+            msg = f"llama.cpp cannot load `{path}`: {self.last_error}"
             raise ModelError(msg)
         vocabulary = self.api.llama_model_get_vocab(self.pointer)
         self.num_layers = int(self.api.llama_model_n_layer(self.pointer))
@@ -86,9 +89,28 @@ class LlamaModel:
         self.end_ids = tuple(
             token for token in range(self.vocabulary_size) if self.api.llama_vocab_is_eog(vocabulary, token)
         )
+        self.architecture = self.metadata("general.architecture") or "unknown"
+        self.description = self._describe()
         self.has_recurrent_state = bool(
             self.api.llama_model_is_recurrent(self.pointer) or self.api.llama_model_is_hybrid(self.pointer)
         )
+
+    def metadata(self, key: str) -> str | None:
+        """Return what the file says of itself under a key, or None for nothing."""
+        buffer = ctypes.create_string_buffer(_LONGEST_VALUE)
+        length = self.api.llama_model_meta_val_str(self.pointer, key.encode(), buffer, len(buffer))
+        return None if length < 0 else buffer.value.decode(errors="replace")
+
+    def bytes_per_token(self, cache_type: str) -> int:
+        """Return how much memory keys and values of a token take."""
+        heads, all_heads = self.api.llama_model_n_head_kv(self.pointer), self.api.llama_model_n_head(self.pointer)
+        values = 2 * self.num_layers * self.hidden_size * heads // max(1, all_heads)
+        return int(values * _BYTES_PER_VALUE[cache_type])
+
+    def _describe(self) -> str:
+        buffer = ctypes.create_string_buffer(_LONGEST_VALUE)
+        self.api.llama_model_desc(self.pointer, buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
 
     @property
     def last_error(self) -> str:
@@ -153,7 +175,7 @@ class LlamaContext:
                 batch.pos[row] = part.first_position + offset
                 batch.n_seq_id[row] = 1
                 batch.seq_id[row][0] = part.slot
-                batch.logits[row] = part.has_logits and offset == len(part.token_ids) - 1
+                batch.logits[row] = offset >= len(part.token_ids) - part.num_logits
                 row += 1
         batch.n_tokens = row
         code = self._api.llama_decode(self._pointer, batch)

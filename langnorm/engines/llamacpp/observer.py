@@ -36,13 +36,16 @@ class StateObserver:
         self._hidden_size = hidden_size
         self._layers = {_PREFIX + str(layer).encode(): layer for layer in range(num_layers)}
         self._last_layer = num_layers - 1
-        self._wanted: frozenset[bytes] = frozenset()
+        self._wanted: frozenset[int] = frozenset()
         self._act: Act | None = None
         self._acted: frozenset[int] = frozenset()
         self._rows_with_logits: Sequence[int] = ()
         self._num_tokens = 0
         self._keeps_states: frozenset[int] = frozenset()
         self._error: BaseException | None = None
+        self._should_stop: Callable[[], bool] = _never
+        self.was_stopped = False
+        """Whether the last pass was given up before its end."""
         self.norms: dict[int, Tensor] = {}
         """By layer, the norms (N,) of all tokens of the last pass, float32."""
         self.states: dict[int, Tensor] = {}
@@ -56,6 +59,7 @@ class StateObserver:
         state_layers: Sequence[int] = (),
         acted_layers: Sequence[int] = (),
         act: Act | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         """Say what is wanted of the next pass.
 
@@ -66,30 +70,37 @@ class StateObserver:
             state_layers: Layers whose states are kept.
             acted_layers: Layers at which `act` is called.
             act: Says what becomes of the states.
+            should_stop: Asked at each decoder layer: whether nobody waits for this pass any more.
         """
         layers = {*norm_layers, *state_layers, *acted_layers}
-        self._wanted = frozenset(name for name, layer in self._layers.items() if layer in layers)
+        self._wanted = frozenset(layers)
         self._num_tokens, self._rows_with_logits = num_tokens, rows_with_logits
         self._keeps_states, self._acted, self._act = frozenset(state_layers), frozenset(acted_layers), act
+        self._should_stop, self.was_stopped = should_stop or _never, False
         self.norms, self.states = {}, {}
 
     def end(self) -> None:
         """Raise what was raised while the pass was observed: an exception must not cross into C."""
         error, self._error = self._error, None
+        self._act, self._should_stop = None, _never
         if error is not None:
             raise error
 
     def callback(self, tensor: int, is_question: bool, _data: Any) -> bool:  # noqa: FBT001
         """Do what llama.cpp's `cb_eval` is for: answer whether a tensor is wanted, or take its values."""
         try:
-            name = self._ggml.get_name(tensor)
-            if name not in self._wanted:
-                return not is_question
-            if not is_question:
-                self._take(self._layers[name], tensor)
+            layer = self._layers.get(self._ggml.get_name(tensor))
+            if layer is None:
+                return False
+            if is_question:
+                self.was_stopped = self.was_stopped or self._should_stop()
+                return self.was_stopped or layer in self._wanted
+            if self.was_stopped or self._error:
+                return False  # ends the pass
+            self._take(layer, tensor)
         except BaseException as error:  # noqa: BLE001
             self._error = self._error or error
-            return False  # ends the pass
+            return False
         return True
 
     def _take(self, layer: int, tensor: int) -> None:
@@ -114,6 +125,10 @@ class StateObserver:
         states = torch.zeros(self._num_tokens, self._hidden_size)
         states[list(self._rows_with_logits)] = rows
         return states
+
+
+def _never() -> bool:
+    return False
 
 
 class _Ggml:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.requests import Completion, Delta, FinishReason, Partial
-from langnorm.engines.transformers.grammar_mask import GrammarMask
-from langnorm.engines.transformers.logprobs import LogprobRecorder
-from langnorm.engines.transformers.token_sampler import TokenSampler
+from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, PrefixHit
+from langnorm.engines.token_choice.grammar_mask import GrammarMask
+from langnorm.engines.token_choice.logprobs import LogprobRecorder
+from langnorm.engines.token_choice.token_sampler import TokenSampler
 from langnorm.text.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.engines.transformers.sequence import PendingSequence
+    from langnorm.engines.sequence import PendingSequence
 
 
 class RunningSequence:
@@ -54,6 +54,10 @@ class RunningSequence:
             )
             if processor.is_needed
         ]
+        self._ids = torch.empty(1, len(request.prompt_ids) + limit + 1, dtype=torch.long)
+        self._ids[0, : len(request.prompt_ids)] = torch.tensor(request.prompt_ids)
+        self.prefix_hit: PrefixHit | None = None
+        """What an earlier sequence had run of its prompt."""
         self._norms: dict[int, list[float]] = {}  # by position
         self._states: dict[int, Tensor] = {}  # (L, d) by position
 
@@ -90,6 +94,11 @@ class RunningSequence:
         is_acted_on = bool(self.pending.request.plans.layers)
         return min(self.num_computed, self._num_prompt_tokens) if is_acted_on else self.num_computed
 
+    @property
+    def needs_all_states(self) -> bool:
+        """Whether the states of the prompt's tokens are recorded, those after the last layer among them."""
+        return not self.can_begin_elsewhere
+
     def next_tokens(self, most: int) -> list[int]:
         """Return the tokens that are run next, this many at most."""
         return self.token_ids[self.num_computed : self.num_computed + most]
@@ -120,11 +129,12 @@ class RunningSequence:
 
     def choose(self, logits: Tensor) -> None:
         """Add the token that follows, given the logits (V,) of the last one."""
-        scores, ids = logits[None], torch.tensor([self.token_ids])
+        scores, ids = logits[None], self._ids[:, : len(self.token_ids)]
         for processor in self._processors:
-            scores = processor(ids, scores)
+            scores = processor(ids, scores)  # type: ignore[arg-type]
         token = int(scores[0].argmax())
         self._logprobs.add_chosen(torch.tensor([token]))
+        self._ids[0, len(self.token_ids)] = token
         self.token_ids.append(token)
         self._detokenizer.add(token)
 
@@ -176,6 +186,7 @@ class RunningSequence:
             [self._norms[position] for position in range(start)] if has_prompt and self.norm_layers else [],
             self._stacked_states(start, start + len(ids) - 1),
             self._stacked_states(0, start) if has_prompt else None,
+            self.prefix_hit,
         )
         if self.pending.sink:
             self.pending.send(Delta(tuple(self._detokenizer.take(is_last=True)), completion))

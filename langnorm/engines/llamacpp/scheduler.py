@@ -19,7 +19,7 @@ from langnorm.engines.llamacpp.library import LlamaContext, PassTokens
 from langnorm.engines.llamacpp.observer import StateObserver
 from langnorm.engines.llamacpp.running import RunningSequence
 from langnorm.engines.llamacpp.slots import Slots
-from langnorm.engines.transformers import process_events
+from langnorm.engines import process_events
 from langnorm.errors import MemoryLimitError
 from langnorm.interventions.forward_pass import Interventions
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from langnorm.engines.requests import FinishReason
-    from langnorm.engines.transformers.sequence import PendingSequence
+    from langnorm.engines.sequence import PendingSequence
 
 
 class Scheduler:

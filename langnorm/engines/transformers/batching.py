@@ -38,7 +38,7 @@ from dataclasses import dataclass
 
 from langnorm.engines.requests import Completion
 from langnorm.engines.sequence import PendingSequence
-from langnorm.engines.transformers import process_events
+from langnorm.engines import process_events
 from langnorm.errors import MemoryLimitError, forget_locals
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together

@@ -88,6 +88,11 @@ class TransformersEngine(QueuedEngine):
         )
 
     @property
+    def kind(self) -> str:
+        """What the engine itself is called in messages."""
+        return "transformers"
+
+    @property
     def name(self) -> str:
         """What the model is called where the caller does not name it."""
         return self._name

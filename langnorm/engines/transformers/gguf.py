@@ -16,7 +16,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -201,7 +201,7 @@ def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
     """
     try:
         kept_in.mkdir(parents=True, exist_ok=True)
-        content = _content_hash(path, kept_in)
+        content = content_hash(path, kept_in)
         name = f"{content}-{dtype}-transformers{version('transformers')}-{_FORMAT}"
         folder, partial_folder = kept_in / "gguf" / name, kept_in / "gguf" / f"{name}.partial"
         if folder.is_dir():
@@ -230,18 +230,31 @@ def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
     return folder
 
 
-def _content_hash(path: Path, kept_in: Path) -> str:
-    """Return a hash of what a file holds; it is read once, until its size or one of its times changes."""
+def content_hash(path: Path, kept_in: Path | None) -> str:
+    """Return a hash of what a file holds.
+
+    Args:
+        path: The file.
+        kept_in: Where the hash is kept, so that the file is read once, until its size or one of its times changes;
+            None for nowhere.
+    """
+    if kept_in is None:
+        return _hash_file(path)
     stat = path.stat()
     state = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
     note = kept_in / "hashes" / hashlib.blake2b(repr(state).encode(), digest_size=16).hexdigest()
     if note.is_file():
         return note.read_text(encoding="utf-8")
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
-    note.parent.mkdir(exist_ok=True)
-    write_atomically(note, content)
+    content = _hash_file(path)
+    with suppress(OSError, LangNormError):  # then it is read again at the next start
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, content)
     return content
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 
 @contextmanager

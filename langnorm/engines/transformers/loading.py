@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.transformers.engine import TransformersEngine
-from langnorm.engines.transformers.gguf import cache_folder, load_gguf, load_gguf_tokenizer
-from langnorm.engines.transformers.load_errors import (
-    check_device,
-    check_folder_of_model,
-    explain,
-    has_credentials,
-    read_template,
+from langnorm.engines.transformers.files import (
+    checked_source,
+    explained,
+    file_on_hub,
+    gguf_path,
+    kept_in,
+    load_profile,
 )
+from langnorm.engines.transformers.gguf import load_gguf, load_gguf_tokenizer
+from langnorm.engines.transformers.load_errors import check_device, read_template
 from langnorm.engines.transformers.packed_weights import check_form, pack_weights
 from langnorm.engines.transformers.prefix_cache import check_prefix_cache_bytes
 from langnorm.engines.transformers.source import Source, find_source
-from langnorm.errors import LangNormError
-from langnorm.norms.profile import FILE_NAME, NormProfile
+from langnorm.errors import OptionError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def weights_key(model: str, model_kwargs: Mapping[str, Any]) -> str:
+def suits(model: str, model_kwargs: Mapping[str, Any]) -> bool:  # noqa: ARG001
+    """Return True: whatever no other engine is better at."""
+    return True
+
+
+def weights_key(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> str:
     """Return a text that is the same for whatever gives the same weights in memory; arguments as for `load`."""
+    _check_none(engine_kwargs)
     return find_source(model, model_kwargs).key
 
 
-def load(model: str, model_kwargs: Mapping[str, Any]) -> TransformersEngine:
+def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> TransformersEngine:
     """Return the engine that runs a model.
 
     Args:
@@ -42,18 +48,20 @@ def load(model: str, model_kwargs: Mapping[str, Any]) -> TransformersEngine:
             the tokenizer's, `gguf_file` names a GGUF file in the folder or repository, `gguf_cache` says whether or in
             which folder its unpacked weights are kept, `prefix_cache_bytes` is the most memory for the prompts of
             recent calls, and `packed_weights` (`"int8"` or `"int4"`) makes decode steps on a CPU faster.
+        engine_kwargs: Nothing: how the model is run is said by `model_kwargs`.
 
     Raises:
         OptionError: An argument has a value that is not allowed.
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
         MissingDependencyError: A package is missing that the model needs.
     """
-    source = _checked_source(model, model_kwargs)
+    _check_none(engine_kwargs)
+    source = checked_source(model, model_kwargs)
     template = read_template(source.chat_template)
     check_device(source.arguments.get("device_map"))
     check_prefix_cache_bytes(source.prefix_cache_bytes)
     check_form(source.packed_weights, source.arguments.get("dtype"))
-    with _explained(source):
+    with explained(source):
         weights, tokenizer, folder, beside = _read_gguf(source) if source.gguf_file else _read(source)
     if template is not None:
         tokenizer.chat_template = template
@@ -63,7 +71,7 @@ def load(model: str, model_kwargs: Mapping[str, Any]) -> TransformersEngine:
         weights,
         tokenizer,
         source.layers_path,
-        profile=_load_profile(beside),
+        profile=load_profile(beside),
         weights_hash=hash_checkpoint(folder) if folder else None,
         prefix_cache_bytes=source.prefix_cache_bytes,
         name=model,
@@ -75,11 +83,11 @@ def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTok
 
     No weights are loaded, but those of a GGUF file are unpacked, where they are kept.
     """
-    source = _checked_source(model, model_kwargs)
+    source = checked_source(model, model_kwargs)
     template = read_template(source.chat_template)
-    with _explained(source):
+    with explained(source):
         if source.gguf_file:
-            tokenizer = load_gguf_tokenizer(_gguf_path(source), str(source.arguments["dtype"]), _kept_in(source))
+            tokenizer = load_gguf_tokenizer(gguf_path(source), str(source.arguments["dtype"]), kept_in(source))
         else:
             tokenizer = _read_tokenizer(source)
     if template is not None:
@@ -87,24 +95,13 @@ def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTok
     return tokenizer
 
 
-def _checked_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
-    source = find_source(model, model_kwargs)
-    check_folder_of_model(source)
-    return source
-
-
-@contextmanager
-def _explained(source: Source) -> Iterator[None]:
-    """Turn what transformers raises into an error that says why the model does not load."""
-    try:
-        yield
-    except LangNormError:
-        raise
-    except Exception as error:
-        explained = explain(error, source)
-        if has_credentials(error, source):  # tracebacks print causes
-            raise explained from None
-        raise explained from error
+def _check_none(engine_kwargs: Mapping[str, Any]) -> None:
+    if engine_kwargs:
+        msg = (
+            f"The engine `transformers` has no `engine_kwargs`, and `{next(iter(engine_kwargs))}` was given. Use "
+            "`model_kwargs`, which goes to `from_pretrained`."
+        )
+        raise OptionError(msg)
 
 
 _Read = tuple["PreTrainedModel", "PreTrainedTokenizerBase", Path | None, Path | None]
@@ -116,7 +113,7 @@ def _read(source: Source) -> _Read:
 
     tokenizer = _read_tokenizer(source)
     weights: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source.location, **source.arguments)
-    folder = source.folder if source.is_local else _file_on_hub(source, "config.json", local_files_only=True).parent
+    folder = source.folder if source.is_local else file_on_hub(source, "config.json", local_files_only=True).parent
     return weights, tokenizer, folder, folder
 
 
@@ -128,32 +125,7 @@ def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 
 def _read_gguf(source: Source) -> _Read:
-    path = _gguf_path(source)
+    path = gguf_path(source)
     arguments = {name: value for name, value in source.arguments.items() if name not in source.file_arguments}
-    weights, tokenizer, folder = load_gguf(path, arguments, _kept_in(source))
+    weights, tokenizer, folder = load_gguf(path, arguments, kept_in(source))
     return weights, tokenizer, folder, path.parent
-
-
-def _gguf_path(source: Source) -> Path:
-    file = str(source.gguf_file)
-    return source.folder / file if source.is_local else _file_on_hub(source, file)
-
-
-def _kept_in(source: Source) -> Path | None:
-    """Return where the unpacked weights of a GGUF file are kept, or None for nowhere."""
-    if isinstance(source.gguf_cache, bool):
-        return cache_folder() if source.gguf_cache else None
-    return Path(source.gguf_cache)
-
-
-def _file_on_hub(source: Source, file: str, **given: Any) -> Path:
-    """Return a file of a repository on the hub, downloaded if it is not here yet."""
-    from transformers.utils.hub import cached_file
-
-    return Path(str(cached_file(source.location, file, **{**source.file_arguments, **given})))
-
-
-def _load_profile(folder: Path | None) -> NormProfile | None:
-    """Return the profile in the folder of the weights, if there is one."""
-    path = folder / FILE_NAME if folder else None
-    return NormProfile.load(path) if path and path.is_file() else None

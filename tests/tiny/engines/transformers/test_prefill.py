@@ -20,7 +20,7 @@ from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.loading import load
 from langnorm.engines.transformers.sharing import sharing_of, weights_version
-from langnorm.engines.transformers.token_sampler import TokenSampler
+from langnorm.engines.token_choice.token_sampler import TokenSampler
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Recursion
 from tests.reference.norms import reference_norms

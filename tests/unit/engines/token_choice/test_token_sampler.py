@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.transformers.token_sampler import TokenSampler, build_warpers
+from langnorm.engines.token_choice.token_sampler import TokenSampler, build_warpers
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessorList

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.transformers.token_sampler import build_warpers
+from langnorm.engines.token_choice.token_sampler import build_warpers
 from tests.support.calls import PROMPTS
 
 if TYPE_CHECKING:

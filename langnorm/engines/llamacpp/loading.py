@@ -1,0 +1,109 @@
+"""Loads a GGUF file for llama.cpp, with its tokenizer and the profile beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from langnorm.engines.llamacpp.options import LlamaOptions
+from langnorm.engines.transformers.files import checked_source, explained, gguf_path, kept_in, load_profile
+from langnorm.engines.transformers.gguf import check_gguf, content_hash, load_gguf_tokenizer
+from langnorm.engines.transformers.load_errors import read_template
+from langnorm.engines.transformers.source import Source, find_source
+from langnorm.errors import LangNormError, ModelError, OptionError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.engines.llamacpp.engine import LlamaCppEngine
+
+_ARGUMENTS = ("gguf_file", "gguf_cache", "chat_template")
+"""Of `model_kwargs`, beside those that say where files are and how they come here."""
+
+
+def suits(model: str, model_kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a model is a GGUF file, nothing is said of it that is for transformers, and llama.cpp is here."""
+    if find_spec("llama_cpp") is None:
+        return False
+    try:
+        source = find_source(model, model_kwargs)
+    except LangNormError:
+        return False
+    return source.gguf_file is not None and not _foreign(source, model_kwargs)
+
+
+def weights_key(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> str:
+    """Return a text that is the same for whatever gives the same engine; arguments and errors as for `load`."""
+    source, options = _find(model, model_kwargs), LlamaOptions.build(engine_kwargs)
+    where = os.path.realpath(source.folder / str(source.gguf_file)) if source.is_local else source.location
+    arguments = {name: value for name, value in source.file_arguments.items() if name in ("revision", "subfolder")}
+    return repr((where, source.gguf_file, source.chat_template, sorted(arguments.items()), options))
+
+
+def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> LlamaCppEngine:
+    """Return the engine that runs a GGUF file by llama.cpp.
+
+    Args:
+        model: The file, a folder that has it, or a name on the Hugging Face hub with a file: `"repo/name:file.gguf"`.
+        model_kwargs: `gguf_file` names the file in the folder or repository, `chat_template` replaces the file's,
+            `gguf_cache` says where its hash is kept, and `revision`, `token` and the like say how it comes here.
+        engine_kwargs: The fields of `LlamaOptions`.
+
+    Raises:
+        OptionError: An argument is unknown, or has a value that is not allowed.
+        ModelError: The file is not a whole GGUF file, or llama.cpp cannot run it.
+        MissingDependencyError: llama-cpp-python or the package `gguf` is not installed.
+    """
+    from langnorm.engines.llamacpp.engine import LlamaCppEngine
+    from langnorm.engines.llamacpp.library import import_llama_cpp
+
+    options, source = LlamaOptions.build(engine_kwargs), _find(model, model_kwargs)
+    import_llama_cpp()
+    template = read_template(source.chat_template)
+    with explained(source):
+        path = gguf_path(source)
+        check_gguf(path)
+        tokenizer = _load_tokenizer(source, template)
+        content = content_hash(path, kept_in(source))
+    return LlamaCppEngine(
+        path, tokenizer, options, content_hash=content, profile=load_profile(path.parent), name=model
+    )
+
+
+def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a GGUF file, with its chat template; arguments and errors as for `load`."""
+    source = _find(model, model_kwargs)
+    template = read_template(source.chat_template)
+    with explained(source):
+        return _load_tokenizer(source, template)
+
+
+def _load_tokenizer(source: Source, template: Any) -> PreTrainedTokenizerBase:
+    tokenizer = load_gguf_tokenizer(gguf_path(source), str(source.arguments["dtype"]), None)
+    if template is not None:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def _find(model: str, model_kwargs: Mapping[str, Any]) -> Source:
+    source = checked_source(model, model_kwargs)
+    if foreign := _foreign(source, model_kwargs):
+        msg = (
+            f"llama.cpp does not know `{foreign[0]}` of `model_kwargs`. How it runs a model is said by "
+            '`engine_kwargs`; for a model that transformers is to run, use `engine="transformers"`.'
+        )
+        raise OptionError(msg)
+    if source.gguf_file is None:
+        msg = (
+            f"llama.cpp runs GGUF files, and `{model}` is not one. Name a file such as "
+            '`"model.gguf"` or `"repo/name:file.gguf"`, or use `engine="transformers"`.'
+        )
+        raise ModelError(msg)
+    return source
+
+
+def _foreign(source: Source, model_kwargs: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that are not for llama.cpp."""
+    return sorted(name for name in model_kwargs if name not in (*_ARGUMENTS, *source.file_arguments))
