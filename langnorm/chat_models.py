@@ -66,8 +66,9 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         recursion, steering, suppression: What is done by norms while the model decodes.
         selection: Samples several answers and returns the best of them.
 
-    ``help(langnorm.chat.fields)`` describes each of them. All but engine, engine_kwargs and model_kwargs may also be given
-    to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and ``response_format``.
+    ``help(langnorm.chat.fields)`` describes each of them. All but engine, engine_kwargs and model_kwargs may also
+    be given to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and
+    ``response_format``.
 
     Instantiate:
         .. code-block:: python

@@ -23,7 +23,14 @@ from langnorm.chat.settings import (
 from langnorm.checks import brief, check_flag, is_nested_deeply, refuse
 from langnorm.credentials import hide_credentials
 from langnorm.engines.base import Engine
-from langnorm.engines.registry import AUTO, BUNDLED_MODEL, check_engine_name, choose_engine, find_engine, get_engine
+from langnorm.engines.registry import (
+    AUTO_ENGINE,
+    BUNDLED_MODEL,
+    check_engine_name,
+    choose_engine,
+    find_engine,
+    get_engine,
+)
 from langnorm.errors import LangNormError, OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
@@ -42,7 +49,7 @@ class ChatFields(BaseChatModel):
     model: SkipValidation[str] = BUNDLED_MODEL
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
-    engine: SkipValidation[str | Engine] = AUTO
+    engine: SkipValidation[str | Engine] = AUTO_ENGINE
     """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, the name of an engine of another package, or
     an Engine object. `"auto"` takes llama.cpp for a GGUF file if llama-cpp-python is installed and `model_kwargs` has
     nothing that transformers alone knows of, and transformers for everything else. `response_metadata["engine"]` and
@@ -148,7 +155,7 @@ class ChatFields(BaseChatModel):
             fields["model"] = os.fspath(model)
         resolve_settings({name: fields[name] for name in fields if name in CALL_NAMES}, self._field_default)
         check_flag("streaming", fields.get("streaming", False))
-        engine = fields.get("engine", AUTO)
+        engine = fields.get("engine", AUTO_ENGINE)
         if isinstance(engine, str):
             check_engine_name(engine)
         elif not isinstance(engine, Engine):

@@ -25,7 +25,7 @@ BUNDLED_MODEL = "abacus"
 ENTRY_POINTS = "langnorm.engines"
 """The group of entry points of engines of other packages."""
 
-AUTO = "auto"
+AUTO_ENGINE = "auto"
 """In place of an engine's name: the first of those that ship with langnorm that suits the model."""
 
 Loader = Callable[[str, dict[str, Any], dict[str, Any]], Engine]
@@ -103,7 +103,7 @@ def find_engine(
 
 def choose_engine(engine: str, model: str, model_kwargs: Mapping[str, Any]) -> str:
     """Return the name of the engine that runs a model; another one than `engine` only where that is `"auto"`."""
-    if engine != AUTO:
+    if engine != AUTO_ENGINE:
         return engine
     return next(name for name, module in MODULES.items() if import_module(module).suits(model, model_kwargs))
 
@@ -119,9 +119,9 @@ def engine_key(
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    if engine == AUTO or engine in MODULES or engine in _other_engines():
+    if engine == AUTO_ENGINE or engine in MODULES or engine in _other_engines():
         return
-    names = [AUTO, *MODULES, *_other_engines()]
+    names = [AUTO_ENGINE, *MODULES, *_other_engines()]
     allowed = ", ".join(f'`"{name}"`' for name in names)
     msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
     raise OptionError(msg)
@@ -143,4 +143,6 @@ def _get_loader(engine: str) -> Loader:
 
 def _other_engines() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name; those of langnorm cannot be replaced."""
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in (AUTO, *MODULES)}
+    return {
+        entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in (AUTO_ENGINE, *MODULES)
+    }

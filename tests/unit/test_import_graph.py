@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("selection.answers", "selection.pruning", "engines.base"),
     ("selection.options", "engines", "abacus"),
     ("selection.ranking", "selection.score_pruner", "engines.transformers", "wrapped_models"),
+    ("engines.llamacpp",),
     ("chat",),
     ("chat_models",),
     ("selection", "retry", "viz"),

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from langnorm.engines.checkpoint import hash_bytes
+from langnorm.engines.llamacpp.forward_pass import PassRunner
 from langnorm.engines.llamacpp.library import LlamaContext, LlamaModel
 from langnorm.engines.llamacpp.observer import StateObserver
 from langnorm.engines.llamacpp.options import LlamaOptions
 from langnorm.engines.llamacpp.running import RunningSequence
 from langnorm.engines.llamacpp.scheduler import Scheduler
 from langnorm.engines.llamacpp.slots import Slots
+from langnorm.engines.options import Sampling
 from langnorm.engines.queued import QueuedEngine
 from langnorm.errors import OptionError, PromptError
+from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.online import OnlineStatistics
+
+_SAMPLING_KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+}
+_SAMPLING_TYPES = {"top_k": int}
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.engines.requests import Request
     from langnorm.engines.sequence import PendingSequence
-    from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.profile import NormProfile
 
 
@@ -37,9 +48,10 @@ class LlamaCppEngine(QueuedEngine):
     Args:
         path: The file.
         tokenizer: Its tokenizer.
+        content_hash: Of the file: a profile is tied to it.
         options: How it is run.
-        identity: What a profile of it is tied to.
         profile: What came with the file; one of another model is left aside.
+        name: What the model is called; by default the name of the file.
 
     Raises:
         MissingDependencyError: llama-cpp-python is not installed.
@@ -52,22 +64,44 @@ class LlamaCppEngine(QueuedEngine):
         self,
         path: Path,
         tokenizer: PreTrainedTokenizerBase,
+        content_hash: str,
         options: LlamaOptions | None = None,
-        identity: ModelIdentity | None = None,
         profile: NormProfile | None = None,
+        name: str | None = None,
     ) -> None:
         self._options = options or LlamaOptions()
         self._tokenizer = tokenizer
         self._model = LlamaModel(path, self._options)
-        self._identity = identity
-        self._profile = profile if profile is not None and profile.identity == identity else None
-        self._statistics = OnlineStatistics(self._model.num_layers)
+        self._name = name or path.name
+        self.identity = ModelIdentity(
+            model=self._model.architecture,
+            weights=content_hash,
+            dtype=f"{self._model.description} by llama.cpp",
+            num_layers=self._model.num_layers,
+            chat_template=hash_bytes(str(tokenizer.chat_template).encode()),
+        )
+        self._profile = profile if profile is not None and profile.identity == self.identity else None
+        self.statistics = OnlineStatistics(self._model.num_layers)  # at once, for any thread may ask for it
+        self._sampling_defaults = _read_sampling(self._model)
         observer = StateObserver(self._model.hidden_size, self._model.num_layers)
         self._context = LlamaContext(self._model, self._options, observer.callback)
+        finalizer = weakref.finalize(self, _free, self._context, self._model)
+        finalizer.atexit = False  # the worker may still be in a pass
         slots = Slots(self._options.max_sequences, can_share=not self._model.has_recurrent_state)
+        passes = PassRunner(self._context, observer, self.num_layers)
         self._scheduler = Scheduler(
-            self._context, observer, slots, self.num_layers, self._begin, self._learn, name=f"langnorm {path.stem}"
+            self._context, passes, slots, self._begin, self._learn, name=f"langnorm {path.stem}"
         )
+
+    @property
+    def kind(self) -> str:
+        """What the engine itself is called in messages."""
+        return "llamacpp"
+
+    @property
+    def name(self) -> str:
+        """What its model is called where the caller does not name it."""
+        return self._name
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -84,21 +118,10 @@ class LlamaCppEngine(QueuedEngine):
         """Most tokens that prompt and answer may have together: what the context holds."""
         return min(self._context.num_cells, self._model.trained_length)
 
-    @cached_property
-    def identity(self) -> ModelIdentity:
-        """What a profile of this model is tied to."""
-        assert self._identity
-        return self._identity
-
     @property
     def profile(self) -> NormProfile | None:
         """The profile that came with the file, if one did and it is of this model."""
         return self._profile
-
-    @property
-    def statistics(self) -> OnlineStatistics:
-        """The norms of all sequences so far."""
-        return self._statistics
 
     @property
     def num_waiting(self) -> int:
@@ -107,8 +130,8 @@ class LlamaCppEngine(QueuedEngine):
 
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
-        """Nothing: a GGUF file does not say how to sample."""
-        return {}
+        """What the file says of sampling, if it says anything; greedy otherwise."""
+        return self._sampling_defaults
 
     def check(self, request: Request) -> None:
         """Do nothing if this engine can run a request.
@@ -146,4 +169,17 @@ class LlamaCppEngine(QueuedEngine):
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""
         rows = sequence.answer_norms()
         if rows and not sequence.pending.request.plans.layers:
-            self._statistics.update(torch.tensor(rows)[:, None], sequence.norm_layers, [len(rows)])
+            self.statistics.update(torch.tensor(rows)[:, None], sequence.norm_layers, [len(rows)])
+
+
+def _free(context: LlamaContext, model: LlamaModel) -> None:
+    context.close()
+    model.close()
+
+
+def _read_sampling(model: LlamaModel) -> dict[str, Any]:
+    """Return what the metadata of a file say of sampling, as fields of `Sampling`."""
+    found = {name: model.metadata(key) for name, key in _SAMPLING_KEYS.items()}
+    defaults = {name: _SAMPLING_TYPES.get(name, float)(text) for name, text in found.items() if text is not None}
+    Sampling(**defaults)  # which checks them
+    return defaults

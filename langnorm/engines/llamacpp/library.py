@@ -161,6 +161,7 @@ class LlamaContext:
         self._memory = api.llama_get_memory(self._pointer)
         self._batch = api.llama_batch_init(options.chunk, 0, 1)
         self.most_tokens = options.chunk
+        self.bytes_per_token = model.bytes_per_token(options.cache_type)
 
     def run(self, parts: Sequence[PassTokens]) -> bool:
         """Run a forward pass over the tokens of some sequences; return whether there was memory for it.
@@ -199,7 +200,7 @@ class LlamaContext:
 
     def clear(self) -> None:
         """Forget all sequences."""
-        self._api.llama_memory_clear(self._memory, ctypes.c_bool(True))
+        self._api.llama_memory_clear(self._memory, ctypes.c_bool(1))
 
     def close(self) -> None:
         """Free the memory."""

@@ -67,9 +67,7 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
         check_gguf(path)
         tokenizer = _load_tokenizer(source, template)
         content = content_hash(path, kept_in(source))
-    return LlamaCppEngine(
-        path, tokenizer, options, content_hash=content, profile=load_profile(path.parent), name=model
-    )
+    return LlamaCppEngine(path, tokenizer, content, options, load_profile(path.parent), name=model)
 
 
 def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:

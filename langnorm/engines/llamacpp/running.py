@@ -83,21 +83,16 @@ class RunningSequence:
         return record.layers if record and record.states else ()
 
     @property
-    def can_begin_elsewhere(self) -> bool:
-        """Whether it may begin with tokens that were run for another sequence, of which nothing is recorded."""
+    def records_prompt(self) -> bool:
+        """Whether the states of the prompt are recorded: then all of it is run, and none is left out in any layer."""
         record = self.pending.request.record
-        return not (record and record.prompt)
+        return record is not None and record.prompt
 
     @property
     def num_unchanged(self) -> int:
         """Number of its first tokens whose keys and values are those of the model itself."""
         is_acted_on = bool(self.pending.request.plans.layers)
         return min(self.num_computed, self._num_prompt_tokens) if is_acted_on else self.num_computed
-
-    @property
-    def needs_all_states(self) -> bool:
-        """Whether the states of the prompt's tokens are recorded, those after the last layer among them."""
-        return not self.can_begin_elsewhere
 
     def next_tokens(self, most: int) -> list[int]:
         """Return the tokens that are run next, this many at most."""

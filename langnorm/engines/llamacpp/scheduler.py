@@ -1,6 +1,5 @@
 """Runs the sequences of one model together: they join and leave between forward passes; none waits for the longest.
 
-Each pass has one token of every sequence that is being answered, and what is left of the pass' length goes to prompts.
 Where keys and values have no place, idle slots are forgotten, and then the sequence that came last goes back to the
 queue: it keeps its tokens, which are run again later.
 """
@@ -15,19 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.llamacpp.library import LlamaContext, PassTokens
-from langnorm.engines.llamacpp.observer import StateObserver
+from langnorm.engines import process_events
+from langnorm.engines.llamacpp.forward_pass import PassRunner
+from langnorm.engines.llamacpp.library import LlamaContext
 from langnorm.engines.llamacpp.running import RunningSequence
 from langnorm.engines.llamacpp.slots import Slots
-from langnorm.engines import process_events
-from langnorm.errors import MemoryLimitError
-from langnorm.interventions.forward_pass import Interventions
+from langnorm.engines.requests import PrefixHit
+from langnorm.engines.sequence import PendingSequence
+from langnorm.errors import MemoryLimitError, forget_locals
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from langnorm.engines.requests import FinishReason
-    from langnorm.engines.sequence import PendingSequence
 
 
 class Scheduler:
@@ -35,9 +32,8 @@ class Scheduler:
 
     Args:
         context: The context; only the worker touches it.
-        observer: What the context calls back.
+        passes: Runs its forward passes.
         slots: Its slots.
-        num_layers: Number of decoder layers.
         begin: Makes a running sequence of one that waited.
         on_end: Called with each finished sequence.
         name: Of the worker thread.
@@ -46,27 +42,33 @@ class Scheduler:
     def __init__(
         self,
         context: LlamaContext,
-        observer: StateObserver,
+        passes: PassRunner,
         slots: Slots,
-        num_layers: int,
         begin: Callable[[PendingSequence], RunningSequence],
         on_end: Callable[[RunningSequence], None],
         name: str,
     ) -> None:
-        self._context, self._observer, self._slots = context, observer, slots
-        self._num_layers, self._begin, self._on_end, self._name = num_layers, begin, on_end, name
-        self.reset()
+        self._context, self._passes, self._slots = context, passes, slots
+        self._begin, self._on_end, self._name = begin, on_end, name
+        self._is_forked = False
+        self._clear()
         process_events.watch(self)
 
-    def reset(self) -> None:
-        """Forget all sequences and the worker: in a forked process they are the parent's."""
+    def _clear(self) -> None:
+        """Forget all sequences and the worker."""
         self._waiting: deque[PendingSequence | RunningSequence] = deque()
         self._running: list[RunningSequence] = []  # in the order in which they came
-        self._interventions = Interventions(self._num_layers)
         self._pruned_after: dict[Any, int] = {}  # tokens after which the pruner of a request last decided
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._worker: threading.Thread | None = None
         self._is_closed = False
+        self._suspects: set[RunningSequence] = set()  # of which one may fail: each runs alone
+        self._is_full = False  # a sequence was sent back: none begins before another one has ended
+
+    def reset(self) -> None:
+        """Take nothing more: in a forked process, the threads of llama.cpp are the parent's."""
+        self._clear()
+        self._is_forked = True
 
     @property
     def num_waiting(self) -> int:
@@ -77,20 +79,28 @@ class Scheduler:
         """Queue sequences.
 
         Raises:
-            RuntimeError: Python is exiting.
+            RuntimeError: Python is exiting, or this is a fork of the process that loaded the model.
         """
-        with self._changed:
+        if self._is_forked:
+            msg = (
+                "A model of llama.cpp cannot be used in a fork of the process that loaded it. Load it there: "
+                "`langnorm.unload()`, or start processes with `multiprocessing.get_context('spawn')`."
+            )
+            raise RuntimeError(msg)
+        with self._lock:
             if self._is_closed:
                 msg = "Python is exiting, so no answer can be generated any more."
                 raise RuntimeError(msg)
             self._waiting.extend(sequences)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._worker.start()
+            if self._worker is None or not self._worker.is_alive():
+                # A daemon, so that leaving Python does not wait for an answer that nobody reads.
+                worker = threading.Thread(target=self._work, name=self._name, daemon=True)
+                worker.start()
+                self._worker = worker
 
     def close(self) -> None:
         """Cancel all sequences, and take no more."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             for sequence in (*self._running, *self._waiting):
                 _pending(sequence).cancel()
@@ -102,7 +112,7 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 if not self._running and not self._waiting:
                     self._worker = None
                     return
@@ -112,49 +122,71 @@ class Scheduler:
                 self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """End all running sequences with an error, and begin anew with an empty context."""
+        """Begin anew with an empty context, and end with an error what failed alone.
+
+        Sequences that failed together are run again, one at a time: one of them must not be the end of the others.
+        """
+        forget_locals(error)  # users keep errors, and the frames hold on to the states of the pass
         failed, self._running = self._running, []
-        self._interventions = Interventions(self._num_layers)
         for sequence in failed:
             self._slots.release(sequence.slot, ())
-            _end(sequence.pending, error)
+            sequence.num_computed = 0
         self._slots.clear()
         self._context.clear()
+        if len(failed) > 1 and isinstance(error, Exception):
+            self._suspects.update(failed)
+            with self._lock:
+                self._waiting.extendleft(reversed(failed))
+            return
+        for sequence in failed:
+            self._forget(sequence)
+            _end(sequence.pending, error)
 
     def _step(self) -> None:
         for sequence in [s for s in self._running if s.pending.is_cancelled]:
             self._finish(sequence, "length")
         self._admit()
-        if not self._running:
-            return
-        while self._running and not self._run_pass(self._plan()):
+        due = None
+        while self._running and (due := self._passes.run(self._running)) is None:
             self._make_room()
+        for sequence in self._running:
+            self._slots.set_ready(sequence.slot, sequence.num_unchanged)
+        for sequence, row in due or ():
+            if sequence in self._running:  # else a pruner has stopped it after the token of another one
+                self._go_on(sequence, row)
 
     def _admit(self) -> None:
         """Let sequences that wait begin, as long as there are slots and all allow it."""
         skipped: list[PendingSequence | RunningSequence] = []
-        while self._waiting:
+        while self._waiting and not (self._running and (self._is_full or self._suspects)):
             waiting = self._waiting.popleft()
-            pending = _pending(waiting)
-            if pending.is_cancelled:
-                _end(pending, CancelledError())
+            if not self._is_wanted(waiting):
                 continue
-            most = min(s.request.max_batch_size for s in (pending, *(r.pending for r in self._running)))
-            if len(self._running) >= most or not self._place(waiting):
+            requests = [_pending(sequence).request for sequence in (waiting, *self._running)]
+            if len(requests) > min(request.max_batch_size for request in requests):
                 skipped.append(waiting)
-                if len(self._running) >= most:
-                    break
-        with self._changed:
+                break
+            if not self._place(waiting):
+                skipped.append(waiting)
+        with self._lock:
             self._waiting.extendleft(reversed(skipped))
+
+    def _is_wanted(self, waiting: PendingSequence | RunningSequence) -> bool:
+        """Return whether somebody waits for a sequence; from then on nobody but the worker ends its future."""
+        pending = _pending(waiting)
+        is_wanted = pending.future.running() or pending.future.set_running_or_notify_cancel()
+        if is_wanted and pending.is_cancelled:
+            if isinstance(waiting, RunningSequence):
+                self._forget(waiting)
+            _end(pending, CancelledError())
+        return is_wanted and not pending.is_cancelled
 
     def _place(self, waiting: PendingSequence | RunningSequence) -> bool:
         """Give a sequence a slot and what it can begin with; return whether there is one."""
-        try:
-            sequence = waiting if isinstance(waiting, RunningSequence) else self._begin(waiting)
-        except Exception as error:  # noqa: BLE001
-            _end(_pending(waiting), error)
-            return True
-        place = self._slots.take(sequence.token_ids if sequence.can_begin_elsewhere else [-1, *sequence.token_ids])
+        is_new = isinstance(waiting, PendingSequence)
+        token_ids = waiting.request.prompt_ids if isinstance(waiting, PendingSequence) else waiting.token_ids
+        record = _pending(waiting).request.record
+        place = self._slots.take(token_ids, can_begin_elsewhere=not (record and record.prompt))
         if place is None:
             return False
         if place.dropped is not None:
@@ -163,63 +195,19 @@ class Scheduler:
             self._context.copy(place.donor, place.slot, place.num_shared)
         else:
             self._context.cut(place.slot, place.num_shared)
+        try:
+            sequence = self._begin(waiting) if isinstance(waiting, PendingSequence) else waiting
+            if is_new:
+                self._passes.enter(sequence)
+        except Exception as error:  # noqa: BLE001
+            self._slots.release(place.slot, token_ids[: place.num_shared])
+            _end(_pending(waiting), error)
+            return True
         sequence.slot, sequence.num_computed = place.slot, place.num_shared
-        request = sequence.pending.request
-        if request.plans.all() and not isinstance(waiting, RunningSequence):
-            self._interventions.add(
-                sequence,
-                request.plans,
-                seed=sequence.pending.seed,
-                sample=sequence.pending.sample,
-                num_prompt_tokens=len(request.prompt_ids),
-            )
+        if is_new and place.is_earlier:
+            sequence.prefix_hit = PrefixHit(place.num_shared, place.num_shared * self._context.bytes_per_token)
         self._running.append(sequence)
         return True
-
-    def _plan(self) -> list[tuple[RunningSequence, PassTokens]]:
-        """Return what the next pass runs: answers first, then prompts, in the order in which they came."""
-        room = self._context.most_tokens
-        parts = []
-        for sequence in sorted(self._running, key=lambda one: len(one.token_ids) - one.num_computed > 1):
-            if room == 0:
-                break
-            tokens = sequence.next_tokens(room)
-            room -= len(tokens)
-            is_last = sequence.num_computed + len(tokens) == len(sequence.token_ids)
-            parts.append((sequence, PassTokens(sequence.slot, sequence.num_computed, tokens, is_last)))
-        return parts
-
-    def _run_pass(self, parts: Sequence[tuple[RunningSequence, PassTokens]]) -> bool:
-        """Run a pass and all that follows from it; return whether there was memory for it."""
-        first_rows = [0]
-        for _, part in parts:
-            first_rows.append(first_rows[-1] + len(part.token_ids))
-        with_logits = [first_rows[i + 1] - 1 for i, (_, part) in enumerate(parts) if part.has_logits]
-        acted = sorted({layer for sequence, _ in parts for layer in sequence.pending.request.plans.layers})
-        if acted:
-            lengths = [len(part.token_ids) for _, part in parts]
-            self._interventions.begin_pass([s for s, _ in parts], [s.first_step for s, _ in parts], lengths)
-        self._observer.begin(
-            first_rows[-1],
-            with_logits,
-            sorted({layer for sequence, _ in parts for layer in sequence.norm_layers}),
-            sorted({layer for sequence, _ in parts for layer in sequence.state_layers}),
-            acted,
-            self._act if acted else None,
-        )
-        has_run = self._context.run([part for _, part in parts])
-        self._observer.end()
-        if not has_run:
-            return False
-        for first_row, (sequence, part) in zip(first_rows, parts, strict=False):
-            sequence.observe(first_row, len(part.token_ids), self._observer.norms, self._observer.states)
-            self._slots.set_ready(sequence.slot, sequence.num_unchanged)
-        for row, sequence in zip(with_logits, [s for s, part in parts if part.has_logits], strict=True):
-            self._go_on(sequence, row)
-        return True
-
-    def _act(self, layer: int, states: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self._interventions.act(layer, states, _refuse_rerun)
 
     def _go_on(self, sequence: RunningSequence, row: int) -> None:
         """Choose the next token of a sequence; one that fails ends alone."""
@@ -254,8 +242,7 @@ class Scheduler:
 
     def _finish(self, sequence: RunningSequence, reason: FinishReason) -> None:
         """End a sequence with what it has."""
-        plans = sequence.pending.request.plans
-        report = self._interventions.report(sequence, max(0, sequence.num_generated - 1)) if plans.all() else {}
+        report = self._passes.report(sequence)
         self._leave(sequence)
         try:
             completion = sequence.complete(reason, report)
@@ -268,11 +255,15 @@ class Scheduler:
     def _leave(self, sequence: RunningSequence) -> None:
         """Take a sequence out of the passes; its slot keeps what others may begin with."""
         self._running.remove(sequence)
-        if sequence.pending.request.plans.all():
-            self._interventions.remove(sequence)
+        self._forget(sequence)
+        self._is_full = False
         kept = sequence.num_unchanged
         self._context.cut(sequence.slot, kept)
         self._slots.release(sequence.slot, sequence.token_ids[:kept])
+
+    def _forget(self, sequence: RunningSequence) -> None:
+        self._suspects.discard(sequence)
+        self._passes.leave(sequence)
 
     def _make_room(self) -> None:
         """Forget what nobody runs, else send back the sequence that came last.
@@ -290,17 +281,12 @@ class Scheduler:
                 "Raise `context_length` of `engine_kwargs`, or shorten the messages."
             )
             raise MemoryLimitError(msg)
-        last = self._running.pop()
+        last, self._is_full = self._running.pop(), True
         self._context.cut(last.slot, 0)
         self._slots.release(last.slot, ())
         last.num_computed = 0
-        with self._changed:
+        with self._lock:
             self._waiting.appendleft(last)
-
-
-def _refuse_rerun(*_: Any) -> Tensor:
-    msg = "llama.cpp cannot run a layer again"
-    raise AssertionError(msg)  # refused by `check`
 
 
 def _pending(sequence: PendingSequence | RunningSequence) -> PendingSequence:

@@ -32,12 +32,14 @@ class Place:
         num_shared: Number of its first tokens that are there already, or will be after `donor` was copied.
         donor: The slot to copy them from; None where they are in `slot` itself.
         dropped: An idle slot whose tokens must be forgotten beforehand, or None.
+        is_earlier: Whether the tokens that are there are those of a sequence that has ended.
     """
 
     slot: int
     num_shared: int
     donor: int | None
     dropped: int | None = None
+    is_earlier: bool = False
 
 
 class Slots:
@@ -59,17 +61,23 @@ class Slots:
         """Number of slots that keep what a finished sequence left."""
         return len(self._idle)
 
-    def take(self, token_ids: Sequence[int]) -> Place | None:
-        """Return a place for a sequence with these tokens, which runs from now on; None if it should wait.
+    def take(self, token_ids: Sequence[int], *, can_begin_elsewhere: bool = True) -> Place | None:
+        """Return a place for a sequence, which runs from now on; None if it should wait.
 
         It waits while all slots are running, and while a running one is about to add tokens that it can begin with.
+
+        Args:
+            token_ids: Its tokens.
+            can_begin_elsewhere: Whether it may begin with tokens that were run for another sequence.
         """
         if not self._free and not self._idle:
             return None
-        most = len(token_ids) - 1 if self._can_share else 0  # the last token is run, for what follows on it
+        # The last token is run, for what follows on it.
+        most = len(token_ids) - 1 if self._can_share and can_begin_elsewhere else 0
+        shareable = list(token_ids[:most])
         donor, num_shared = None, 0
         for number, slot in (*self._running.items(), *self._idle.items()):
-            num_common = _common(token_ids[:most], slot.token_ids)
+            num_common = _common(shareable, slot.token_ids)
             if number in self._running and num_common > max(slot.num_ready, num_shared):
                 return None
             if (ready := min(num_common, slot.num_ready)) > num_shared:
@@ -79,14 +87,17 @@ class Slots:
         return place
 
     def _place(self, donor: int | None, num_shared: int) -> Place:
-        if donor in self._idle and (num_shared == len(self._idle[donor].token_ids) or not self._free):
-            del self._idle[donor]
-            return Place(donor, num_shared, None)
+        kept = self._idle.pop(donor, None) if donor is not None else None
+        if kept and donor is not None:
+            if num_shared == len(kept.token_ids) or not self._free:
+                return Place(donor, num_shared, None, is_earlier=True)
+            self._idle[donor] = kept  # it was used just now
+        is_earlier = kept is not None
         if self._free:
-            return Place(self._free.pop(), num_shared, donor)
+            return Place(self._free.pop(), num_shared, donor, is_earlier=is_earlier)
         dropped = next(iter(self._idle))
         del self._idle[dropped]
-        return Place(dropped, num_shared, donor, dropped)
+        return Place(dropped, num_shared, donor, dropped, is_earlier)
 
     def set_ready(self, number: int, num_ready: int) -> None:
         """Note that other sequences may begin with so many first tokens of a running slot."""
@@ -118,7 +129,7 @@ class Slots:
         return numbers
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def _common(first: list[int], second: list[int]) -> int:
     """Return how many first tokens two sequences have in common."""
     shorter = min(len(first), len(second))
     if first[:shorter] == second[:shorter]:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
-from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config
 from langnorm.engines.token_choice.grammar_mask import GrammarMask
+from langnorm.engines.token_choice.logprobs import LogprobRecorder
+from langnorm.engines.token_choice.token_sampler import TokenSampler
+from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
-from langnorm.engines.token_choice.logprobs import LogprobRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
 from langnorm.engines.transformers.stopping import SequenceTracker
-from langnorm.engines.token_choice.token_sampler import TokenSampler
 
 if TYPE_CHECKING:
     from torch import nn

@@ -36,9 +36,9 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from langnorm.engines import process_events
 from langnorm.engines.requests import Completion
 from langnorm.engines.sequence import PendingSequence
-from langnorm.engines import process_events
 from langnorm.errors import MemoryLimitError, forget_locals
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from langnorm.engines.sample_group import SampleGroup
     from langnorm.engines.sequence import PendingSequence
-    from langnorm.engines.transformers.intervening import Intervener
     from langnorm.engines.token_choice.logprobs import LogprobRecorder
+    from langnorm.engines.transformers.intervening import Intervener
 
 
 class SequenceTracker(StoppingCriteria):

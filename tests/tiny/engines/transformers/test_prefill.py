@@ -15,12 +15,12 @@ import torch
 import langnorm.abacus
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
+from langnorm.engines.token_choice.token_sampler import TokenSampler
 from langnorm.engines.transformers import prefill_plan
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.loading import load
 from langnorm.engines.transformers.sharing import sharing_of, weights_version
-from langnorm.engines.token_choice.token_sampler import TokenSampler
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Recursion
 from tests.reference.norms import reference_norms
