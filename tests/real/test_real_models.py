@@ -55,7 +55,15 @@ def chat(path) -> ChatLangNorm:
     """Returns a greedy chat model with short answers."""
     name = next((name for name in WITHOUT_TEMPLATE if name in path.name), None)
     kwargs = {"chat_template": WITHOUT_TEMPLATE[name]} if name else {}
-    return ChatLangNorm(model=path, temperature=0, max_tokens=24, layers="all", norms="tokens", model_kwargs=kwargs)
+    return ChatLangNorm(
+        model=path,
+        engine="transformers",
+        temperature=0,
+        max_tokens=24,
+        layers="all",
+        norms="tokens",
+        model_kwargs=kwargs,
+    )
 
 
 def load_plainly(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

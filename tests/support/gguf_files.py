@@ -11,6 +11,8 @@ import gguf
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_FAMILIES = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+
 
 def write_gguf(
     path: Path,
@@ -20,29 +22,32 @@ def write_gguf(
     block_type: gguf.GGMLQuantizationType | None = None,
     **metadata: Any,
 ) -> Path:
-    """Writes a model of the family qwen2 and its byte-level BPE tokenizer to a GGUF file, and returns its path.
+    """Writes a model of the family qwen2 or qwen3 and its byte-level BPE tokenizer to a GGUF file; returns its path.
 
     Args:
         path: Of the file.
         model: With an embedding for each token.
         tokenizer: With a chat template, or None.
         block_type: In which matrices are packed; by default they stay in float32.
-        **metadata: Further numbers, texts under names whose dots are `__`; `architecture` is another one than qwen2.
+        **metadata: Further numbers, texts under names whose dots are `__`; `architecture` is another one.
     """
     config = model.config
-    writer = gguf.GGUFWriter(path, metadata.pop("architecture", "qwen2"))
+    writer = gguf.GGUFWriter(path, metadata.pop("architecture", config.model_type))
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    if head_size := getattr(config, "head_dim", None):
+        writer.add_key_length(head_size)
+        writer.add_value_length(head_size)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     for name, value in metadata.items():
         (writer.add_string if isinstance(value, str) else writer.add_uint16)(name.replace("__", "."), value)
     _add_tokenizer(writer, tokenizer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(_FAMILIES[config.model_type], config.num_hidden_layers)
     for name, weight in model.state_dict().items():
         stem, _, suffix = name.rpartition(".")
         values = weight.float().numpy()

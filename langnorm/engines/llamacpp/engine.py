@@ -73,14 +73,14 @@ class LlamaCppEngine(QueuedEngine):
         self._tokenizer = tokenizer
         self._model = LlamaModel(path, self._options)
         self._name = name or path.name
-        self.identity = ModelIdentity(
+        self._identity = ModelIdentity(
             model=self._model.architecture,
             weights=content_hash,
             dtype=f"{self._model.description} by llama.cpp",
             num_layers=self._model.num_layers,
             chat_template=hash_bytes(str(tokenizer.chat_template).encode()),
         )
-        self._profile = profile if profile is not None and profile.identity == self.identity else None
+        self._profile = profile if profile is not None and profile.identity == self._identity else None
         self.statistics = OnlineStatistics(self._model.num_layers)  # at once, for any thread may ask for it
         self._sampling_defaults = _read_sampling(self._model)
         observer = StateObserver(self._model.hidden_size, self._model.num_layers)
@@ -117,6 +117,11 @@ class LlamaCppEngine(QueuedEngine):
     def context_length(self) -> int | None:
         """Most tokens that prompt and answer may have together: what the context holds."""
         return min(self._context.num_cells, self._model.trained_length)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What a profile of this model is tied to."""
+        return self._identity
 
     @property
     def profile(self) -> NormProfile | None:
@@ -163,7 +168,7 @@ class LlamaCppEngine(QueuedEngine):
         request = pending.request
         left = (self.context_length or 0) - len(request.prompt_ids)
         limit = left if request.sampling.max_tokens is None else min(left, request.sampling.max_tokens)
-        return RunningSequence(pending, self._tokenizer, self._model.end_ids, limit)
+        return RunningSequence(pending, self._tokenizer, self._model.end_ids, limit, self._model.hidden_size)
 
     def _learn(self, sequence: RunningSequence) -> None:
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""

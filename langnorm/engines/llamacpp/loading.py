@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from langnorm.engines.llamacpp.options import LlamaOptions
 from langnorm.engines.transformers.files import checked_source, explained, gguf_path, kept_in, load_profile
-from langnorm.engines.transformers.gguf import check_gguf, content_hash, load_gguf_tokenizer
+from langnorm.engines.transformers.gguf import load_gguf_tokenizer_alone
+from langnorm.engines.transformers.gguf_file import check_gguf, content_hash
 from langnorm.engines.transformers.load_errors import read_template
 from langnorm.engines.transformers.source import Source, find_source
 from langnorm.errors import LangNormError, ModelError, OptionError
@@ -48,7 +49,8 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
     Args:
         model: The file, a folder that has it, or a name on the Hugging Face hub with a file: `"repo/name:file.gguf"`.
         model_kwargs: `gguf_file` names the file in the folder or repository, `chat_template` replaces the file's,
-            `gguf_cache` says where its hash is kept, and `revision`, `token` and the like say how it comes here.
+            `gguf_cache` says whether or in which folder its tokenizer is kept for the next start, and `revision`,
+            `token` and the like say how it comes here.
         engine_kwargs: The fields of `LlamaOptions`.
 
     Raises:
@@ -79,7 +81,7 @@ def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTok
 
 
 def _load_tokenizer(source: Source, template: Any) -> PreTrainedTokenizerBase:
-    tokenizer = load_gguf_tokenizer(gguf_path(source), str(source.arguments["dtype"]), None)
+    tokenizer = load_gguf_tokenizer_alone(gguf_path(source), kept_in(source))
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer

@@ -28,7 +28,7 @@ class LlamaOptions:
         num_threads: Threads of a decode step and of a prefill; by default one per core that this process may use.
         num_gpu_layers: How many layers run on the GPU; -1 for all, if llama.cpp was built for one.
         max_sequences: Most sequences in memory, running ones and those kept for the next turn of a conversation.
-        chunk: Most tokens of a forward pass: a longer prompt is run in several.
+        chunk: Most tokens of a forward pass, at least `max_sequences`: a longer prompt is run in several.
         flash_attention: Whether attention is computed without its whole matrix; None leaves it to llama.cpp.
         cache_type: What keys and values are kept as.
         verbose: Whether llama.cpp's own log goes to standard error.
@@ -53,7 +53,8 @@ class LlamaOptions:
             check_integer("num_threads", self.num_threads, low=1, allowed="1 or more", owner=_OWNER)
         check_integer("num_gpu_layers", self.num_gpu_layers, low=-1, allowed="-1 (all) or more", owner=_OWNER)
         check_integer("max_sequences", self.max_sequences, low=1, high=256, allowed="1 to 256", owner=_OWNER)
-        check_integer("chunk", self.chunk, low=1, allowed="1 token or more", owner=_OWNER)
+        allowed = f"{self.max_sequences} tokens or more, one for each of `max_sequences`"
+        check_integer("chunk", self.chunk, low=self.max_sequences, allowed=allowed, owner=_OWNER)
         if self.flash_attention is not None:
             check_flag("flash_attention", self.flash_attention, owner=_OWNER)
         check_choice("cache_type", self.cache_type, CACHE_TYPES, owner=_OWNER)

@@ -28,12 +28,19 @@ class RunningSequence:
         tokenizer: The model's.
         end_ids: Tokens that end a sequence.
         limit: Most tokens to generate.
+        hidden_size: d, the width of the residual stream.
     """
 
     def __init__(
-        self, pending: PendingSequence, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int], limit: int
+        self,
+        pending: PendingSequence,
+        tokenizer: PreTrainedTokenizerBase,
+        end_ids: Sequence[int],
+        limit: int,
+        hidden_size: int,
     ) -> None:
         request = pending.request
+        self._hidden_size = hidden_size
         self.pending = pending
         self.token_ids = list(request.prompt_ids)
         """Prompt and answer."""
@@ -192,4 +199,4 @@ class RunningSequence:
         if not self.state_layers:
             return None
         kept = [self._states[position] for position in range(start, end)]
-        return torch.stack(kept) if kept else None
+        return torch.stack(kept) if kept else torch.empty(0, len(self.state_layers), self._hidden_size)

@@ -1,4 +1,4 @@
-"""GGUF files: checked, unpacked by transformers, and kept unpacked on disk for the next start.
+"""GGUF files: unpacked by transformers, and kept unpacked on disk for the next start.
 
 An unpacked file is a folder like that of any other model: the weights that the file's blocks stand for, in a float
 type. Blocks are left packed only where a `GgufConfig` asks for it: such weights cannot be saved, and transformers
@@ -7,27 +7,24 @@ computes with them on few architectures and devices.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import struct
 import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from filelock import FileLock
 
-from langnorm.errors import LangNormError, MissingDependencyError, ModelError
-from langnorm.files import write_atomically
+from langnorm.engines.transformers.gguf_file import check_gguf, content_hash
+from langnorm.errors import LangNormError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +33,7 @@ CACHE_VARIABLE = "LANGNORM_CACHE"
 """The environment variable that says where unpacked weights are kept."""
 
 _FORMAT = 1  # of what is kept: another number leaves what was kept before aside
+_WEIGHTS, _TOKENIZERS = "gguf", "gguf-tokenizers"  # folders of what is kept
 _unpacking = threading.Lock()
 
 
@@ -50,72 +48,6 @@ def cache_folder() -> Path:
     from huggingface_hub.constants import HF_HOME  # of `$HF_HOME`, `$XDG_CACHE_HOME` or `~/.cache`
 
     return Path(HF_HOME, "langnorm")
-
-
-def check_gguf(path: Path) -> None:
-    """Do nothing if a file is a whole GGUF file of one model, in a form that transformers can read.
-
-    Raises:
-        MissingDependencyError: The package `gguf` is not installed.
-        ModelError: It is not; the message says what it is.
-    """
-    from transformers.integrations.gguf.reader import read_gguf_metadata
-
-    if find_spec("gguf") is None:
-        msg = 'GGUF files need the package `gguf`. Install it with `pip install "langnorm[gguf]"`.'
-        raise MissingDependencyError(msg)
-    with path.open("rb") as file:
-        magic = file.read(16)
-    if magic.startswith(b"version https://"):
-        msg = f"`{path}` is only a pointer to a file of Git LFS. Fetch the file itself: `git lfs pull`."
-        raise ModelError(msg)
-    if not magic.startswith(b"GGUF"):
-        msg = f"`{path}` is not a GGUF file. Give one, or a folder with the weights in safetensors."
-        raise ModelError(msg)
-    try:
-        metadata, _ = read_gguf_metadata(str(path))
-    except (ValueError, KeyError, struct.error, IndexError, OverflowError, MemoryError) as error:
-        raise _cut_short(path, str(error)) from error
-    if metadata.get("split.count", 1) > 1:
-        msg = (
-            f"`{path}` is one of {metadata['split.count']} parts of a model. Join them with "
-            "`llama-gguf-split --merge`, and give the whole file."
-        )
-        raise ModelError(msg)
-    architecture, readable = str(metadata["general.architecture"]), readable_architectures()
-    if architecture.replace("-", "").replace("_", "") not in {name.replace("_", "") for name in readable}:
-        msg = (
-            f"`{path}` holds a model of the architecture `{architecture}`, which transformers "
-            f"{version('transformers')} cannot read from GGUF. It can read {', '.join(readable)}. Give the folder or "
-            "the name of the same model in safetensors."
-        )
-        raise ModelError(msg)
-    _check_size(path)
-
-
-def readable_architectures() -> list[str]:
-    """Return the architectures of language models that transformers reads from GGUF, by name."""
-    from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
-    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
-
-    of_metadata, encoders = {"general", "tokenizer"}, {"t5", "umt5"}
-    return sorted({*GGUF_CONFIG_ARCHS, *GGUF_SUPPORTED_ARCHITECTURES} - of_metadata - encoders)
-
-
-def _check_size(path: Path) -> None:
-    from transformers.integrations.gguf.reader import GgufHeader
-
-    try:
-        header = GgufHeader.from_file(str(path))
-    except ValueError:  # of block types whose size it does not know
-        return
-    end = header.data_start + max((tensor.offset + tensor.nbytes for tensor in header.tensors), default=0)
-    if (size := path.stat().st_size) < end:
-        raise _cut_short(path, f"{size} of {end} bytes")
-
-
-def _cut_short(path: Path, reason: str) -> ModelError:
-    return ModelError(f"The GGUF file `{path}` is cut short or damaged ({reason}). Download it again.")
 
 
 def load_gguf(
@@ -149,10 +81,19 @@ def load_gguf_tokenizer(path: Path, dtype: str, kept_in: Path | None) -> PreTrai
 
     Where weights are kept they are unpacked as well, for the call that follows.
     """
+    return _read_tokenizer(path, _kept_folder(path, dtype, kept_in))
+
+
+def load_gguf_tokenizer_alone(path: Path, kept_in: Path | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a GGUF file, which is kept where that is wanted; no weights are unpacked."""
+    return _read_tokenizer(path, _kept(path, kept_in, _TOKENIZERS, "tokenizer", _save_tokenizer))
+
+
+def _read_tokenizer(path: Path, kept: Path | None) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    if folder := _kept_folder(path, dtype, kept_in):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if kept:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(kept)
         return tokenizer
     check_gguf(path)
     with _unpacking_tools():
@@ -180,13 +121,39 @@ def _unpack_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 def _kept_folder(path: Path, dtype: str, kept_in: Path | None) -> Path | None:
     """Return the folder with the unpacked weights of a GGUF file, or None where they are not or cannot be kept."""
+
+    def save(folder: Path) -> None:
+        model, tokenizer = _unpack(path, {"dtype": dtype}), _unpack_tokenizer(path)
+        with _writing():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+    return _kept(path, kept_in, _WEIGHTS, dtype, lambda _path, folder: save(folder))
+
+
+def _save_tokenizer(path: Path, folder: Path) -> None:
+    tokenizer = _unpack_tokenizer(path)
+    with _writing():
+        tokenizer.save_pretrained(folder)
+
+
+def _kept(path: Path, kept_in: Path | None, kind: str, form: str, save: Callable[[Path, Path], None]) -> Path | None:
+    """Return the folder with what was made of a GGUF file, or None where it is not or cannot be kept.
+
+    Args:
+        path: The file.
+        kept_in: Where such folders are; None for nowhere.
+        kind: What it is, and the name of the folder of its kind.
+        form: In which form of several it is.
+        save: Makes it of the file, in a folder.
+    """
     if kept_in is None:
         return None
     try:
-        return _unpacked_folder(path, dtype, kept_in)
+        return _made_once(path, kept_in, kind, form, save)
     except _UnwritableError as error:
         warnings.warn(
-            f"The unpacked weights of `{path}` cannot be kept in `{kept_in}` ({error}), so they are unpacked at every "
+            f"What is unpacked of `{path}` cannot be kept in `{kept_in}` ({error}), so it is unpacked at every "
             f"start. Name a folder with room in the environment variable `{CACHE_VARIABLE}`, or say "
             '`model_kwargs={"gguf_cache": False}`.',
             stacklevel=2,
@@ -194,16 +161,15 @@ def _kept_folder(path: Path, dtype: str, kept_in: Path | None) -> Path | None:
         return None
 
 
-def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
-    """Return the folder with the unpacked weights of a GGUF file, made if it is not there yet.
+def _made_once(path: Path, kept_in: Path, kind: str, form: str, save: Callable[[Path, Path], None]) -> Path:
+    """Return the folder with what was made of a GGUF file, made if it is not there yet.
 
     A folder has its name only when it is whole. Processes that want the same one wait for the first.
     """
     try:
         kept_in.mkdir(parents=True, exist_ok=True)
-        content = content_hash(path, kept_in)
-        name = f"{content}-{dtype}-transformers{version('transformers')}-{_FORMAT}"
-        folder, partial_folder = kept_in / "gguf" / name, kept_in / "gguf" / f"{name}.partial"
+        name = f"{content_hash(path, kept_in)}-{form}-transformers{version('transformers')}-{_FORMAT}"
+        folder, partial_folder = kept_in / kind / name, kept_in / kind / f"{name}.partial"
         if folder.is_dir():
             return folder
         folder.parent.mkdir(exist_ok=True)
@@ -217,44 +183,22 @@ def _unpacked_folder(path: Path, dtype: str, kept_in: Path) -> Path:
         check_gguf(path)
         shutil.rmtree(partial_folder, ignore_errors=True)  # of a process that was killed
         with _unpacking_tools():
-            model, tokenizer = _unpack(path, {"dtype": dtype}), _unpack_tokenizer(path)
-            try:
-                model.save_pretrained(partial_folder)
-                tokenizer.save_pretrained(partial_folder)
-                partial_folder.replace(folder)
-            except Exception as error:  # safetensors has an error of its own for a full disk
-                raise _UnwritableError(str(error)) from error
+            save(path, partial_folder)
+        with _writing():
+            partial_folder.replace(folder)
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
         lock.release()
     return folder
 
 
-def content_hash(path: Path, kept_in: Path | None) -> str:
-    """Return a hash of what a file holds.
-
-    Args:
-        path: The file.
-        kept_in: Where the hash is kept, so that the file is read once, until its size or one of its times changes;
-            None for nowhere.
-    """
-    if kept_in is None:
-        return _hash_file(path)
-    stat = path.stat()
-    state = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-    note = kept_in / "hashes" / hashlib.blake2b(repr(state).encode(), digest_size=16).hexdigest()
-    if note.is_file():
-        return note.read_text(encoding="utf-8")
-    content = _hash_file(path)
-    with suppress(OSError, LangNormError):  # then it is read again at the next start
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, content)
-    return content
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what is raised when files cannot be written into `_UnwritableError`."""
+    try:
+        yield
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        raise _UnwritableError(str(error)) from error
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def files(tmp_path_factory, model_of, tokenizer) -> Path:
 
 def answer(model, **model_kwargs) -> str:
     """Returns what a model says to a question."""
-    chat = ChatLangNorm(model=model, temperature=0, max_tokens=8, model_kwargs=model_kwargs)
+    chat = ChatLangNorm(model=model, engine="transformers", temperature=0, max_tokens=8, model_kwargs=model_kwargs)
     return str(chat.invoke("What is 47 + 385?").content)
 
 
@@ -103,7 +103,9 @@ def test_every_way_to_name_a_file_gives_one_engine(files, monkeypatch, unpacked)
     ]
     assert len({id(get_engine("transformers", name, kwargs)) for name, kwargs in names}) == 1
     assert unpacked == ["packed.gguf"]
-    assert ChatLangNorm(model=files / "packed.gguf").loaded_engine() is get_engine("transformers", *names[0])
+    assert ChatLangNorm(model=files / "packed.gguf", engine="transformers").loaded_engine() is get_engine(
+        "transformers", *names[0]
+    )
 
 
 def test_a_file_in_a_repository_of_the_hub(files, tmp_path, unpacked) -> None:
@@ -188,12 +190,12 @@ def test_identity_holds_across_the_file_and_its_conversion(files, tmp_path, dtyp
 def test_a_profile_beside_the_file_is_found(files, tmp_path) -> None:
     """As beside other weights; one of another model is left aside."""
     path = shutil.copy(files / "packed.gguf", tmp_path / "m.gguf")
-    chat = ChatLangNorm(model=path, temperature=1, max_tokens=8)
+    chat = ChatLangNorm(model=path, engine="transformers", temperature=1, max_tokens=8)
     NormProfile.calibrate(chat, ["hi"], num_tokens=8, show_progress=False).save(tmp_path / "norm_profile.json")
     registry.unload()
-    assert ChatLangNorm(model=path).loaded_engine().profile is not None
+    assert ChatLangNorm(model=path, engine="transformers").loaded_engine().profile is not None
     other = shutil.copy(files / "plain.gguf", tmp_path / "n.gguf")
-    assert ChatLangNorm(model=other).loaded_engine().profile is None
+    assert ChatLangNorm(model=other, engine="transformers").loaded_engine().profile is None
 
 
 @pytest.mark.parametrize("way", [{"gguf_cache": False}, {"gguf_cache": "elsewhere"}])

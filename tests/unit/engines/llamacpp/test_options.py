@@ -46,7 +46,7 @@ def test_defaults_are_those_of_a_laptop() -> None:
         ({"num_threads": 0}, "1 or more"),
         ({"num_gpu_layers": -2}, "-1"),
         ({"max_sequences": 1000}, "1 to 256"),
-        ({"chunk": 0}, "1 token or more"),
+        ({"chunk": 16}, "32 tokens or more, one for each"),
         ({"flash_attention": "yes"}, "flash_attention"),
         ({"cache_type": "q5"}, "cache_type"),
         ({"verbose": 1}, "verbose"),
