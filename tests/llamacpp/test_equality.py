@@ -31,6 +31,7 @@ QUESTIONS = (
     "Calculate 47 + 385.",
     "What is the weather in Oslo?",
 )
+EXACT = {"cache_type": "f32", "flash_attention": False, "num_threads": 1}
 ALL = Record(layers=tuple(range(12)), states=True, prompt=True)
 NORMS = Record(layers=(8, 9, 11))
 

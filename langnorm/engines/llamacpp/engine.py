@@ -161,6 +161,10 @@ class LlamaCppEngine(QueuedEngine):
             )
             raise PromptError(msg)
 
+    def clear_prefix_cache(self) -> None:
+        """Forget all prompts and answers of earlier calls."""
+        self._scheduler.forget_idle()
+
     def _enqueue(self, sequences: Sequence[PendingSequence]) -> None:
         self._scheduler.submit(sequences)
 

@@ -62,6 +62,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._worker: threading.Thread | None = None
         self._is_closed = False
+        self._must_forget = False  # what ended sequences left
         self._suspects: set[RunningSequence] = set()  # of which one may fail: each runs alone
         self._is_full = False  # a sequence was sent back: none begins before another one has ended
 
@@ -97,6 +98,13 @@ class Scheduler:
                 worker = threading.Thread(target=self._work, name=self._name, daemon=True)
                 worker.start()
                 self._worker = worker
+
+    def forget_idle(self) -> None:
+        """Forget what sequences that have ended left for others to begin with."""
+        with self._lock:
+            self._must_forget = True
+            if self._worker is None:
+                self._drop_idle()
 
     def close(self) -> None:
         """Cancel all sequences, and take no more."""
@@ -145,6 +153,8 @@ class Scheduler:
     def _step(self) -> None:
         for sequence in [s for s in self._running if s.pending.is_cancelled]:
             self._finish(sequence, "length")
+        if self._must_forget:
+            self._drop_idle()
         self._admit()
         due = None
         while self._running and (due := self._passes.run(self._running)) is None:
@@ -264,6 +274,11 @@ class Scheduler:
     def _forget(self, sequence: RunningSequence) -> None:
         self._suspects.discard(sequence)
         self._passes.leave(sequence)
+
+    def _drop_idle(self) -> None:
+        self._must_forget = False
+        for slot in self._slots.clear():
+            self._context.cut(slot, 0)
 
     def _make_room(self) -> None:
         """Forget what nobody runs, else send back the sequence that came last.

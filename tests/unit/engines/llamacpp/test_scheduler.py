@@ -247,6 +247,21 @@ def test_next_turn_runs_only_what_is_new() -> None:
     assert completion.prefix_hit.tokens == len(second) - 3
 
 
+def test_what_ended_sequences_left_can_be_forgotten() -> None:
+    """At once where nothing runs, and before the next sequence begins where something does."""
+    toy = Toy()
+    check(toy.ask(sequence([1, 2, 3, 4], 5))[0])
+    toy.settle()
+    toy.scheduler.forget_idle()
+    assert not any(toy.context.slots.values())
+    check(toy.ask(sequence([1, 2, 3, 4], 5))[0])
+    first, second = sequence([8, 8], 15), sequence([1, 2, 3, 4, 5], 5)
+    toy.ask(first)
+    toy.scheduler.forget_idle()
+    assert check(toy.ask(second)[0]).prefix_hit is None
+    check(first)
+
+
 def test_one_failure_is_not_the_end_of_the_others() -> None:
     """What failed together is run alone: only the culprit ends with the error, and the next one is answered."""
     toy = Toy()
