@@ -5,7 +5,7 @@
 
 Rows, each with all of its sides in turns:
 
-- `one`: an answer of 64 tokens to a short prompt. What norms cost, beside a loop over llama-cpp-python's own `generate`.
+- `one`: an answer of 64 tokens to a short prompt. What norms cost, beside llama-cpp-python's own loop.
 - `many`: 4 and 16 different answers at once, beside one.
 - `samples`: 8 samples over a prompt of 1,000 tokens, beside 8 calls that begin anew.
 - `turns`: the time to the first token of a second turn after 2,000 tokens of history, beside that of the first turn.
@@ -163,13 +163,11 @@ def turns(sides: Sides) -> tuple[dict[str, Work], dict[str, float]]:
 
     def second_turn() -> float:
         # What an earlier call left is what the next one begins with, so the first turn belongs to this side.
-        sides.ours(first, max_tokens=24)
+        sides.engine.clear_prefix_cache()
         answer = sides.engine.generate([Request(first, Sampling(max_tokens=24))])[0].completions[0].token_ids
-        following = sides.prompt_of("And in the second?")
+        prompt = (*first, *answer, *sides.prompt_of("And in the second?"))
         start = time.perf_counter()
-        sides.engine.generate(
-            [Request((*first, *answer, *following), Sampling(max_tokens=1), Record(layers=sides.layers))]
-        )
+        sides.engine.generate([Request(prompt, Sampling(max_tokens=1), Record(layers=sides.layers))])
         return time.perf_counter() - start
 
     return {"first turn": first_turn, "second turn": second_turn}, {"second turn": 0.2}
