@@ -34,7 +34,7 @@ from langnorm.engines.requests import Record, Request
 from langnorm.norms.layers import select_layers
 
 NUM_TOKENS = 64
-QUESTION = "Count from one to three hundred in words, one number per line, and leave out nothing."
+QUESTION = "Write a long Python module with ten classes for a public library, with docstrings and type hints."
 TEXT = "The library has {} books on the shelf, and {} of them were lent to readers of the town last week. "
 
 
@@ -130,7 +130,7 @@ def one(sides: Sides) -> tuple[dict[str, Work], dict[str, float]]:
 
 def many(sides: Sides) -> tuple[dict[str, Work], dict[str, float]]:
     """Return the sides and the bars of the row `many`."""
-    prompts = [sides.prompt_of(f"{QUESTION} Begin with {i}.") for i in range(16)]
+    prompts = [sides.prompt_of(f"{QUESTION} Call the first class Library{i}.") for i in range(16)]
     return {
         "1": lambda: _exactly(sides.ours(prompts[0])),
         "4": lambda: _exactly(sides.ours(*prompts[:4]), 4),

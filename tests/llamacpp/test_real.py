@@ -1,7 +1,7 @@
 """A pretrained model of 4-bit weights, on llama.cpp and on transformers.
 
-llama.cpp rounds the states that are multiplied with such weights to 8 bits; transformers does not. `LLAMACPP_MODEL` names
-another model of `benchmarks/real_models.py` than the smallest one.
+llama.cpp rounds the states that are multiplied with such weights to 8 bits; transformers does not. `LLAMACPP_MODEL`
+names another model of `benchmarks/real_models.py` than the smallest one.
 """
 
 from __future__ import annotations
