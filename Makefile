@@ -2,7 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick fuzz soak check install hooks clean
+LLAMACPP := build/llamacpp
+# For what every processor of this kind can do: a build for this one may be tried on another, which then crashes.
+LLAMACPP_ARGS := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
+ifeq ($(shell uname -m),x86_64)
+LLAMACPP_ARGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
+endif
+
+.PHONY: demo test test-llamacpp quick fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -10,6 +17,16 @@ demo: install
 # Everything, with the share of the code that the tests run.
 test: check
 	$(BIN)/python -m pytest --numprocesses auto --cov
+	$(MAKE) test-llamacpp
+
+# The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
+test-llamacpp: $(LLAMACPP)/installed
+	PYTHONPATH=$(LLAMACPP) $(BIN)/python -m pytest --numprocesses auto tests/llamacpp tests/unit/engines/llamacpp
+
+$(LLAMACPP)/installed: .venv/installed
+	CMAKE_ARGS="$(LLAMACPP_ARGS)" $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
+		--upgrade --target $(LLAMACPP) llama-cpp-python diskcache
+	touch $@
 
 # What to run before each commit: below a minute, and no model is loaded.
 quick: check
@@ -41,4 +58,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv $(LLAMACPP)
