@@ -14,6 +14,7 @@ Rows, each with all of its sides in turns:
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.documents import put
 from benchmarks.real_models import fetch
 from benchmarks.setups import PACKAGES
 from benchmarks.timing import Work, machine, print_table, results_file, summarise, take_turns, write_json
@@ -33,7 +35,14 @@ from langnorm.engines.registry import get_engine
 from langnorm.engines.requests import Record, Request
 from langnorm.norms.layers import select_layers
 
+MARK = "llama.cpp"
 NUM_TOKENS = 64
+WORDS = {
+    "one": "one answer of 64 tokens",
+    "many": "answers of 64 tokens at once",
+    "samples": "8 samples of 32 tokens after 1,000",
+    "turns": "first token after 2,000",
+}
 QUESTION = "Write a long Python module with ten classes for a public library, with docstrings and type hints."
 TEXT = "The library has {} books on the shelf, and {} of them were lent to readers of the town last week. "
 
@@ -141,7 +150,7 @@ def many(sides: Sides) -> tuple[dict[str, Work], dict[str, float]]:
 def samples(sides: Sides) -> tuple[dict[str, Work], dict[str, float]]:
     """Return the sides and the bars of the row `samples`."""
     prompt = sides.prompt_of(sides.text_of(1000) + QUESTION)
-    drawn = {"temperature": 0.7, "max_tokens": 32}
+    drawn: dict[str, Any] = {"temperature": 0.7, "max_tokens": 32}
 
     def singles() -> None:
         for seed in range(8):
@@ -181,6 +190,20 @@ ROWS: Mapping[str, Callable[[Sides], tuple[dict[str, Work], dict[str, float]]]] 
 }
 
 
+def publish(document: dict[str, Any], file: Path) -> None:
+    """Put the table between its marks in a Markdown file."""
+    lines = ["| work | time | beside | ratio [quartiles] |", "|---|---|---|---|"]
+    for name, row in document["rows"].items():
+        lines.append(f"| {WORDS[name]}: {row['base']} | {row['base_median_seconds']:.2f} s | | |")
+        for side, found in row["sides"].items():
+            ratio = found["wall"]
+            ratio = f"{ratio['median']:.2f} [{ratio['lower']:.2f} to {ratio['upper']:.2f}]"
+            lines.append(f"| {WORDS[name]}: {side} | {found['median_seconds']:.2f} s | {row['base']} | {ratio} |")
+    model, versions = document["model"], document["machine"]["versions"]
+    lines += ["", f"{model}, llama-cpp-python {versions['llama-cpp-python']}, transformers {versions['transformers']}."]
+    put(file, MARK, "\n".join(lines))
+
+
 def _exactly(num_tokens: int, num_sequences: int = 1) -> None:
     """Refuse to compare times of unequal work."""
     if num_tokens != NUM_TOKENS * num_sequences:
@@ -200,6 +223,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=results_file("llamacpp", "cpu"))
+    parser.add_argument("--publish", type=Path, help="a Markdown file whose table is replaced")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
@@ -222,6 +246,8 @@ def main() -> None:
         write_json(options.out, document)
     print_table(f"llama.cpp, {path.name}", document["rows"])
     print(f"Written to {options.out}")
+    if options.publish:
+        publish(json.loads(options.out.read_text(encoding="utf-8")), options.publish)
 
 
 if __name__ == "__main__":

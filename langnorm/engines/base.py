@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Delta, Likelihood, Request, Response
 from langnorm.errors import OptionError, PromptError
 from langnorm.norms.layers import select_layers
@@ -233,6 +234,45 @@ def check_prompt_length(num_tokens: int, context_length: int | None) -> None:
             f"{context_length}. Shorten the messages, for example with `trim_messages` of langchain-core."
         )
         raise PromptError(msg)
+
+
+def check_token_ids(ids: Sequence[int], num_tokens: int) -> None:
+    """Raise `PromptError` if a model does not know a token.
+
+    Args:
+        ids: The tokens.
+        num_tokens: How many the model knows.
+    """
+    unknown = next((i for i in ids if not 0 <= i < num_tokens), None)
+    if unknown is not None:
+        msg = (
+            f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
+            "tokenizer that came with the model."
+        )
+        raise PromptError(msg)
+
+
+def check_continuations(
+    engine: BaseEngine, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], num_tokens: int
+) -> None:
+    """Do nothing if an engine can score continuations of prompts.
+
+    Args:
+        engine: The engine.
+        prompts: Token ids of the prompts.
+        continuations: Token ids of what follows each.
+        num_tokens: How many tokens the model knows.
+
+    Raises:
+        OptionError: There is not one continuation per prompt.
+        PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the context.
+    """
+    if len(prompts) != len(continuations):
+        msg = f"There are {len(prompts)} prompts and {len(continuations)} continuations. Give one for each."
+        raise OptionError(msg)
+    for prompt, continuation in zip(prompts, continuations, strict=True):
+        check_token_ids([*prompt, *continuation], num_tokens)
+        engine.check(Request((*prompt, *continuation[:-1]) if prompt else (), Sampling()))
 
 
 def _needed_abilities(request: Request) -> set[str]:

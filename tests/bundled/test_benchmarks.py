@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import langnorm.abacus
-from benchmarks import packing, samples
+from benchmarks import llamacpp, packing, samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,13 +19,15 @@ def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
     assert samples.check(samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4
 
 
-def test_the_table_of_packed_weights_is_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("benchmark", [packing, llamacpp], ids=["packing", "llamacpp"])
+def test_published_tables_are_what_was_measured(tmp_path: Path, benchmark: ModuleType) -> None:
     """Published anew from the stored measurement, the README stays as it is."""
     readme = ROOT / "README.md"
     copy = tmp_path / "README.md"
     copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
-    measured = json.loads((ROOT / "benchmarks" / "results" / "packing.json").read_text(encoding="utf-8"))
+    stored = benchmark.__name__.rpartition(".")[2] + ".json"
+    measured = json.loads((ROOT / "benchmarks" / "results" / stored).read_text(encoding="utf-8"))
 
-    packing.publish(measured, copy)
+    benchmark.publish(measured, copy)
 
     assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")

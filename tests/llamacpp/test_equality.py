@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,7 +123,7 @@ def test_prompts_that_are_longer_than_a_pass(tiny_file, engine_of) -> None:
         "llamacpp",
         tiny_file,
         {},
-        {"cache_type": "f32", "flash_attention": False, "num_threads": 1, "chunk": 7, "max_sequences": 7},
+        {"cache_type": "f32", "flash_attention": False, "num_threads": 1, "chunk": 7, "max_sequences": 6},
     )
     requests = [
         Request(prompt, Sampling(max_tokens=12), Record(layers=(1, 3), prompt=is_recorded))
@@ -145,3 +146,24 @@ def test_prompts_that_cannot_be_run_are_refused(abacus) -> None:
     for prompt, words in (((), "empty"), ((5,) * 2048, "leaves no room"), ((5, 99_999), "token id `99999`")):
         with pytest.raises(PromptError, match=words):
             abacus.generate([Request(prompt, Sampling())])
+
+
+def test_likelihoods_of_given_texts(abacus, abacus_engine) -> None:
+    """Of continuations of any length, in chunks, while others are answered."""
+    prompts = [chat_ids(abacus, question) for question in QUESTIONS]
+    greedy = [answer(abacus, Request(prompt, Sampling(max_tokens=40))).token_ids for prompt in prompts]
+    prompts += [prompts[0], prompts[1], prompts[0] * 20]
+    continuations = [*greedy, [5, 6, 7], [], [7] * 300]
+    expected = abacus_engine.score(prompts, continuations)
+    with ThreadPoolExecutor(3) as pool:
+        busy = pool.map(lambda prompt: answer(abacus, Request(prompt, Sampling(max_tokens=40))).token_ids, prompts[:3])
+        found = abacus.score(prompts, continuations)
+        assert list(busy) == greedy
+    for one, other in zip(found, expected, strict=True):
+        assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-3)
+        assert one.is_greedy == other.is_greedy
+    assert [likelihood.is_greedy for likelihood in found[:3]] == [True] * 3
+    with pytest.raises(OptionError, match="Give one for each"):
+        abacus.score([(5,)], [])
+    with pytest.raises(PromptError, match="99999"):
+        abacus.score([(5,)], [(99_999,)])

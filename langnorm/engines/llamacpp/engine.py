@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from langnorm.engines.base import check_continuations, check_token_ids
 from langnorm.engines.checkpoint import hash_bytes
 from langnorm.engines.llamacpp.forward_pass import PassRunner
-from langnorm.engines.llamacpp.library import LlamaContext, LlamaModel
+from langnorm.engines.llamacpp.library import LlamaContext, LlamaModel, PassTokens
+from langnorm.engines.llamacpp.likelihood import score_continuation
 from langnorm.engines.llamacpp.observer import StateObserver
 from langnorm.engines.llamacpp.options import LlamaOptions
 from langnorm.engines.llamacpp.running import RunningSequence
@@ -19,24 +22,24 @@ from langnorm.engines.llamacpp.scheduler import Scheduler
 from langnorm.engines.llamacpp.slots import Slots
 from langnorm.engines.options import Sampling
 from langnorm.engines.queued import QueuedEngine
-from langnorm.errors import OptionError, PromptError
+from langnorm.errors import OptionError
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.online import OnlineStatistics
-
-_SAMPLING_KEYS = {
-    "temperature": "general.sampling.temp",
-    "top_k": "general.sampling.top_k",
-    "top_p": "general.sampling.top_p",
-    "min_p": "general.sampling.min_p",
-}
-_SAMPLING_TYPES = {"top_k": int}
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from langnorm.engines.requests import Request
+    from langnorm.engines.requests import Likelihood, Request
     from langnorm.engines.sequence import PendingSequence
     from langnorm.norms.profile import NormProfile
+
+_SAMPLING_KEYS: Mapping[str, tuple[str, Callable[[str], float]]] = {
+    "temperature": ("general.sampling.temp", float),
+    "top_k": ("general.sampling.top_k", int),
+    "top_p": ("general.sampling.top_p", float),
+    "min_p": ("general.sampling.min_p", float),
+}
+"""Fields of `Sampling`, and what a GGUF file calls them."""
 
 
 class LlamaCppEngine(QueuedEngine):
@@ -87,6 +90,8 @@ class LlamaCppEngine(QueuedEngine):
         self._context = LlamaContext(self._model, self._options, observer.callback)
         finalizer = weakref.finalize(self, _free, self._context, self._model)
         finalizer.atexit = False  # the worker may still be in a pass
+        self._shown_layers = self._find_shown_layers(observer)
+        self._observer = observer
         slots = Slots(self._options.max_sequences, can_share=not self._model.has_recurrent_state)
         passes = PassRunner(self._context, observer, self.num_layers)
         self._scheduler = Scheduler(
@@ -152,14 +157,52 @@ class LlamaCppEngine(QueuedEngine):
             )
             raise OptionError(msg)
         super().check(request)
-        num_tokens = self._model.vocabulary_size
-        unknown = next((i for i in request.prompt_ids if not 0 <= i < num_tokens), None)
-        if unknown is not None:
+        check_token_ids(request.prompt_ids, self._model.vocabulary_size)
+        layers = {*(request.record.layers if request.record else ()), *request.plans.layers}
+        if hidden := sorted(layers - self._shown_layers):
             msg = (
-                f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
-                "tokenizer that came with the model."
+                f'llama.cpp does not show the states after layer {hidden[0]} of this model. Use `norms="off"`, or '
+                '`engine="transformers"`.'
             )
-            raise PromptError(msg)
+            raise OptionError(msg)
+
+    def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt.
+
+        Args:
+            prompt_ids: Token ids of the prompts.
+            continuation_ids: Token ids of what follows each of them.
+
+        Raises:
+            OptionError: There is not one continuation per prompt.
+            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
+                context.
+            MemoryLimitError: There is no room beside the answers under way.
+        """
+        check_continuations(self, prompt_ids, continuation_ids, self._model.vocabulary_size)
+        return [
+            self._scheduler.between_passes(partial(self._score, prompt, continuation))
+            for prompt, continuation in zip(prompt_ids, continuation_ids, strict=True)
+        ]
+
+    def _score(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> Likelihood:
+        """Return how likely a continuation is, on the worker's thread."""
+        self._observer.begin(0, (), ())  # of which nothing is observed
+        return score_continuation(
+            self._context,
+            self._options.max_sequences,  # the one slot that no sequence takes
+            prompt_ids,
+            continuation_ids,
+            self._scheduler.drop_longest_idle,
+        )
+
+    def _find_shown_layers(self, observer: StateObserver) -> frozenset[int]:
+        """Return the layers after which llama.cpp shows states; the weights are read for the first time meanwhile."""
+        observer.begin(1, [0], range(self.num_layers))
+        self._context.run([PassTokens(0, 0, [0], 1)])
+        observer.end()
+        self._context.clear()
+        return frozenset(observer.norms)
 
     def clear_prefix_cache(self) -> None:
         """Forget all prompts and answers of earlier calls."""
@@ -188,7 +231,9 @@ def _free(context: LlamaContext, model: LlamaModel) -> None:
 
 def _read_sampling(model: LlamaModel) -> dict[str, Any]:
     """Return what the metadata of a file say of sampling, as fields of `Sampling`."""
-    found = {name: model.metadata(key) for name, key in _SAMPLING_KEYS.items()}
-    defaults = {name: _SAMPLING_TYPES.get(name, float)(text) for name, text in found.items() if text is not None}
-    Sampling(**defaults)  # which checks them
-    return defaults
+    found: dict[str, Any] = {}
+    for name, (key, kind) in _SAMPLING_KEYS.items():
+        if (text := model.metadata(key)) is not None:
+            found[name] = kind(text)
+    Sampling(**found)  # which checks them
+    return found

@@ -143,7 +143,7 @@ class LlamaContext:
         params = api.llama_context_default_params()
         params.n_ctx = self.num_cells
         params.n_batch = params.n_ubatch = options.chunk  # one graph per pass, so that rows keep their order
-        params.n_seq_max = options.max_sequences
+        params.n_seq_max = options.max_sequences + 1  # the last one is for texts that are scored
         params.n_threads = params.n_threads_batch = options.threads()
         params.type_k = params.type_v = CACHE_TYPES[options.cache_type]
         params.kv_unified, params.swa_full, params.no_perf = True, True, True
@@ -217,6 +217,8 @@ class _LogCatcher:
     _callback: ClassVar[Any] = None
 
     def __init__(self, api: Any, *, is_shown: bool) -> None:
+        self._errors.clear()
+
         def take(level: int, text: bytes, _data: Any) -> None:
             line = text.decode(errors="replace")
             if is_shown:

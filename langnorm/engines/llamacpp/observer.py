@@ -139,7 +139,7 @@ class _Ggml:
         self.get_name.argtypes, self.get_name.restype = [ctypes.c_void_p], ctypes.c_char_p
         self.num_elements = library.ggml_nelements
         self.num_elements.argtypes, self.num_elements.restype = [ctypes.c_void_p], ctypes.c_int64
-        place = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+        place: list[Any] = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
         self.read = library.ggml_backend_tensor_get
         self.read.argtypes, self.read.restype = place, None
         self.write = library.ggml_backend_tensor_set

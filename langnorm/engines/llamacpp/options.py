@@ -26,9 +26,9 @@ class LlamaOptions:
         context_length: Tokens whose keys and values are kept, of all sequences together, those of earlier conversations
             among them; by default what the model was trained for, at most 16,384.
         num_threads: Threads of a decode step and of a prefill; by default one per core that this process may use.
-        num_gpu_layers: How many layers run on the GPU; -1 for all, if llama.cpp was built for one.
+        num_gpu_layers: How many layers run on the GPU, if llama.cpp was built for one; -1 for all.
         max_sequences: Most sequences in memory, running ones and those kept for the next turn of a conversation.
-        chunk: Most tokens of a forward pass, at least `max_sequences`: a longer prompt is run in several.
+        chunk: Most tokens of a forward pass, more than `max_sequences`: a longer prompt is run in several.
         flash_attention: Whether attention is computed without its whole matrix; None leaves it to llama.cpp.
         cache_type: What keys and values are kept as.
         verbose: Whether llama.cpp's own log goes to standard error.
@@ -39,7 +39,7 @@ class LlamaOptions:
 
     context_length: int | None = None
     num_threads: int | None = None
-    num_gpu_layers: int = 0
+    num_gpu_layers: int = -1
     max_sequences: int = 32
     chunk: int = 512
     flash_attention: bool | None = None
@@ -52,9 +52,9 @@ class LlamaOptions:
         if self.num_threads is not None:
             check_integer("num_threads", self.num_threads, low=1, allowed="1 or more", owner=_OWNER)
         check_integer("num_gpu_layers", self.num_gpu_layers, low=-1, allowed="-1 (all) or more", owner=_OWNER)
-        check_integer("max_sequences", self.max_sequences, low=1, high=256, allowed="1 to 256", owner=_OWNER)
-        allowed = f"{self.max_sequences} tokens or more, one for each of `max_sequences`"
-        check_integer("chunk", self.chunk, low=self.max_sequences, allowed=allowed, owner=_OWNER)
+        check_integer("max_sequences", self.max_sequences, low=1, high=255, allowed="1 to 255", owner=_OWNER)
+        allowed = f"{self.max_sequences + 1} tokens or more, above `max_sequences`"
+        check_integer("chunk", self.chunk, low=self.max_sequences + 1, allowed=allowed, owner=_OWNER)
         if self.flash_attention is not None:
             check_flag("flash_attention", self.flash_attention, owner=_OWNER)
         check_choice("cache_type", self.cache_type, CACHE_TYPES, owner=_OWNER)

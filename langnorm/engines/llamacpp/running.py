@@ -133,7 +133,7 @@ class RunningSequence:
         """Add the token that follows, given the logits (V,) of the last one."""
         scores, ids = logits[None], self._ids[:, : len(self.token_ids)]
         for processor in self._processors:
-            scores = processor(ids, scores)  # type: ignore[arg-type]
+            scores = processor(ids, scores)
         token = int(scores[0].argmax())
         self._logprobs.add_chosen(torch.tensor([token]))
         self._ids[0, len(self.token_ids)] = token

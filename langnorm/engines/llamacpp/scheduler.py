@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -25,6 +25,8 @@ from langnorm.errors import MemoryLimitError, forget_locals
 
 if TYPE_CHECKING:
     from langnorm.engines.requests import FinishReason
+
+T = TypeVar("T")
 
 
 class Scheduler:
@@ -57,6 +59,7 @@ class Scheduler:
     def _clear(self) -> None:
         """Forget all sequences and the worker."""
         self._waiting: deque[PendingSequence | RunningSequence] = deque()
+        self._works: deque[Callable[[], None]] = deque()  # to be called between passes
         self._running: list[RunningSequence] = []  # in the order in which they came
         self._pruned_after: dict[Any, int] = {}  # tokens after which the pruner of a request last decided
         self._lock = threading.Lock()
@@ -76,12 +79,33 @@ class Scheduler:
         """Number of sequences that wait for a slot."""
         return len(self._waiting)
 
+    def between_passes(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which is called by the worker when no pass is under way.
+
+        Raises:
+            RuntimeError: Python is exiting, or this is a fork of the process that loaded the model.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001
+                future.set_exception(error)
+
+        self._wake(lambda: self._works.append(run))
+        return future.result()
+
     def submit(self, sequences: Sequence[PendingSequence]) -> None:
         """Queue sequences.
 
         Raises:
             RuntimeError: Python is exiting, or this is a fork of the process that loaded the model.
         """
+        self._wake(lambda: self._waiting.extend(sequences))
+
+    def _wake(self, add: Callable[[], None]) -> None:
+        """Add something to do, and see that there is a worker."""
         if self._is_forked:
             msg = (
                 "A model of llama.cpp cannot be used in a fork of the process that loaded it. Load it there: "
@@ -92,7 +116,7 @@ class Scheduler:
             if self._is_closed:
                 msg = "Python is exiting, so no answer can be generated any more."
                 raise RuntimeError(msg)
-            self._waiting.extend(sequences)
+            add()
             if self._worker is None or not self._worker.is_alive():
                 # A daemon, so that leaving Python does not wait for an answer that nobody reads.
                 worker = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -121,7 +145,7 @@ class Scheduler:
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._running and not self._waiting:
+                if not (self._running or self._waiting or self._works):
                     self._worker = None
                     return
             try:
@@ -155,6 +179,8 @@ class Scheduler:
             self._finish(sequence, "length")
         if self._must_forget:
             self._drop_idle()
+        while self._works:
+            self._works.popleft()()
         self._admit()
         due = None
         while self._running and (due := self._passes.run(self._running)) is None:
@@ -275,6 +301,13 @@ class Scheduler:
         self._suspects.discard(sequence)
         self._passes.leave(sequence)
 
+    def drop_longest_idle(self) -> bool:
+        """Forget what one ended sequence left; return False if there was none. Only the worker may call this."""
+        dropped = self._slots.drop_idle()
+        if dropped is not None:
+            self._context.cut(dropped, 0)
+        return dropped is not None
+
     def _drop_idle(self) -> None:
         self._must_forget = False
         for slot in self._slots.clear():
@@ -286,9 +319,7 @@ class Scheduler:
         Raises:
             MemoryLimitError: One sequence alone does not fit.
         """
-        dropped = self._slots.drop_idle()
-        if dropped is not None:
-            self._context.cut(dropped, 0)
+        if self.drop_longest_idle():
             return
         if len(self._running) == 1:
             msg = (

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.base import ABILITIES
-from langnorm.engines.options import Sampling
+from langnorm.engines.base import ABILITIES, check_continuations, check_token_ids
 from langnorm.engines.queued import QueuedEngine
 from langnorm.engines.requests import Completion, Likelihood, Request
 from langnorm.engines.sequence import PendingSequence
@@ -28,7 +27,7 @@ from langnorm.engines.transformers.prefill import Prefiller
 from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix_cache_bytes
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sharing import prefix_cache_size
-from langnorm.errors import MemoryLimitError, OptionError, PromptError
+from langnorm.errors import MemoryLimitError
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
@@ -173,12 +172,7 @@ class TransformersEngine(QueuedEngine):
             PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
                 context.
         """
-        if len(prompt_ids) != len(continuation_ids):
-            msg = f"There are {len(prompt_ids)} prompts and {len(continuation_ids)} continuations. Give one for each."
-            raise OptionError(msg)
-        for prompt, continuation in zip(prompt_ids, continuation_ids, strict=True):
-            self._check_tokens([*prompt, *continuation])
-            self.check(Request((*prompt, *continuation[:-1]) if prompt else (), Sampling()))
+        check_continuations(self, prompt_ids, continuation_ids, self._vocabulary_size)
         with self._batcher.paused():
             return score_continuations(self._model, prompt_ids, continuation_ids)
 
@@ -194,19 +188,14 @@ class TransformersEngine(QueuedEngine):
             ModelError: A layer that is to be run again has a state that this would change.
         """
         super().check(request)
-        self._check_tokens(request.prompt_ids)
+        check_token_ids(request.prompt_ids, self._vocabulary_size)
         if recursion := request.plans.recursion:
             check_can_rerun(self._model, recursion.layers, recursion.options.block)
 
-    def _check_tokens(self, ids: Sequence[int]) -> None:
-        num_tokens = self._model.get_input_embeddings().weight.size(0)
-        unknown = next((i for i in ids if not 0 <= i < num_tokens), None)
-        if unknown is not None:
-            msg = (
-                f"The prompt has the token id `{unknown}`, and this model knows 0 to {num_tokens - 1}. Use the "
-                "tokenizer that came with the model."
-            )
-            raise PromptError(msg)
+    @property
+    def _vocabulary_size(self) -> int:
+        size: int = self._model.get_input_embeddings().weight.size(0)
+        return size
 
     def _limit(self, request: Request) -> int:
         limits = [request.sampling.max_tokens]

@@ -27,10 +27,10 @@ def _is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults_are_those_of_a_laptop() -> None:
-    """All cores, no GPU, the context of the model but not of a million tokens."""
+    """All cores, a GPU if llama.cpp was built for one, the context of the model but not of a million tokens."""
     options = LlamaOptions.build({})
     assert options.threads() >= 1
-    assert options.num_gpu_layers == 0
+    assert options.num_gpu_layers == -1
     assert (options.cells(2048), options.cells(131_072)) == (2048, 16_384)
     assert LlamaOptions(context_length=4096).cells(2048) == 4096
     assert LlamaOptions(num_threads=3).threads() == 3
@@ -45,8 +45,8 @@ def test_defaults_are_those_of_a_laptop() -> None:
         ({"context_length": True}, "16 tokens or more"),
         ({"num_threads": 0}, "1 or more"),
         ({"num_gpu_layers": -2}, "-1"),
-        ({"max_sequences": 1000}, "1 to 256"),
-        ({"chunk": 16}, "32 tokens or more, one for each"),
+        ({"max_sequences": 1000}, "1 to 255"),
+        ({"chunk": 16}, "33 tokens or more, above"),
         ({"flash_attention": "yes"}, "flash_attention"),
         ({"cache_type": "q5"}, "cache_type"),
         ({"verbose": 1}, "verbose"),
