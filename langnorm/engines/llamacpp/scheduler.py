@@ -6,10 +6,9 @@ queue: it keeps its tokens, which are run again later.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -19,6 +18,7 @@ from langnorm.engines.llamacpp.forward_pass import PassRunner
 from langnorm.engines.llamacpp.library import LlamaContext
 from langnorm.engines.llamacpp.running import RunningSequence
 from langnorm.engines.llamacpp.slots import Slots
+from langnorm.engines.llamacpp.worker import Worker
 from langnorm.engines.requests import PrefixHit
 from langnorm.engines.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError, forget_locals
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Scheduler:
-    """The queue and the worker thread of one context.
+    """The queue of one context.
 
     Args:
         context: The context; only the worker touches it.
@@ -51,20 +51,16 @@ class Scheduler:
         name: str,
     ) -> None:
         self._context, self._passes, self._slots = context, passes, slots
-        self._begin, self._on_end, self._name = begin, on_end, name
-        self._is_forked = False
+        self._begin, self._on_end = begin, on_end
+        self._worker = Worker(self._step, self._is_busy, name)
         self._clear()
         process_events.watch(self)
 
     def _clear(self) -> None:
-        """Forget all sequences and the worker."""
+        """Forget all sequences."""
         self._waiting: deque[PendingSequence | RunningSequence] = deque()
-        self._works: deque[Callable[[], None]] = deque()  # to be called between passes
         self._running: list[RunningSequence] = []  # in the order in which they came
         self._pruned_after: dict[Any, int] = {}  # tokens after which the pruner of a request last decided
-        self._lock = threading.Lock()
-        self._worker: threading.Thread | None = None
-        self._is_closed = False
         self._must_forget = False  # what ended sequences left
         self._suspects: set[RunningSequence] = set()  # of which one may fail: each runs alone
         self._is_full = False  # a sequence was sent back: none begins before another one has ended
@@ -72,7 +68,7 @@ class Scheduler:
     def reset(self) -> None:
         """Take nothing more: in a forked process, the threads of llama.cpp are the parent's."""
         self._clear()
-        self._is_forked = True
+        self._worker.reset()
 
     @property
     def num_waiting(self) -> int:
@@ -85,16 +81,7 @@ class Scheduler:
         Raises:
             RuntimeError: Python is exiting, or this is a fork of the process that loaded the model.
         """
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:  # noqa: BLE001
-                future.set_exception(error)
-
-        self._wake(lambda: self._works.append(run))
-        return future.result()
+        return self._worker.call(work)
 
     def submit(self, sequences: Sequence[PendingSequence]) -> None:
         """Queue sequences.
@@ -102,56 +89,34 @@ class Scheduler:
         Raises:
             RuntimeError: Python is exiting, or this is a fork of the process that loaded the model.
         """
-        self._wake(lambda: self._waiting.extend(sequences))
-
-    def _wake(self, add: Callable[[], None]) -> None:
-        """Add something to do, and see that there is a worker."""
-        if self._is_forked:
-            msg = (
-                "A model of llama.cpp cannot be used in a fork of the process that loaded it. Load it there: "
-                "`langnorm.unload()`, or start processes with `multiprocessing.get_context('spawn')`."
-            )
-            raise RuntimeError(msg)
-        with self._lock:
-            if self._is_closed:
-                msg = "Python is exiting, so no answer can be generated any more."
-                raise RuntimeError(msg)
-            add()
-            if self._worker is None or not self._worker.is_alive():
-                # A daemon, so that leaving Python does not wait for an answer that nobody reads.
-                worker = threading.Thread(target=self._work, name=self._name, daemon=True)
-                worker.start()
-                self._worker = worker
+        self._worker.wake(lambda: self._waiting.extend(sequences))
 
     def forget_idle(self) -> None:
         """Forget what sequences that have ended left for others to begin with."""
-        with self._lock:
+        with self._worker.lock:
             self._must_forget = True
-            if self._worker is None:
+            if not self._worker.is_running:
                 self._drop_idle()
 
     def close(self) -> None:
         """Cancel all sequences, and take no more."""
-        with self._lock:
-            self._is_closed = True
+        with self._worker.lock:
+            self._worker.close()
             for sequence in (*self._running, *self._waiting):
                 _pending(sequence).cancel()
 
     def join(self) -> None:
         """Wait for the end of the worker."""
-        if worker := self._worker:
-            worker.join()
+        self._worker.join()
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not (self._running or self._waiting or self._works):
-                    self._worker = None
-                    return
-            try:
-                self._step()
-            except BaseException as error:  # noqa: BLE001
-                self._fail(error)
+    def _is_busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    def _step(self) -> None:
+        try:
+            self._take_step()
+        except BaseException as error:  # noqa: BLE001
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         """Begin anew with an empty context, and end with an error what failed alone.
@@ -167,20 +132,18 @@ class Scheduler:
         self._context.clear()
         if len(failed) > 1 and isinstance(error, Exception):
             self._suspects.update(failed)
-            with self._lock:
+            with self._worker.lock:
                 self._waiting.extendleft(reversed(failed))
             return
         for sequence in failed:
             self._forget(sequence)
             _end(sequence.pending, error)
 
-    def _step(self) -> None:
+    def _take_step(self) -> None:
         for sequence in [s for s in self._running if s.pending.is_cancelled]:
             self._finish(sequence, "length")
         if self._must_forget:
             self._drop_idle()
-        while self._works:
-            self._works.popleft()()
         self._admit()
         due = None
         while self._running and (due := self._passes.run(self._running)) is None:
@@ -202,9 +165,13 @@ class Scheduler:
             if len(requests) > min(request.max_batch_size for request in requests):
                 skipped.append(waiting)
                 break
-            if not self._place(waiting):
-                skipped.append(waiting)
-        with self._lock:
+            try:
+                is_placed = self._place(waiting)
+            except Exception as error:  # noqa: BLE001
+                _end(_pending(waiting), error)
+            else:
+                skipped += [] if is_placed else [waiting]
+        with self._worker.lock:
             self._waiting.extendleft(reversed(skipped))
 
     def _is_wanted(self, waiting: PendingSequence | RunningSequence) -> bool:
@@ -235,10 +202,9 @@ class Scheduler:
             sequence = self._begin(waiting) if isinstance(waiting, PendingSequence) else waiting
             if is_new:
                 self._passes.enter(sequence)
-        except Exception as error:  # noqa: BLE001
+        except Exception:
             self._slots.release(place.slot, token_ids[: place.num_shared])
-            _end(_pending(waiting), error)
-            return True
+            raise
         sequence.slot, sequence.num_computed = place.slot, place.num_shared
         if is_new and place.is_earlier:
             sequence.prefix_hit = PrefixHit(place.num_shared, place.num_shared * self._context.bytes_per_token)
@@ -331,7 +297,7 @@ class Scheduler:
         self._context.cut(last.slot, 0)
         self._slots.release(last.slot, ())
         last.num_computed = 0
-        with self._lock:
+        with self._worker.lock:
             self._waiting.appendleft(last)
 
 

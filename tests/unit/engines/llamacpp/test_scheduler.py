@@ -154,7 +154,7 @@ class Toy:
 
     def settle(self) -> None:
         """Waits for the end of the worker."""
-        while self.scheduler._worker:
+        while self.scheduler._worker.is_running:
             time.sleep(0.001)
 
 
