@@ -15,6 +15,7 @@ from langnorm.cli.options import (
     ChatTemplateOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
     GgufOption,
     LayersOption,
     MaxTokensOption,
@@ -22,7 +23,7 @@ from langnorm.cli.options import (
     TemperatureOption,
 )
 from langnorm.cli.process import new_console
-from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
 from langnorm.errors import PromptError
 from langnorm.norms.baseline import AUTO
 
@@ -35,6 +36,7 @@ def ask(
     *,
     model: ModelOption = BUNDLED_MODEL,
     gguf: GgufOption = None,
+    engine: EngineOption = AUTO_ENGINE,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     chat_template: ChatTemplateOption = None,
@@ -79,6 +81,7 @@ def ask(
     chat = loading.load_chat(
         model=model,
         gguf=gguf,
+        engine=engine,
         dtype=dtype,
         device=device,
         chat_template=chat_template,

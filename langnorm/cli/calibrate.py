@@ -8,8 +8,15 @@ from typing import Annotated
 import typer
 
 from langnorm.cli import loading
-from langnorm.cli.options import ChatTemplateOption, DeviceOption, DtypeOption, GgufOption, ModelOption
-from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.cli.options import (
+    ChatTemplateOption,
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    GgufOption,
+    ModelOption,
+)
+from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
 from langnorm.files import check_folder, is_stream
 
 
@@ -26,6 +33,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the profile is written.", show_default=False)],
     model: ModelOption = BUNDLED_MODEL,
     gguf: GgufOption = None,
+    engine: EngineOption = AUTO_ENGINE,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     chat_template: ChatTemplateOption = None,
@@ -60,6 +68,7 @@ def calibrate(
     chat = loading.load_chat(
         model=model,
         gguf=gguf,
+        engine=engine,
         dtype=dtype,
         device=device,
         chat_template=chat_template,

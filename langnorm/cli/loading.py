@@ -32,7 +32,7 @@ def load_chat(
         dtype: Its `dtype`.
         device: Its `device_map`.
         chat_template: The file of its `chat_template`.
-        **settings: Of the chat model.
+        **settings: Of the chat model, its engine among them.
     """
     given = {"gguf_file": gguf, "dtype": dtype, "device_map": device, "chat_template": chat_template}
     settings["model_kwargs"] = {name: value for name, value in given.items() if value is not None}

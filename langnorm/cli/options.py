@@ -21,6 +21,15 @@ GgufOption = Annotated[
     typer.Option(metavar="NAME", help="A GGUF file in MODEL's folder or repository.", show_default=False),
 ]
 
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What runs the model: transformers, or llamacpp for GGUF files; auto chooses by the model.",
+    ),
+]
+
 DtypeOption = Annotated[
     str | None,
     typer.Option(

@@ -9,6 +9,7 @@ _OPTIONS: Mapping[str, str] = {
     "chat_template": "--chat-template",
     "device_map": "--device",
     "dtype": "--dtype",
+    "engine": "--engine",
     "gguf_file": "--gguf",
     "layers": "--layers",
     "max_batch_size": "--batch-size",

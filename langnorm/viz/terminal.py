@@ -50,10 +50,11 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
     per_second = trace.tokens / seconds
     speed = f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
     num_tokens = "1 token" if trace.tokens == 1 else f"{trace.tokens} tokens"
-    line = f"{message.response_metadata['model_name']}: {num_tokens} in {seconds:.1f} s ({speed})"
+    metadata = message.response_metadata
+    line = f"{metadata['model_name']} on {metadata['engine']}: {num_tokens} in {seconds:.1f} s ({speed})"
     if trace.intensity is not None:
         line += f", intensity {trace.intensity:.2f}"
-    if message.response_metadata["finish_reason"] == "length":
+    if metadata["finish_reason"] == "length":
         line += ", cut off at the token limit"
     console.out("")
     console.print(line, style="dim")  # wrapped between words where the terminal is narrow

@@ -6,6 +6,7 @@ Nothing here decides anything. All calls of one context come from one thread.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from langnorm.engines.llamacpp.options import CACHE_TYPES, LlamaOptions
 from langnorm.errors import MissingDependencyError, ModelError
 
 _NO_PLACE = 1  # what `llama_decode` returns when keys and values of a pass have no place in memory
-_ERROR = 3  # among the levels of ggml's log
+_ERROR = 4  # among the levels of ggml's log
 _LONGEST_VALUE = 256  # bytes of a text of metadata
 _BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
@@ -140,6 +141,8 @@ class LlamaContext:
         api = self._api = model.api
         self._model = model
         self.num_cells = options.cells(model.trained_length)
+        self.bytes_per_token = model.bytes_per_token(options.cache_type)
+        _check_memory(self.num_cells, self.bytes_per_token)
         params = api.llama_context_default_params()
         params.n_ctx = self.num_cells
         params.n_batch = params.n_ubatch = options.chunk  # one graph per pass, so that rows keep their order
@@ -161,7 +164,6 @@ class LlamaContext:
         self._memory = api.llama_get_memory(self._pointer)
         self._batch = api.llama_batch_init(options.chunk, 0, 1)
         self.most_tokens = options.chunk
-        self.bytes_per_token = model.bytes_per_token(options.cache_type)
 
     def run(self, parts: Sequence[PassTokens]) -> bool:
         """Run a forward pass over the tokens of some sequences; return whether there was memory for it.
@@ -210,6 +212,19 @@ class LlamaContext:
             self._pointer = None
 
 
+def _check_memory(num_cells: int, bytes_per_token: int) -> None:
+    """Raise `ModelError` if keys and values take more memory than there is: the system may end a process that tries."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return
+    needed, there = num_cells * bytes_per_token, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        msg = (
+            f"Keys and values of {num_cells} tokens take {needed / 2**30:,.0f} GiB, and this machine has "
+            f"{there / 2**30:,.0f}. Lower `context_length` of `engine_kwargs`."
+        )
+        raise ModelError(msg)
+
+
 class _LogCatcher:
     """Takes llama.cpp's log, which is one for the whole process: shows it or keeps its last error."""
 
@@ -231,4 +246,4 @@ class _LogCatcher:
 
     def last_error(self) -> str:
         """Return what was last said of an error."""
-        return " ".join(self._errors)
+        return "; ".join(self._errors)
