@@ -11,6 +11,7 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config
+from langnorm.engines.transformers.free_memory import STEPS_BETWEEN, give_back_memory
 from langnorm.engines.transformers.grammar_mask import GrammarMask
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
@@ -96,9 +97,12 @@ class BatchGenerator:
             hit = prefilled.hits.get(index)
             return state_recorder.completed(index, replace(completion, prefix_hit=hit) if hit else completion)
 
-        def end_prefill() -> None:
-            recorder.end_prefill()
-            guard.end_prefill()
+        def end_step(num_tokens: int) -> None:
+            if num_tokens == 0:
+                recorder.end_prefill()
+                guard.end_prefill()
+            if num_tokens % STEPS_BETWEEN == 0:
+                give_back_memory()
 
         tracker = SequenceTracker(
             sequences,
@@ -107,7 +111,7 @@ class BatchGenerator:
             end_ids,
             get_norms,
             completed,
-            end_prefill,
+            end_step,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
         )
