@@ -45,7 +45,7 @@ class GrowingLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Add the states of new tokens, and return those of all."""
-        if not self.get_seq_length():
+        if self.keys is None or self.values is None or not self.get_seq_length():
             return super().update(key_states, value_states)
         self.keys = self._keys.join(self.keys, key_states)
         self.values = self._values.join(self.values, value_states)
