@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config
-from langnorm.engines.transformers.free_memory import STEPS_BETWEEN, give_back_memory
+from langnorm.engines.transformers.free_memory import give_back_memory
 from langnorm.engines.transformers.grammar_mask import GrammarMask
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
@@ -97,12 +97,10 @@ class BatchGenerator:
             hit = prefilled.hits.get(index)
             return state_recorder.completed(index, replace(completion, prefix_hit=hit) if hit else completion)
 
-        def end_step(num_tokens: int) -> None:
-            if num_tokens == 0:
-                recorder.end_prefill()
-                guard.end_prefill()
-            if num_tokens % STEPS_BETWEEN == 0:
-                give_back_memory()
+        def end_prefill() -> None:
+            recorder.end_prefill()
+            guard.end_prefill()
+            give_back_memory()  # a prompt's pass takes more than all steps after it
 
         tracker = SequenceTracker(
             sequences,
@@ -111,7 +109,7 @@ class BatchGenerator:
             end_ids,
             get_norms,
             completed,
-            end_step,
+            end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
         )

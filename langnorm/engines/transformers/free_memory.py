@@ -1,10 +1,7 @@
-"""Gives memory that batches have freed back to the system, between batches and while one runs.
+"""Gives memory that batches have freed back to the system, after the prompts of a batch and at its end.
 
 The allocator of glibc keeps freed memory for the thread that had it, in one of several arenas, and a queue's worker is
 a new thread whenever there is work again. So a process would come to hold a batch's worth of memory in each arena.
-And keys and values are copied into a larger place with every token, so that each leaves a hole that the next ones do
-not fit into: the holes of a long batch come to as much as all that it needs. A lower `M_MMAP_THRESHOLD` leaves no
-holes, but then the kernel clears all that memory at every step, and it holds for the whole process of the caller.
 """
 
 from __future__ import annotations
@@ -13,9 +10,6 @@ import ctypes
 import sys
 from functools import cache
 from typing import Any
-
-STEPS_BETWEEN = 8
-"""After how many decode steps a batch gives back what it has freed: what lies between comes to little."""
 
 _LEAST_BYTES = 64 * 2**20  # not worth the time below
 

@@ -31,8 +31,7 @@ class SequenceTracker(StoppingCriteria):
         end_ids: Tokens that end a sequence.
         get_norms: Returns the norms of a sequence, given its index in the batch and its number of tokens.
         add_states: Returns a sequence's completion with what else is known of it, given its index in the batch.
-        on_step: Called after each forward pass with the number of tokens that sequences had before it; the prompt's
-            pass is that of 0.
+        on_prefilled: Called when the prompt has been run and nothing else.
         intervener: What acts on the sequences, if anything does.
         logprobs: What records their log-probabilities, if any sequence asks for them.
     """
@@ -45,7 +44,7 @@ class SequenceTracker(StoppingCriteria):
         end_ids: Collection[int],
         get_norms: Callable[[int, int], list[list[float]]],
         add_states: Callable[[int, Completion], Completion],
-        on_step: Callable[[int], None],
+        on_prefilled: Callable[[], None],
         intervener: Intervener | None = None,
         logprobs: LogprobRecorder | None = None,
     ) -> None:
@@ -55,7 +54,7 @@ class SequenceTracker(StoppingCriteria):
         self._end_ids = frozenset(end_ids)
         self._get_norms = get_norms
         self._add_states = add_states
-        self._on_step = on_step
+        self._on_prefilled = on_prefilled
         self._intervener = intervener
         self._logprobs = logprobs
         self._num_tokens = 0  # that every sequence has, padding after its end included
@@ -79,7 +78,8 @@ class SequenceTracker(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
         """Return which sequences are done, as booleans (B,)."""
-        self._on_step(self._num_tokens)
+        if self._num_tokens == 0:
+            self._on_prefilled()
         self._num_tokens += 1
         if self._logprobs:
             self._logprobs.add_chosen(input_ids[:, -1])
