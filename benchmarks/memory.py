@@ -5,9 +5,10 @@ All sides answer the same prompts with the same model, each in a process of its 
 `ChatLangNorm.batch` without a prefix cache. The table has the resident set after loading, its peak, and what it is when
 all batches are done. Only on Linux, whose kernel says so.
 
-Keys and values grow with every token and leave holes of all sizes behind. What glibc makes of those depends on the
-thread, and langnorm generates on one of its own: `thread` tells how much of a difference that explains. The bar is
-about `generate`, for the peak and for what is left.
+Keys and values of plain `generate` are copied with every token and leave holes of all sizes behind. What glibc makes of
+those depends on the thread, which `thread` tells, and on chance: figures of `generate` and `thread` differ from run to
+run. langnorm's keys and values have room for tokens to come. The bar is about `generate`, for the peak and for what is
+left.
 """
 
 from __future__ import annotations

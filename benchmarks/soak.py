@@ -3,7 +3,7 @@
 Requests of every kind are asked alone first, and then, drawn at random, from 16 threads and 64 tasks at once; some are
 cancelled, closed or given too little time. Every other answer must be the lone one. In the end nothing may be left: no
 thread, hook, announcement or waiting sequence, and the resident set may be at most 5 % above that after the warm-up,
-which is the first quarter.
+which is the first quarter. What came so far is printed after each eighth, and `--first` goes on from there.
 
 Weights are float32: in bfloat16, batches of other shapes round so coarsely that greedy answers part.
 """
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ from benchmarks.soak_requests import Task, differences, find_possible, kinds_of,
 from langnorm import ChatLangNorm
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.norms.profile import FILE_NAME, NormProfile
+
+CHATML_WITH_TOOLS = """\
+{%- if tools %}<|im_start|>system
+Call functions as <tool_call>
+{"name": ..., "arguments": {...}}
+</tool_call>. They are: {{ tools | tojson }}<|im_end|>
+{% endif %}
+{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""For models whose own template has turns of this kind and no place for tools."""
 
 MOST_GROWTH = 1.05
 """Of the resident set after the warm-up."""
@@ -167,7 +181,12 @@ def load_engine(model: str) -> TransformersEngine:
         profile = NormProfile.load(Path(langnorm.abacus.path(), FILE_NAME))
         return TransformersEngine(*load_abacus(), profile=profile)
     weights = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    return TransformersEngine(weights, transformers.AutoTokenizer.from_pretrained(model))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    template = tokenizer.chat_template or ""
+    if "<|im_start|>" in template and "tools" not in template:
+        print("its template has no place for tools: another one is used")
+        tokenizer.chat_template = CHATML_WITH_TOOLS
+    return TransformersEngine(weights, tokenizer)
 
 
 def main() -> None:
@@ -175,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="abacus", help="`abacus` (default) or a folder")
     parser.add_argument("--requests", type=int, default=2_000, help="default: 2000")
+    parser.add_argument("--first", type=int, default=0, help="number of the request to begin with; default: 0")
     parser.add_argument("--questions", type=int, default=4, help="per kind and way; default: 4")
     parser.add_argument("--tokens", type=int, default=96, help="most of an answer; default: 96")
     parser.add_argument("--threads", type=int, default=16)
@@ -188,19 +208,22 @@ def main() -> None:
     tasks, right = find_possible(tasks_of(kinds_of(chat), options.questions), print)
     print(f"{len(right)} requests asked alone in {time.monotonic() - start:.0f} s", flush=True)
     soak = Soak(tasks, right, options.seed)
-    warm_up = max(1, options.requests // 4)
     start = time.monotonic()
-    soak.run(0, warm_up, options.threads, options.tasks)
-    gc.collect()
-    warm, _ = resident_megabytes()
-    soak.run(warm_up, options.requests, options.threads, options.tasks)
+    sizes, num_told = [], 0
+    for first, last in pairwise(options.first + (options.requests - options.first) * part // 8 for part in range(9)):
+        soak.run(first, last, options.threads, options.tasks)
+        gc.collect()
+        sizes.append(resident_megabytes()[0])
+        print(f"{last} after {time.monotonic() - start:.0f} s: {dict(soak.outcomes)}, {sizes[-1]:.0f} MB")
+        print("".join(f"{line}\n" for line in soak.failures[num_told:]), end="", flush=True)
+        num_told = len(soak.failures)
+    warm = sizes[1]
     left = left_behind(engine, threads_before)
     gc.collect()
     final, peak = resident_megabytes()
-    print(f"{options.requests} requests in {time.monotonic() - start:.0f} s: {dict(soak.outcomes)}")
     print(f"resident set: {warm:.0f} MB after the warm-up, {final:.0f} MB in the end, {peak:.0f} MB at most")
-    for line in (*soak.failures[:20], *(f"left behind: {what}" for what in left)):
-        print(line)
+    for what in left:
+        print(f"left behind: {what}")
     print(f"{len(soak.failures)} wrong answers, {len(left)} things left behind")
     sys.exit(bool(soak.failures or left or final > MOST_GROWTH * warm))
 

@@ -9,9 +9,10 @@ from operator import add
 from statistics import median
 from typing import Any
 
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from langnorm import ChatLangNorm, NormRetry, NormTrace
 
@@ -31,7 +32,7 @@ _ROUNDING = 2e-3  # of norms and log-probabilities, between batches of different
 class Result(BaseModel):
     """The result of a sum."""
 
-    value: int
+    value: int = Field(ge=0, le=9999)  # small models would write digits without end
 
 
 def weather(city: str) -> str:
@@ -114,12 +115,18 @@ class Task:
     model: Runnable[Any, Any]
 
     def ask(self) -> Any:
-        """Return what is compared of the answer."""
-        return _facts(_ask(self.model, self.way, self.question))
+        """Return what is compared of the answer; that it is not in its schema is an answer too."""
+        try:
+            return _facts(_ask(self.model, self.way, self.question))
+        except OutputParserException as error:
+            return str(error)
 
     async def ask_async(self) -> Any:
         """Return the same from the asynchronous twin."""
-        return _facts(await _ask_async(self.model, self.way, self.question))
+        try:
+            return _facts(await _ask_async(self.model, self.way, self.question))
+        except OutputParserException as error:
+            return str(error)
 
 
 def tasks_of(kinds: Mapping[str, Runnable[Any, Any]], num_questions: int) -> list[Task]:
@@ -144,7 +151,7 @@ def _facts(answer: Any) -> Any:
     return {
         "text": answer.content,
         "reasoning": answer.additional_kwargs.get("reasoning_content"),
-        "calls": [(call["name"], call["args"]) for call in answer.tool_calls],
+        "calls": [(call["name"], call["args"]) for call in (*answer.tool_calls, *answer.invalid_tool_calls)],
         "end": answer.response_metadata.get("finish_reason"),
         "usage": answer.usage_metadata and answer.usage_metadata["total_tokens"],
         "norms": [list(step.mean or ()) for step in trace.steps] if trace else [],

@@ -31,6 +31,7 @@ OUT_OF_TIER = {"unit": {"model_of", "engine_of", "abacus_engine"}, "tiny": {"aba
 
 # A busy machine is not a failure.
 settings.register_profile("langnorm", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)  # a fifth of the cases drawn, for `make quick`
 settings.load_profile("langnorm")
 
 

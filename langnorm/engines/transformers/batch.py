@@ -14,6 +14,7 @@ from langnorm.engines.token_choice.grammar_mask import GrammarMask
 from langnorm.engines.token_choice.logprobs import LogprobRecorder
 from langnorm.engines.token_choice.token_sampler import TokenSampler
 from langnorm.engines.transformers.config_processors import ConfigProcessors, build_batch_config
+from langnorm.engines.transformers.free_memory import give_back_memory
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
 from langnorm.engines.transformers.norm_recorder import NormRecorder
@@ -99,6 +100,7 @@ class BatchGenerator:
         def end_prefill() -> None:
             recorder.end_prefill()
             guard.end_prefill()
+            give_back_memory()  # a prompt's pass takes more than all steps after it
 
         tracker = SequenceTracker(
             sequences,

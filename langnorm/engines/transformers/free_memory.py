@@ -1,8 +1,7 @@
-"""Gives memory that batches have freed back to the system.
+"""Gives memory that batches have freed back to the system, after the prompts of a batch and at its end.
 
 The allocator of glibc keeps freed memory for the thread that had it, in one of several arenas, and a queue's worker is
-a new thread whenever there is work again. So a process would come to hold a batch's worth of memory in each arena: keys
-and values grow with every token, and leave holes of all sizes behind.
+a new thread whenever there is work again. So a process would come to hold a batch's worth of memory in each arena.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import torch
 from transformers import DynamicCache
 
 from langnorm.engines.requests import PrefixHit
+from langnorm.engines.transformers.growing_cache import growing_cache
 from langnorm.engines.transformers.key_values import KeyValues, Row, fill_cache
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_plan import Run, common_beginnings, is_worth_it, padded_passes
@@ -151,7 +152,7 @@ class Prefiller:
             self._run_passes(passes, distinct, chunk_size)
             num_positions = longest - 1
         if not num_positions:
-            return Prefilled(self._new_cache() if tree else None, tree=tree)
+            return Prefilled(self._new_cache(), tree=tree)
         numbers = {beginning.tokens: number for number, beginning in enumerate(distinct)}
         row_of = [numbers[prompt[:-1]] for prompt in prompts]
         rows = [Row(offset, beginning.parts) for beginning, offset in pairs]
@@ -233,4 +234,5 @@ class Prefiller:
             num_known = end
 
     def _new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+        config = self._model.config.get_text_config(decoder=True)
+        return growing_cache(config) if self._sharing == "prefixes" else DynamicCache(config=config)

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.interventions import steering
@@ -159,7 +159,6 @@ TURNS = st.builds(
 PASSES = st.lists(TURNS, min_size=1, max_size=4, unique_by=lambda turn: turn.number)
 
 
-@settings(max_examples=150, deadline=None)
 @given(plans=st.lists(PLANS, min_size=4, max_size=4), passes=st.lists(PASSES, min_size=1, max_size=25))
 def test_every_sequence_gets_what_it_gets_alone(plans, passes) -> None:
     """Whoever enters and leaves beside it, however its tokens are cut into passes, computed again or only guessed."""
@@ -214,7 +213,6 @@ def oracle_fields(plan: Plan[Any] | None) -> dict[str, Any]:
     return {"thresholds": dict(zip(LAYERS, THRESHOLDS, strict=True))} | {n: getattr(plan.options, n) for n in names}
 
 
-@settings(max_examples=60, deadline=None)
 @given(plans=PLANS, number=st.integers(0, 3))
 def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
     """States, counts, pulls and shrunk states of 30 tokens, of all three interventions together."""
