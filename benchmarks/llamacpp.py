@@ -37,6 +37,7 @@ from langnorm.norms.layers import select_layers
 
 MARK = "llama.cpp"
 NUM_TOKENS = 64
+MOST_ROUNDS = {"samples": 2, "turns": 4}  # whose rounds take minutes
 WORDS = {
     "one": "one answer of 64 tokens",
     "many": "answers of 64 tokens at once",
@@ -237,7 +238,7 @@ def main() -> None:
     }
     for name in options.only.split(","):
         works, bars = ROWS[name](sides)
-        timings = take_turns(_Nothing(), works, options.repeats)
+        timings = take_turns(_Nothing(), works, min(options.repeats, MOST_ROUNDS.get(name, options.repeats)))
         if name == "turns":  # the side's time is that to the first token of its second turn
             timings["second turn"] = [
                 type(timing)(timing.first_chunk or 0.0, timing.cpu, 0) for timing in timings["second turn"]
