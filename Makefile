@@ -23,6 +23,8 @@ test: check
 # The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
 test-llamacpp: $(LLAMACPP)/installed
 	PYTHONPATH=$(LLAMACPP) $(BIN)/python -m pytest --numprocesses auto tests/llamacpp tests/unit/engines/llamacpp
+	PYTHONPATH=$(LLAMACPP) LANGNORM_TEST_ENGINE=llamacpp $(BIN)/python -m pytest --numprocesses auto \
+		tests/bundled/retry tests/bundled/selection tests/bundled/middleware tests/bundled/chat
 
 $(LLAMACPP)/installed: .venv/installed
 	CMAKE_ARGS="$(LLAMACPP_ARGS)" $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from langnorm.engines.base import Engine
     from langnorm.engines.transformers.engine import TransformersEngine
 
 TESTS = Path(__file__).parent
@@ -94,8 +95,18 @@ def engine_of(model_of, tokenizer) -> Callable[..., TransformersEngine]:
 
 
 @pytest.fixture(scope="session")
-def abacus_engine() -> TransformersEngine:
-    """The engine of the bundled model. Its weights may change, so tests must not rely on what it says."""
+def abacus_engine(tmp_path_factory) -> Engine:
+    """The engine of the bundled model. Its weights may change, so tests must not rely on what it says.
+
+    With `LANGNORM_TEST_ENGINE=llamacpp` it is that of llama.cpp over the same weights: what stands above an engine knows
+    no difference.
+    """
     from langnorm.engines.registry import BUNDLED_MODEL, get_engine
 
-    return get_engine("transformers", BUNDLED_MODEL, {})
+    engine = get_engine("transformers", BUNDLED_MODEL, {})
+    if os.environ.get("LANGNORM_TEST_ENGINE") != "llamacpp":
+        return engine
+    from tests.support.gguf_files import write_gguf
+
+    path = write_gguf(tmp_path_factory.mktemp("abacus") / "abacus.gguf", engine.model, engine.tokenizer)
+    return get_engine("llamacpp", path, {}, {"cache_type": "f32", "flash_attention": False, "num_threads": 1})

@@ -35,7 +35,6 @@ class StateObserver:
         self._ggml = _load_ggml()
         self._hidden_size = hidden_size
         self._layers = {_PREFIX + str(layer).encode(): layer for layer in range(num_layers)}
-        self._last_layer = num_layers - 1
         self._wanted: frozenset[int] = frozenset()
         self._act: Act | None = None
         self._acted: frozenset[int] = frozenset()
@@ -46,6 +45,8 @@ class StateObserver:
         self._should_stop: Callable[[], bool] = _never
         self.was_stopped = False
         """Whether the last pass was given up before its end."""
+        self.callback = self._make_callback()
+        """What a context is to call with each tensor of a pass."""
         self.norms: dict[int, Tensor] = {}
         """By layer, the norms (N,) of all tokens of the last pass, float32."""
         self.states: dict[int, Tensor] = {}
@@ -86,17 +87,24 @@ class StateObserver:
         if error is not None:
             raise error
 
-    def callback(self, tensor: int, is_question: bool, _data: Any) -> bool:  # noqa: FBT001
-        """Do what llama.cpp's `cb_eval` is for: answer whether a tensor is wanted, or take its values."""
+    def _make_callback(self) -> Callable[[int, bool, Any], bool]:
+        """Return what llama.cpp's `cb_eval` is to call: for each of about a thousand tensors of a pass, so it is quick."""
+        find_layer, get_name, visit = self._layers.get, self._ggml.get_name, self._visit
+
+        def callback(tensor: int, is_question: bool, _data: Any) -> bool:  # noqa: FBT001
+            layer = find_layer(get_name(tensor))
+            return layer is not None and visit(layer, tensor, is_question)
+
+        return callback
+
+    def _visit(self, layer: int, tensor: int, is_question: bool) -> bool:  # noqa: FBT001
+        """Answer whether the states after a layer are wanted, or take them; returning False then ends the pass."""
         try:
-            layer = self._layers.get(self._ggml.get_name(tensor))
-            if layer is None:
-                return False
             if is_question:
                 self.was_stopped = self.was_stopped or self._should_stop()
                 return self.was_stopped or layer in self._wanted
             if self.was_stopped or self._error:
-                return False  # ends the pass
+                return False
             self._take(layer, tensor)
         except BaseException as error:  # noqa: BLE001
             self._error = self._error or error
