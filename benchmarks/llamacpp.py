@@ -205,6 +205,12 @@ def publish(document: dict[str, Any], file: Path) -> None:
     put(file, MARK, "\n".join(lines))
 
 
+def _stored_rows(out: Path, model: str) -> dict[str, Any]:
+    """Return the rows of an earlier run on the same model: those that are not measured now stay."""
+    stored = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    return stored["rows"] if stored.get("model") == model else {}
+
+
 def _exactly(num_tokens: int, num_sequences: int = 1) -> None:
     """Refuse to compare times of unequal work."""
     if num_tokens != NUM_TOKENS * num_sequences:
@@ -234,7 +240,7 @@ def main() -> None:
         "machine": machine([*PACKAGES, "llama-cpp-python"]) | {"threads": options.threads},
         "model": path.name,
         "tokens": NUM_TOKENS,
-        "rows": {},
+        "rows": _stored_rows(options.out, path.name),
     }
     for name in options.only.split(","):
         works, bars = ROWS[name](sides)
@@ -245,7 +251,8 @@ def main() -> None:
             ]
         document["rows"][name] = summarise(timings, bars)
         write_json(options.out, document)
-    print_table(f"llama.cpp, {path.name}", document["rows"])
+    measured = {name: document["rows"][name] for name in options.only.split(",")}
+    print_table(f"llama.cpp, {path.name}", measured)
     print(f"Written to {options.out}")
     if options.publish:
         publish(json.loads(options.out.read_text(encoding="utf-8")), options.publish)
