@@ -36,6 +36,7 @@ from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.token_counts import TokenCounts
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
+from langnorm.engines.base import ABILITIES
 from langnorm.norms.calibration import RecordedAnswer
 from langnorm.selection.options import Selection
 
@@ -128,6 +129,10 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
         return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
+
+    def is_able_to(self, ability: str) -> bool:
+        """Return whether the engine has one of `langnorm.engines.base.ABILITIES`; it is loaded for that."""
+        return ability in getattr(self.loaded_engine(), "abilities", ABILITIES)
 
     def deciding_settings(self) -> dict[str, Any]:
         """Return the settings that decide answers, in plain types, the model's own configuration among them."""

@@ -30,6 +30,9 @@ TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp")
 OUT_OF_TIER = {"unit": {"model_of", "engine_of", "abacus_engine"}, "tiny": {"abacus_engine"}}
 """Fixtures that a tier goes without: `unit` loads no model, `tiny` not the bundled one."""
 
+ENGINE = os.environ.get("LANGNORM_TEST_ENGINE", "transformers")
+"""What runs the bundled model where tests ask for its engine."""
+
 # A busy machine is not a failure.
 settings.register_profile("langnorm", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)  # a fifth of the cases drawn, for `make quick`
@@ -44,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             msg = f"`{item.nodeid}` is in no tier. Move it into one of these folders of tests/: {', '.join(TIERS)}."
             raise pytest.UsageError(msg)
         item.add_marker(tier)
+        if ENGINE != "transformers" and item.get_closest_marker("transformers_engine"):
+            item.add_marker(pytest.mark.skip(reason=f"is about the engine of transformers, and this is {ENGINE}"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -98,15 +103,19 @@ def engine_of(model_of, tokenizer) -> Callable[..., TransformersEngine]:
 def abacus_engine(tmp_path_factory) -> Engine:
     """The engine of the bundled model. Its weights may change, so tests must not rely on what it says.
 
-    With `LANGNORM_TEST_ENGINE=llamacpp` it is that of llama.cpp over the same weights: what stands above an engine knows
-    no difference.
+    With `LANGNORM_TEST_ENGINE=llamacpp` it is that of llama.cpp over the same weights: what stands above an engine
+    knows no difference.
     """
     from langnorm.engines.registry import BUNDLED_MODEL, get_engine
+    from langnorm.norms.profile import NormProfile
 
     engine = get_engine("transformers", BUNDLED_MODEL, {})
-    if os.environ.get("LANGNORM_TEST_ENGINE") != "llamacpp":
+    if ENGINE == "transformers":
         return engine
     from tests.support.gguf_files import write_gguf
 
     path = write_gguf(tmp_path_factory.mktemp("abacus") / "abacus.gguf", engine.model, engine.tokenizer)
-    return get_engine("llamacpp", path, {}, {"cache_type": "f32", "flash_attention": False, "num_threads": 1})
+    ours = get_engine("llamacpp", path, {}, {"cache_type": "f32", "flash_attention": False, "num_threads": 1})
+    # Norms are the same, so the profile is right, but it is tied to another file.
+    ours._profile = NormProfile(engine.profile.name, ours.identity, engine.profile.sketch)
+    return ours

@@ -25,7 +25,7 @@ EscalationOption = StepName | EscalationStep | Sequence[StepName | EscalationSte
 """What the option `escalation` takes: steps in the order of the retries, or a single one."""
 
 DEFAULT_ESCALATION: tuple[StepName, ...] = ("resample", "recursion", "steering")
-"""First draw again, then think some tokens over, then pull slack states."""
+"""First draw again, then think some tokens over, then pull slack states; draw again where an engine cannot do that."""
 
 _NAMED_STEPS: dict[str, dict[str, Any]] = {
     "resample": {},
@@ -112,7 +112,7 @@ def resolve_change(
     model, bound_settings = unwrap_model(llm)
     call = {**bound_settings, **settings}
     other_model = None if isinstance(step, Mapping) else step
-    changes = dict(step) if isinstance(step, Mapping) else {}
+    changes = _possible_changes(step, model) if isinstance(step, Mapping) else {}
     if other_model is not None:
         if not is_langnorm(other_model):
             return RetryChange(other_model, {})
@@ -124,6 +124,14 @@ def resolve_change(
     if not (is_changed and is_first_use) and "temperature" not in changes and _is_greedy(model, call):
         changes["temperature"] = _TEMPERATURE
     return RetryChange(other_model, changes)
+
+
+def _possible_changes(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Return what a step changes; a named one draws again where the engine has not the intervention that it names."""
+    is_named = any(step is named for named in _NAMED_STEPS.values())
+    if not is_named or not is_langnorm(model):
+        return dict(step)  # what a user has written out is refused by the engine, which says why
+    return {name: value for name, value in step.items() if model.is_able_to(name)}
 
 
 def settings_for(other_model: BaseChatModel, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from langnorm import ChatLangNorm
+from langnorm import ChatLangNorm, NormProfile, NormRetry
+from langnorm.errors import OptionError
 from tests.support.calls import langnorm_threads, wait_until
 
 QUESTIONS = [
@@ -145,3 +146,14 @@ def test_memory_of_a_model_is_freed(tiny_file) -> None:
     gc.collect()
     assert reference() is None
     assert context._pointer is None
+
+
+def test_retries_leave_out_what_llama_cpp_cannot_do(chat) -> None:
+    """The default escalation draws again in place of recursion; one that is asked for is refused, and says why."""
+    profile = NormProfile.calibrate(chat, QUESTIONS, num_tokens=100, show_progress=False)
+    weak = chat.bind(seed=5, low_below=1.0, temperature=0, max_tokens=8, profile=profile)
+    message = NormRetry(weak).invoke(QUESTIONS[0])
+    settings = [attempt["settings"] for attempt in message.response_metadata["langnorm"]["attempts"]]
+    assert settings == [{}, {"seed": 6, "temperature": 0.7}, {"seed": 7, "temperature": 0.7}]
+    with pytest.raises(OptionError, match="runs each layer once"):
+        weak.invoke(QUESTIONS[0], recursion={})

@@ -88,7 +88,7 @@ class StateObserver:
             raise error
 
     def _make_callback(self) -> Callable[[int, bool, Any], bool]:
-        """Return what llama.cpp's `cb_eval` is to call: for each of about a thousand tensors of a pass, so it is quick."""
+        """Return what llama.cpp's `cb_eval` is to call, for each of about a thousand tensors of a pass."""
         find_layer, get_name, visit = self._layers.get, self._ggml.get_name, self._visit
 
         def callback(tensor: int, is_question: bool, _data: Any) -> bool:  # noqa: FBT001

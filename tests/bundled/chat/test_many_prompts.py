@@ -97,6 +97,7 @@ def texts(result: LLMResult) -> list[list[str]]:
     return [[generation.text for generation in generations] for generations in result.generations]
 
 
+@pytest.mark.transformers_engine
 async def test_prompts_share_forward_passes(chat: ChatLangNorm, generate: Generate) -> None:
     """All of them and their samples, with the answers and traces that each has alone."""
     engine: Any = chat.loaded_engine()
@@ -140,6 +141,7 @@ async def test_the_error_of_a_prompt_is_its_own(chat: ChatLangNorm, generate: Ge
     assert sorted(events.starts[run] for run in events.ends) == sorted(str(p[0].content) for p in prompts if p)
 
 
+@pytest.mark.transformers_engine
 async def test_known_answers_come_from_langchains_cache(chat: ChatLangNorm, generate: Generate) -> None:
     """Only the others are generated, and kept there."""
     cached = chat.model_copy(update={"cache": InMemoryCache()})

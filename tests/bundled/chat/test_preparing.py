@@ -24,6 +24,7 @@ def statistics(abacus_engine: Any, monkeypatch: pytest.MonkeyPatch) -> OnlineSta
     return statistics
 
 
+@pytest.mark.transformers_engine
 def test_messages_report_what_was_acted_upon(
     abacus_engine: Any, statistics: OnlineStatistics, monkeypatch: pytest.MonkeyPatch
 ) -> None:

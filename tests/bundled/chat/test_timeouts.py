@@ -41,6 +41,7 @@ def ask(chat: ChatLangNorm, way: str) -> None:
         asyncio.run(read())
 
 
+@pytest.mark.transformers_engine
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("template", "way"),

@@ -96,6 +96,7 @@ async def test_strong_answers_are_left_alone(chat) -> None:
         assert len(facts(state["messages"][-1])["attempts"]) == 1
 
 
+@pytest.mark.transformers_engine
 async def test_weak_answers_are_retried(chat) -> None:
     """Along the schedule, one message being kept, synchronous or not."""
     weak = agent(chat.model_copy(update={"seed": 5}), NormRetryMiddleware())

@@ -60,6 +60,7 @@ def test_wrong_escalations_are_refused(escalation, message) -> None:
         resolve_escalation(escalation)
 
 
+@pytest.mark.transformers_engine
 def test_the_last_step_serves_all_further_retries(chat) -> None:
     """Retry k uses step k while there is one."""
     found = [settings(chat, number) for number in (1, 2, 3, 4)]

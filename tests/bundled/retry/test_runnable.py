@@ -57,6 +57,7 @@ def kept(message: Any) -> list[bool]:
     return [attempt["kept"] for attempt in attempts(message)]
 
 
+@pytest.mark.transformers_engine
 def test_strong_answers_are_not_retried(chat) -> None:
     """The message is that of the model, and says so."""
     message = NormRetry(chat).invoke("Hi!", **STRONG)
@@ -67,6 +68,7 @@ def test_strong_answers_are_not_retried(chat) -> None:
     assert kept(message) == [True]
 
 
+@pytest.mark.transformers_engine
 def test_weak_answers_are_retried_along_the_schedule(chat) -> None:
     """Each attempt says what was changed for it."""
     message = NormRetry(chat.bind(seed=5)).invoke("Calculate 47 + 385.")
@@ -109,6 +111,7 @@ async def test_async_gives_what_sync_gives(chat) -> None:
         assert (message.content, attempts(message)) == (expected.content, attempts(expected))
 
 
+@pytest.mark.transformers_engine
 async def test_batches_keep_the_order_and_are_padded_batches(chat) -> None:
     """Attempts of several inputs share forward passes."""
     retry = NormRetry(chat.bind(seed=5), max_attempts=2)
@@ -182,6 +185,7 @@ def test_another_model_may_answer(chat) -> None:
     assert attempts(refused.invoke("Hi!", max_tokens=40))[1]["error"].startswith("NotImplementedError")
 
 
+@pytest.mark.transformers_engine
 def test_one_of_ours_may_answer(chat) -> None:
     """With all settings of the call but the name of the model."""
     other = chat.model_copy(update={"max_tokens": 3, "low_below": 0.0})
