@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -25,6 +26,7 @@ from langnorm.errors import MemoryLimitError, forget_locals
 
 if TYPE_CHECKING:
     from langnorm.engines.requests import FinishReason
+    from langnorm.engines.sample_group import SampleGroup
 
 T = TypeVar("T")
 
@@ -60,7 +62,8 @@ class Scheduler:
         """Forget all sequences."""
         self._waiting: deque[PendingSequence | RunningSequence] = deque()
         self._running: list[RunningSequence] = []  # in the order in which they came
-        self._pruned_after: dict[Any, int] = {}  # tokens after which the pruner of a request last decided
+        # Tokens after which the pruner of a request last decided.
+        self._pruned_after: WeakKeyDictionary[SampleGroup, int] = WeakKeyDictionary()
         self._must_forget = False  # what ended sequences left
         self._suspects: set[RunningSequence] = set()  # of which one may fail: each runs alone
         self._is_full = False  # a sequence was sent back: none begins before another one has ended
@@ -227,12 +230,10 @@ class Scheduler:
         if group := sequence.pending.sample_group:
             self._prune(group)
 
-    def _prune(self, group: Any) -> None:
+    def _prune(self, group: SampleGroup) -> None:
         """Stop samples that the pruner of their request chooses, when the shortest of them has come far enough."""
         members = [sequence for sequence in self._running if sequence.pending.sample_group is group]
         num_tokens = min((member.num_generated for member in members), default=0)
-        if not members:
-            self._pruned_after.pop(group, None)
         if num_tokens <= self._pruned_after.get(group, 0) or not group.is_due(num_tokens):
             return
         self._pruned_after[group] = num_tokens
