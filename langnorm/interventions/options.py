@@ -30,7 +30,7 @@ class Intervention:
     """What all interventions have in common.
 
     Attributes:
-        layers: `"late"`, `"all"` or 0-based indices of decoder layers.
+        layers: `"late"`, `"deep"`, `"all"` or 0-based indices of decoder layers.
         threshold: Which norms are high, in any form that `threshold_rule` takes; kept as a rule.
 
     Raises:
@@ -78,7 +78,7 @@ def check_layers(name: str, layers: object, *, owner: str) -> None:
     if isinstance(layers, str | bytes) or not isinstance(layers, Sequence) or not layers:
         select_layers(layers, 1)  # type: ignore[arg-type]  # it refuses what is no selection of any model
     elif not all(map(is_index, layers)):
-        refuse(name, layers, '"late", "all" or a list of indices such as `[20, -2]`', owner)
+        refuse(name, layers, '"late", "deep", "all" or a list of indices such as `[20, -2]`', owner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

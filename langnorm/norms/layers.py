@@ -9,18 +9,18 @@ from typing import Literal
 from langnorm.checks import brief
 from langnorm.errors import ModelError, OptionError, closest
 
-LayerSelection = Literal["late", "all"] | Sequence[int]
+LayerSelection = Literal["late", "deep", "all"] | Sequence[int]
 """What the option `layers` takes."""
 
-_NAMED_SELECTIONS = ("late", "all")
+_NAMED_SELECTIONS = ("late", "deep", "all")
 
 
 def select_layers(layers: LayerSelection, num_layers: int) -> tuple[int, ...]:
     """Return the indices of the decoder layers to read.
 
     Args:
-        layers: `"late"` for the last quarter without the very last layer, `"all"`, or indices, where
-            negative ones count from the end.
+        layers: `"late"` for the last quarter without the very last layer, `"deep"` for the last tenth without it but
+            two at least, `"all"`, or indices, where negative ones count from the end.
         num_layers: How many decoder layers the model has.
 
     Returns:
@@ -39,6 +39,8 @@ def select_layers(layers: LayerSelection, num_layers: int) -> tuple[int, ...]:
     selection = check_layers(layers)
     if selection == "late":
         return _late_layers(num_layers)
+    if selection == "deep":
+        return _deep_layers(num_layers)
     if selection == "all":
         return tuple(range(num_layers))
     return tuple(sorted({_checked_index(int(layer), num_layers) for layer in selection}))
@@ -48,7 +50,7 @@ def check_layers(layers: object) -> LayerSelection:
     """Return a selection of layers, checked as far as that needs no model; indices as a tuple.
 
     Raises:
-        OptionError: `layers` is not `"late"`, `"all"`, or at least one index.
+        OptionError: `layers` is not `"late"`, `"deep"`, `"all"`, or at least one index.
     """
     if isinstance(layers, str):
         if layers not in _NAMED_SELECTIONS:
@@ -65,12 +67,18 @@ def _late_layers(num_layers: int) -> tuple[int, ...]:
     return tuple(late) or (max(0, num_layers - 2),)
 
 
+def _deep_layers(num_layers: int) -> tuple[int, ...]:
+    """Return the last tenth, rounded up, without the very last layer: two layers at least, where there are so many."""
+    num_deep = max(2, (num_layers + 9) // 10 - 1)
+    return tuple(range(max(0, num_layers - 1 - num_deep), num_layers - 1)) or (0,)
+
+
 def _checked_integer(layer: object) -> int:
     # `True` would silently mean layer 1; integers of other libraries are fine.
     if not is_index(layer):
         msg = (
             f"Layer `{brief(layer)}` is a `{type(layer).__name__}`, not an index. "
-            'Use `layers="late"`, `layers="all"` or integers such as `[20, -2]`.'
+            'Use `layers="late"`, `"deep"`, `"all"` or integers such as `[20, -2]`.'
         )
         raise OptionError(msg)
     return operator.index(layer)  # type: ignore[arg-type]
@@ -97,5 +105,6 @@ def _checked_index(index: int, num_layers: int) -> int:
 
 def _not_a_selection(layers: object) -> str:
     return (
-        f'Layers `{brief(layers)}` are not a selection. Use `"late"`, `"all"` or a list of indices such as `[20, -2]`.'
+        f'Layers `{brief(layers)}` are not a selection. Use `"late"`, `"deep"`, `"all"` or a list of '
+        "indices such as `[20, -2]`."
     )

@@ -97,6 +97,44 @@ def min_step(sample: Sample) -> FloatArray:
     return np.asarray(np.min([_mean(rows) for rows in sample.step_rows], axis=0))
 
 
+def tail(sample: Sample) -> FloatArray:
+    """Total norm of the last third.
+
+    sum of n_t over the last ceil(T / 3) tokens, 0 and above. Grows in proportion to length. Source: the text of arXiv
+    2606.06188, of its deepest layers: `layers="deep"`.
+    """
+    return _sum(sample.tail_rows)
+
+
+def tail_mean(sample: Sample) -> FloatArray:
+    """Mean norm of the last third.
+
+    `tail` / ceil(T / 3), 0 and above. Does not depend on length. Source: the text of arXiv 2606.06188, per token.
+    """
+    return _mean(sample.tail_rows)
+
+
+def norm_trend(sample: Sample) -> FloatArray:
+    """Mean norm of the last fifth less that of the first fifth.
+
+    Over ceil(T / 5) tokens each, any number. Does not depend on length. Source: ours, after the confidence of a
+    response's ends in arXiv 2608.09898.
+    """
+    rows = sample.rows
+    num_tokens = (len(rows) + 4) // 5
+    return _mean(rows[len(rows) - num_tokens :]) - _mean(rows[:num_tokens])
+
+
+def shorter(sample: Sample) -> float | None:
+    """Minus the number of tokens.
+
+    -T over all generated tokens, sinks included, or where log-probabilities are missing over those that were run; -1
+    and below, None without any. What every other score has to beat: wrong answers tend to be long. Source: the usual
+    baseline.
+    """
+    return -float(len(sample.norms if sample.logprobs is None else sample.logprobs)) or None
+
+
 def mean_logprob(sample: Sample) -> float:
     """Mean log-probability of the tokens, without norms.
 

@@ -74,6 +74,12 @@ class Sample:
         return rows[len(rows) - (3 * len(rows) + 9) // 10 :]
 
     @property
+    def tail_rows(self) -> FloatArray:
+        """The last third of `rows`, rounded up: at least one, unless there is none at all."""
+        rows = self.rows
+        return rows[len(rows) - (len(rows) + 2) // 3 :]
+
+    @property
     def step_rows(self) -> list[FloatArray]:
         """The norms (tokens, L) of every step that has any; all of them as one step when no step has any."""
         return [rows for start, end in self.steps if len(rows := self._rows(start, end))] or [self.rows]

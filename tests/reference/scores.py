@@ -86,6 +86,25 @@ def reference_p90(norms: list[float], tau: float) -> float:
     return ordered[below] + float(place - below) * (ordered[above] - ordered[below])
 
 
+def reference_tail(norms: list[float], tau: float) -> float:
+    """Return the sum of n_t over the last third of the tokens, rounded up to whole ones."""
+    num_tail = math.ceil(Fraction(1, 3) * len(norms))
+    return reference_sum([norm for index, norm in enumerate(norms) if index >= len(norms) - num_tail], tau)
+
+
+def reference_tail_mean(norms: list[float], tau: float) -> float:
+    """Return the mean of n_t over the same tokens."""
+    return reference_tail(norms, tau) / math.ceil(Fraction(1, 3) * len(norms))
+
+
+def reference_norm_trend(norms: list[float], tau: float) -> float:
+    """Return the mean of the last fifth of the tokens less that of the first, each rounded up to whole tokens."""
+    num_tokens = math.ceil(Fraction(1, 5) * len(norms))
+    first = [norm for index, norm in enumerate(norms) if index < num_tokens]
+    last = [norm for index, norm in enumerate(norms) if index >= len(norms) - num_tokens]
+    return reference_mean(last, tau) - reference_mean(first, tau)
+
+
 REFERENCES = {
     "sum": reference_sum,
     "area": reference_area,
@@ -96,6 +115,9 @@ REFERENCES = {
     "rate": reference_rate,
     "late_rate": reference_late_rate,
     "p90": reference_p90,
+    "tail": reference_tail,
+    "tail_mean": reference_tail_mean,
+    "norm_trend": reference_norm_trend,
 }
 """The scores that see nothing but the norms and the threshold of one layer."""
 

@@ -17,7 +17,7 @@ from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThre
 SHARES = st.floats(0.01, 0.99)
 NORMS = st.floats(0, 1e30)
 COMMON: dict[str, st.SearchStrategy[Any]] = {
-    "layers": st.sampled_from(["late", "all"]) | st.lists(st.integers(-5, 5), min_size=1),
+    "layers": st.sampled_from(["late", "deep", "all"]) | st.lists(st.integers(-5, 5), min_size=1),
     "threshold": st.one_of(
         st.builds(IQRThreshold, k=st.floats(0, 9)),
         st.builds(QuantileThreshold, q=SHARES),

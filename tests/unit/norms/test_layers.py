@@ -35,6 +35,24 @@ def test_late_is_the_last_quarter_without_the_last_layer(num_layers, expected) -
 
 
 @pytest.mark.parametrize(
+    ("num_layers", "expected"),
+    [
+        (1, (0,)),
+        (2, (0,)),
+        (3, (0, 1)),
+        (12, (9, 10)),
+        (24, (21, 22)),
+        (28, (25, 26)),
+        (36, (32, 33, 34)),
+        (80, (*range(72, 79),)),
+    ],
+)
+def test_deep_is_the_last_tenth_without_the_last_layer(num_layers, expected) -> None:
+    """Two layers at least."""
+    assert select_layers("deep", num_layers) == expected
+
+
+@pytest.mark.parametrize(
     ("layers", "expected"),
     [
         ("all", tuple(range(28))),
@@ -66,7 +84,7 @@ def test_index_outside_the_model_is_an_error(layer) -> None:
 @pytest.mark.parametrize("layers", ["early", "", b"late", [], (), 5, None, 2.0, {1: 2}, {1, 2}, True])
 def test_other_selection_is_an_error(layers) -> None:
     """What is no selection is named together with the allowed values."""
-    with pytest.raises(OptionError, match=re.escape('Use `"late"`, `"all"` or a list of indices')) as error:
+    with pytest.raises(OptionError, match=re.escape('Use `"late"`, `"deep"`, `"all"` or a list of indices')) as error:
         select_layers(layers, 28)
 
     assert f"`{layers!r}`" in str(error.value)

@@ -54,7 +54,7 @@ def expected(name: str, drawn: Sample) -> list[float]:
 
 def test_all_scores_have_a_reference() -> None:
     """A score that is added is tested."""
-    assert {*LAYER_SCORES, "growth", *BASELINES} == {*SCORES}
+    assert {*LAYER_SCORES, "growth", "shorter", *BASELINES} == {*SCORES}
 
 
 @given(samples(min_rows=1))
@@ -99,7 +99,7 @@ def test_values_by_hand() -> None:
     response = sample(*range(1, 11), tau=7.5, steps=[(0, 3), (3, 10)])
     assert {name: per_layer(name, response).item() for name in NORM_SCORES} == pytest.approx(
         {"sum": 55, "area": 4.5, "count": 3, "late": 4.5, "mean": 5.5, "area_per_token": 0.45, "rate": 0.3}
-        | {"late_rate": 1, "p90": 9.1, "min_step": 2}
+        | {"late_rate": 1, "p90": 9.1, "min_step": 2, "tail": 7 + 8 + 9 + 10, "tail_mean": 8.5, "norm_trend": 8}
     )
 
 
@@ -149,7 +149,8 @@ def test_late_tokens_are_the_last_three_tenths_rounded_up(num_rows: int, num_lat
 @pytest.mark.parametrize("name", NORM_SCORES)
 def test_a_single_token_has_every_score(name: str) -> None:
     """It is the whole response and its late part."""
-    value = {"area": 0.5, "late": 0.5, "area_per_token": 0.5, "count": 1, "rate": 1, "late_rate": 1}.get(name, 3)
+    value = {"area": 0.5, "late": 0.5, "area_per_token": 0.5, "count": 1, "rate": 1, "late_rate": 1}
+    value = (value | {"norm_trend": 0}).get(name, 3)
     assert per_layer(name, sample(3)).tolist() == [value]
 
 
@@ -182,6 +183,13 @@ def test_baselines_need_no_norms(name: str) -> None:
     logprobs = [[-1.0], [-3.0], [], [-1.0, -math.inf]]
     candidates = [sample(logprobs=values, texts=["7"] * len(values)) for values in logprobs]
     assert score_samples(name, candidates) == [-1, -3, None, None]
+
+
+def test_shorter_counts_all_tokens() -> None:
+    """Sinks too, and the last token, which is never run, where log-probabilities tell of it; no token is no score."""
+    assert per_layer("shorter", sample(1, 2, 3, sinks=[0])).item() == -3
+    assert per_layer("shorter", sample(1, 2, logprobs=[-1.0, -1.0, -1.0])).item() == -3
+    assert score_samples("shorter", [sample(), sample(1)]) == [None, -1]
 
 
 @pytest.mark.parametrize(("letter", "name"), [("A", "sum"), ("B", "area"), ("C", "count"), ("D", "late")])
