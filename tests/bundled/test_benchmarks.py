@@ -19,15 +19,15 @@ def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
     assert samples.check(samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4
 
 
-@pytest.mark.parametrize("benchmark", [packing, llamacpp], ids=["packing", "llamacpp"])
-def test_published_tables_are_what_was_measured(tmp_path: Path, benchmark: ModuleType) -> None:
+@pytest.mark.parametrize("measuring", [packing, llamacpp], ids=["packing", "llamacpp"])
+def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType) -> None:
     """Published anew from the stored measurement, the README stays as it is."""
     readme = ROOT / "README.md"
     copy = tmp_path / "README.md"
     copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
-    stored = benchmark.__name__.rpartition(".")[2] + ".json"
+    stored = measuring.__name__.rpartition(".")[2] + ".json"
     measured = json.loads((ROOT / "benchmarks" / "results" / stored).read_text(encoding="utf-8"))
 
-    benchmark.publish(measured, copy)
+    measuring.publish(measured, copy)
 
     assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")

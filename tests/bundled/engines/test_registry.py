@@ -23,7 +23,7 @@ def loads(monkeypatch, tmp_path) -> list[str]:
     """Returns the models that were loaded, in place of loading them."""
     loads: list[str] = []
 
-    def load(model: str, _kwargs: dict) -> object:
+    def load(model: str, _model_kwargs: dict, _engine_kwargs: dict) -> object:
         loads.append(model)
         time.sleep(0.05)
         return object()
@@ -126,15 +126,18 @@ def test_an_engine_of_another_package_is_found_by_its_entry_point(monkeypatch) -
     taken = EntryPoint("transformers", "no.such:module", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry, taken] if group == entry.group else [])
     monkeypatch.setattr(registry, "_loaded", {})
-    assert get_engine("scripted", "any", {"a": 1}) == ("any", {"a": 1})
+    assert get_engine("scripted", "any", {"a": 1}, {"b": 2}) == ("any", {"a": 1}, {"b": 2})
     assert get_engine("transformers", "abacus", {}).num_layers == 12
-    with pytest.raises(OptionError, match=r'no engine `scriptd`. Use `"transformers"`, `"scripted"`.*`scripted`\?'):
+    with pytest.raises(
+        OptionError,
+        match=r'no engine `scriptd`. Use `"auto"`, `"llamacpp"`, `"transformers"`, `"scripted"`.*`scripted`\?',
+    ):
         get_engine("scriptd", "any", {})
 
 
-def load_scripted(model: str, model_kwargs: dict) -> object:
+def load_scripted(model: str, model_kwargs: dict, engine_kwargs: dict) -> object:
     """Stands in for the loader of another package."""
-    return model, model_kwargs
+    return model, model_kwargs, engine_kwargs
 
 
 def test_the_identity_of_weights_is_that_of_their_files(abacus_engine, tmp_path) -> None:
