@@ -51,7 +51,8 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
     speed = f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
     num_tokens = "1 token" if trace.tokens == 1 else f"{trace.tokens} tokens"
     metadata = message.response_metadata
-    line = f"{metadata['model_name']} on {metadata['engine']}: {num_tokens} in {seconds:.1f} s ({speed})"
+    on = "" if metadata["engine"] == "transformers" else f" on {metadata['engine']}"
+    line = f"{metadata['model_name']}{on}: {num_tokens} in {seconds:.1f} s ({speed})"
     if trace.intensity is not None:
         line += f", intensity {trace.intensity:.2f}"
     if metadata["finish_reason"] == "length":

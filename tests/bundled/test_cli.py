@@ -109,7 +109,12 @@ class StandInChat:
     """Streams given text, so that its look can be tested whatever the model says."""
 
     def __init__(self, reasoning: str, answer: str, trace: NormTrace, finish_reason: str = "stop") -> None:
-        metadata = {"langnorm": trace.to_dict(), "model_name": "stand-in", "finish_reason": finish_reason}
+        metadata = {
+            "langnorm": trace.to_dict(),
+            "model_name": "stand-in",
+            "engine": "transformers",
+            "finish_reason": finish_reason,
+        }
         self._chunks = [
             AIMessageChunk(content="", additional_kwargs={"reasoning_content": reasoning}),
             AIMessageChunk(content=answer),

@@ -145,8 +145,6 @@ class Scheduler:
     def _take_step(self) -> None:
         for sequence in [s for s in self._running if s.pending.is_cancelled]:
             self._finish(sequence, "length")
-        if self._must_forget:
-            self._drop_idle()
         self._admit()
         due = None
         while self._running and (due := self._passes.run(self._running)) is None:
@@ -168,6 +166,8 @@ class Scheduler:
             if len(requests) > min(request.max_batch_size for request in requests):
                 skipped.append(waiting)
                 break
+            if self._must_forget:  # asked for before this one was submitted
+                self._drop_idle()
             try:
                 is_placed = self._place(waiting)
             except Exception as error:  # noqa: BLE001

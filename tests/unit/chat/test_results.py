@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import reduce
 from operator import add
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def call_of(*, is_thinking: bool = False, norms: Any = "steps", form: ToolForm |
     """Return a prepared call that needs no engine."""
     recording = Recording((9,), split_sentences, Baseline(), in_messages=norms != "off", in_scores=False,
                           keeps_tokens=norms == "tokens")  # fmt: skip
-    engine: Any = None
+    engine: Any = SimpleNamespace(kind="none")
     request = Request((1, 2, 3), Sampling())
     prompt = Prompt((1, 2, 3), is_thinking)
     return PreparedCall(engine, "m", prompt, request, recording, lambda: TagReader(is_thinking=is_thinking, form=form))

@@ -16,7 +16,7 @@ from langnorm.viz.terminal import print_summary
 def summary(message: Any, **of_ours: Any) -> str:
     """Return what is printed below a message, in one line."""
     metadata = message.response_metadata
-    metadata = metadata | {"model_name": "tiny", "langnorm": metadata["langnorm"] | of_ours}
+    metadata = metadata | {"model_name": "tiny", "engine": "transformers", "langnorm": metadata["langnorm"] | of_ours}
     console = Console(file=io.StringIO(), width=200)
     print_summary(console, AIMessageChunk(content=message.content, response_metadata=metadata), 1.0)
     return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]

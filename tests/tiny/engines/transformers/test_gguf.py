@@ -19,7 +19,7 @@ from gguf import GGMLQuantizationType
 from langnorm import ChatLangNorm
 from langnorm.engines import registry
 from langnorm.engines.registry import get_engine
-from langnorm.engines.transformers import gguf
+from langnorm.engines.transformers import gguf, gguf_file
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import MissingDependencyError, ModelError, OptionError
 from langnorm.norms.profile import NormProfile
@@ -158,18 +158,18 @@ def test_a_file_is_read_once_for_its_hash(files, monkeypatch, kept_in) -> None:
     """As long as size and times are the same; a file that was written anew in the same second is another."""
     path = files / "packed.gguf"
     kept_in.mkdir()
-    first = gguf._content_hash(path, kept_in)
+    first = gguf_file.content_hash(path, kept_in)
     with monkeypatch.context() as patch:
-        patch.setattr(gguf.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
-        assert gguf._content_hash(path, kept_in) == first
+        patch.setattr(gguf_file.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        assert gguf_file.content_hash(path, kept_in) == first
     copy = kept_in / "copy.gguf"
     copy.write_bytes(b"x")
     os.utime(copy, ns=(5, 5))
-    one = gguf._content_hash(copy, kept_in)
+    one = gguf_file.content_hash(copy, kept_in)
     time.sleep(0.02)
     copy.write_bytes(b"y")
     os.utime(copy, ns=(5, 5))
-    assert gguf._content_hash(copy, kept_in) != one
+    assert gguf_file.content_hash(copy, kept_in) != one
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -240,7 +240,7 @@ def test_starts_at_once_unpack_once(files, kept_in, unpacked) -> None:
     folders = set()
 
     def find(_: int) -> None:
-        folders.add(gguf._unpacked_folder(path, "float32", kept_in))
+        folders.add(gguf._kept_folder(path, "float32", kept_in))
 
     find(0)
     (folder,) = folders
@@ -303,7 +303,7 @@ def test_an_architecture_that_cannot_be_read_names_those_that_can(tmp_path, mode
         ModelError, match=r"`rwkv7`, which transformers .* cannot read.*gemma3.*llama.*qwen3.*safetensors"
     ):
         get_engine("transformers", path, {})
-    assert "general" not in gguf.readable_architectures()
+    assert "general" not in gguf_file.readable_architectures()
 
 
 def test_a_part_of_a_model_says_so(tmp_path, model_of, tokenizer) -> None:
@@ -321,7 +321,7 @@ def test_a_file_without_its_suffix_is_taken_by_what_it_holds(files, tmp_path) ->
 
 def test_a_missing_package_names_the_extra(files, monkeypatch) -> None:
     """`gguf` is optional."""
-    monkeypatch.setattr(gguf, "find_spec", lambda _: None)
+    monkeypatch.setattr(gguf_file, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"langnorm\[gguf\]"):
         get_engine("transformers", files / "plain.gguf", {})
 

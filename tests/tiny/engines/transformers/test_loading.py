@@ -23,7 +23,7 @@ import langnorm
 from langnorm import ChatLangNorm, NormProfile
 from langnorm.engines import registry
 from langnorm.engines.registry import get_engine
-from langnorm.engines.transformers import load_errors, loading
+from langnorm.engines.transformers import files, load_errors
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import MissingDependencyError, ModelError, OptionError
 from langnorm.testing import ScriptedEngine
@@ -126,7 +126,7 @@ def test_locks_are_kept_only_while_they_are_used(folder, monkeypatch) -> None:
     assert not registry._locks
     started, counted = threading.Barrier(4), []
 
-    def count(model, _kwargs) -> object:
+    def count(model, *_options) -> object:
         counted.append(model)
         return object()
 
@@ -316,7 +316,7 @@ def test_the_token_reaches_the_loader_and_nothing_else(folder, monkeypatch) -> N
         msg = f"401 for {kwargs['token']} at {kwargs['proxies']['https']}"
         raise OSError(msg)
 
-    monkeypatch.setattr(loading, "check_folder_of_model", lambda _: None)
+    monkeypatch.setattr(files, "check_folder_of_model", lambda _: None)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
     proxies = {"https": "http://user:pass1234@proxy"}
     for value in (token, SecretStr(token)):

@@ -387,7 +387,7 @@ def test_memory_is_a_number_of_bytes(given, model_of, tokenizer) -> None:
     with pytest.raises(OptionError, match="prefix_cache_bytes"):
         TransformersEngine(model_of("qwen3"), tokenizer, prefix_cache_bytes=given)
     with pytest.raises(OptionError, match="prefix_cache_bytes"):
-        load(str(langnorm.abacus.path()), {"prefix_cache_bytes": given, "no_such_argument": 1})
+        load(str(langnorm.abacus.path()), {"prefix_cache_bytes": given, "no_such_argument": 1}, {})
 
 
 def test_memory_is_free_when_the_engine_is(new_engine_of) -> None:
