@@ -55,6 +55,9 @@ def _close_at_exit() -> None:
 
 def _reset_after_fork() -> None:
     """Give a forked process empty queues: its copies of the locks may be held by threads that it does not have."""
+    if torch := sys.modules.get("torch"):
+        # OpenMP's threads stay behind in the parent, and whatever is computed on several would wait for them.
+        torch.set_num_threads(1)
     _model_locks.clear()
     for queue in list(_queues):
         queue.reset()

@@ -98,13 +98,16 @@ def test_forks_are_told_to_load_their_own(abacus) -> None:
     """Instead of waiting for threads that are the parent's."""
     code = """
 import os, sys
-from langnorm import ChatLangNorm
-chat = ChatLangNorm(model=sys.argv[1], engine="llamacpp", max_tokens=5)
-chat.invoke("x")
+from langnorm.engines.options import Sampling
+from langnorm.engines.registry import get_engine
+from langnorm.engines.requests import Request
+engine = get_engine("llamacpp", sys.argv[1], {}, {"num_threads": 1})
+requests = [Request((5, 6, 7), Sampling(max_tokens=5))]
+engine.generate(requests)
 pid = os.fork()
 if not pid:
     try:
-        chat.invoke("x")
+        engine.generate(requests)
     except RuntimeError as error:
         os._exit(42 if "spawn" in str(error) else 1)
     os._exit(0)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from langnorm.engines.base import ABILITIES, check_continuations, check_token_ids
 from langnorm.engines.queued import QueuedEngine
@@ -225,8 +222,3 @@ class TransformersEngine(QueuedEngine):
         for sequence in sequences:
             sequence.begin()
         return translate_memory_errors(run, len(sequences), longest, max(limits))
-
-
-if hasattr(os, "register_at_fork"):  # there is no fork on Windows
-    # OpenMP's threads stay behind in the parent, and whatever is computed on several would wait for them.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
