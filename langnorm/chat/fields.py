@@ -198,14 +198,6 @@ class ChatFields(BaseChatModel):
             engine = loaded
         engine.clear_prefix_cache()
 
-    def _engine_name(self, model: str | None = None) -> str:
-        """Return the name of the engine that is or will be used; of an Engine object the name of its class."""
-        if not isinstance(self.engine, str):
-            return type(self.engine).__name__
-        with suppress(LangNormError):  # there is no such model
-            return choose_engine(self.engine, model or self.model, self.model_kwargs)
-        return self.engine
-
     @classmethod
     def _field_default(cls, name: str) -> Any:
         return cls.model_fields[name].get_default(call_default_factory=True)
@@ -229,7 +221,9 @@ class ChatFields(BaseChatModel):
             "engine_kwargs",
             *(name for name in CALL_NAMES if name not in ("timeout", "max_retries", "max_batch_size")),
         )
-        engine = self._engine_name() if isinstance(self.engine, str) else repr(self.engine)
+        engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
+        with suppress(LangNormError):  # there is no such model, and no answer
+            engine = choose_engine(engine, self.model, self.model_kwargs)
         # LangChain overwrites `stop` with the call's, so the constructor's needs a name of its own.
         return {"engine": engine, "default_stop": self.stop} | {name: getattr(self, name) for name in names}
 

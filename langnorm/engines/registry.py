@@ -68,7 +68,8 @@ def get_engine(
         ModelError: The weights cannot be loaded, or the decoder layers cannot be found.
     """
     check_engine_name(engine)
-    model, model_kwargs, engine_kwargs = os.fspath(model), reveal_credentials(model_kwargs), dict(engine_kwargs or {})
+    model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
+    engine_kwargs = reveal_credentials(engine_kwargs or {})
     engine = choose_engine(engine, model, model_kwargs)
     key = engine_key(engine, model, model_kwargs, engine_kwargs)
     with _locks_guard:
@@ -76,7 +77,7 @@ def get_engine(
     with lock:
         loaded = _loaded.get(key)  # only once: `unload` does not wait for the lock
         if loaded is None:
-            loaded = _get_loader(engine)(model, dict(model_kwargs), engine_kwargs)
+            loaded = _get_loader(engine)(model, dict(model_kwargs), dict(engine_kwargs))
             _log.info("%s runs on the engine %s", model, engine)
             # Only now may the files of a model of the hub be here, and say what its dtype is if nobody names one.
             key = engine_key(engine, model, model_kwargs, engine_kwargs)
@@ -96,7 +97,7 @@ def find_engine(
     model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
     try:
         engine = choose_engine(engine, model, model_kwargs)
-        return _loaded.get(engine_key(engine, model, model_kwargs, engine_kwargs or {}))
+        return _loaded.get(engine_key(engine, model, model_kwargs, reveal_credentials(engine_kwargs or {})))
     except LangNormError:  # there is no such model, so it is not loaded
         return None
 

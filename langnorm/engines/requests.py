@@ -139,6 +139,16 @@ class Request:
         """The layers whose norms it asks for, ascending."""
         return self.record.layers if self.record and self.record.norms else ()
 
+    @property
+    def state_layers(self) -> tuple[int, ...]:
+        """The layers whose states it asks for, ascending."""
+        return self.record.layers if self.record and self.record.states else ()
+
+    @property
+    def records_prompt(self) -> bool:
+        """Whether something is kept of the tokens of its prompt."""
+        return self.record is not None and self.record.prompt
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:

@@ -39,7 +39,8 @@ def get_tokenizer(
     """
     if loaded := find_engine(engine, model, model_kwargs, engine_kwargs):
         return loaded.tokenizer
-    model, model_kwargs, engine_kwargs = os.fspath(model), reveal_credentials(model_kwargs), engine_kwargs or {}
+    model, model_kwargs = os.fspath(model), reveal_credentials(model_kwargs)
+    engine_kwargs = reveal_credentials(engine_kwargs or {})
     engine = choose_engine(engine, model, model_kwargs)
     if engine not in MODULES:
         return get_engine(engine, model, model_kwargs, engine_kwargs).tokenizer

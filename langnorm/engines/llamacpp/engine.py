@@ -90,8 +90,8 @@ class LlamaCppEngine(QueuedEngine):
         self._context = LlamaContext(self._model, self._options, observer.callback)
         finalizer = weakref.finalize(self, _free, self._context, self._model)
         finalizer.atexit = False  # the worker may still be in a pass
-        self._shown_layers = self._find_shown_layers(observer)
         self._observer = observer
+        self._shown_layers = self._find_shown_layers()
         slots = Slots(self._options.max_sequences, can_share=not self._model.has_recurrent_state)
         passes = PassRunner(self._context, observer, self.num_layers)
         self._scheduler = Scheduler(
@@ -119,7 +119,7 @@ class LlamaCppEngine(QueuedEngine):
         return self._model.num_layers
 
     @property
-    def context_length(self) -> int | None:
+    def context_length(self) -> int:
         """Most tokens that prompt and answer may have together: what the context holds."""
         return min(self._context.num_cells, self._model.trained_length)
 
@@ -196,13 +196,13 @@ class LlamaCppEngine(QueuedEngine):
             self._scheduler.drop_longest_idle,
         )
 
-    def _find_shown_layers(self, observer: StateObserver) -> frozenset[int]:
+    def _find_shown_layers(self) -> frozenset[int]:
         """Return the layers after which llama.cpp shows states; the weights are read for the first time meanwhile."""
-        observer.begin(1, [0], range(self.num_layers))
+        self._observer.begin(1, [0], range(self.num_layers))
         self._context.run([PassTokens(0, 0, [0], 1)])
-        observer.end()
+        self._observer.end()
         self._context.clear()
-        return frozenset(observer.norms)
+        return frozenset(self._observer.norms)
 
     def clear_prefix_cache(self) -> None:
         """Forget all prompts and answers of earlier calls."""
@@ -213,7 +213,7 @@ class LlamaCppEngine(QueuedEngine):
 
     def _begin(self, pending: PendingSequence) -> RunningSequence:
         request = pending.request
-        left = (self.context_length or 0) - len(request.prompt_ids)
+        left = self.context_length - len(request.prompt_ids)
         limit = left if request.sampling.max_tokens is None else min(left, request.sampling.max_tokens)
         return RunningSequence(pending, self._tokenizer, self._model.end_ids, limit, self._model.hidden_size)
 
@@ -221,7 +221,7 @@ class LlamaCppEngine(QueuedEngine):
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""
         rows = sequence.answer_norms()
         if rows and not sequence.pending.request.plans.layers:
-            self.statistics.update(torch.tensor(rows)[:, None], sequence.norm_layers, [len(rows)])
+            self.statistics.update(torch.tensor(rows)[:, None], sequence.pending.request.norm_layers, [len(rows)])
 
 
 def _free(context: LlamaContext, model: LlamaModel) -> None:

@@ -96,15 +96,14 @@ class PassRunner:
                 break
             tokens = sequence.next_tokens(room)
             room -= len(tokens)
-            is_last = sequence.num_computed + len(tokens) == len(sequence.token_ids)
-            num_logits = len(tokens) if sequence.records_prompt else int(is_last)
+            num_logits = sequence.num_logits(len(tokens))
             parts.append((sequence, PassTokens(sequence.slot, sequence.num_computed, tokens, num_logits)))
         return parts
 
     def _observe(self, parts: Sequence[tuple[RunningSequence, PassTokens]], first_rows: Sequence[int]) -> None:
         """Say what is wanted of a pass, and what is done in it."""
-        sequences = [sequence for sequence, _ in parts]
-        acted = sorted({layer for sequence in sequences for layer in sequence.pending.request.plans.layers})
+        sequences, requests = [sequence for sequence, _ in parts], [part[0].pending.request for part in parts]
+        acted = {layer for request in requests for layer in request.plans.layers}
         if acted:
             lengths = [len(part.token_ids) for _, part in parts]
             self._interventions.begin_pass(sequences, [sequence.first_step for sequence in sequences], lengths)
@@ -115,8 +114,8 @@ class PassRunner:
                 for end, (_, part) in zip(first_rows[1:], parts, strict=True)
                 for row in range(end - part.num_logits, end)
             ],
-            sorted({layer for sequence in sequences for layer in sequence.norm_layers}),
-            sorted({layer for sequence in sequences for layer in sequence.state_layers}),
+            {layer for request in requests for layer in request.norm_layers},
+            {layer for request in requests for layer in request.state_layers},
             acted,
             self._act if acted else None,
             lambda: all(sequence.pending.is_cancelled for sequence in sequences),

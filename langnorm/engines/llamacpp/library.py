@@ -22,7 +22,6 @@ from langnorm.errors import MissingDependencyError, ModelError
 _NO_PLACE = 1  # what `llama_decode` returns when keys and values of a pass have no place in memory
 _ERROR = 4  # among the levels of ggml's log
 _LONGEST_VALUE = 256  # bytes of a text of metadata
-_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 
 def import_llama_cpp() -> Any:
@@ -104,9 +103,11 @@ class LlamaModel:
 
     def bytes_per_token(self, cache_type: str) -> int:
         """Return how much memory keys and values of a token take."""
-        heads, all_heads = self.api.llama_model_n_head_kv(self.pointer), self.api.llama_model_n_head(self.pointer)
-        values = 2 * self.num_layers * self.hidden_size * heads // max(1, all_heads)
-        return int(values * _BYTES_PER_VALUE[cache_type])
+        usual = self.hidden_size // max(1, self.api.llama_model_n_head(self.pointer))
+        sizes = [self.metadata(f"{self.architecture}.attention.{what}_length") for what in ("key", "value")]
+        of_head = sum(usual if size is None else int(size) for size in sizes)
+        values = self.num_layers * self.api.llama_model_n_head_kv(self.pointer) * of_head
+        return int(values * CACHE_TYPES[cache_type][1])
 
     def _describe(self) -> str:
         buffer = ctypes.create_string_buffer(_LONGEST_VALUE)
@@ -148,7 +149,7 @@ class LlamaContext:
         params.n_batch = params.n_ubatch = options.chunk  # one graph per pass, so that rows keep their order
         params.n_seq_max = options.max_sequences + 1  # the last one is for texts that are scored
         params.n_threads = params.n_threads_batch = options.threads()
-        params.type_k = params.type_v = CACHE_TYPES[options.cache_type]
+        params.type_k = params.type_v = CACHE_TYPES[options.cache_type][0]
         params.kv_unified, params.swa_full, params.no_perf = True, True, True
         if options.flash_attention is not None:
             params.flash_attn_type = int(options.flash_attention)

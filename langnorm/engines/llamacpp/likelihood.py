@@ -31,7 +31,7 @@ def score_continuation(
         MemoryLimitError: There is no room for the text beside the sequences that are running.
     """
     if not continuation_ids:
-        return Likelihood((), is_greedy=True)  # nothing is certain
+        return Likelihood((), is_greedy=True)  # an empty one is certain
     ids = [*prompt_ids, *continuation_ids[:-1]]
     first = len(prompt_ids) - 1  # from this token on, what follows is scored
     logprobs, is_greedy = [], True

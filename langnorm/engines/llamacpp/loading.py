@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langnorm.checks import build_options
 from langnorm.engines.llamacpp.options import LlamaOptions
 from langnorm.engines.transformers.files import checked_source, explained, gguf_path, kept_in, load_profile
 from langnorm.engines.transformers.gguf import load_gguf_tokenizer_alone
@@ -26,18 +28,17 @@ _ARGUMENTS = ("gguf_file", "gguf_cache", "chat_template")
 
 def suits(model: str, model_kwargs: Mapping[str, Any]) -> bool:
     """Return whether a model is a GGUF file, nothing is said of it that is for transformers, and llama.cpp is here."""
-    if find_spec("llama_cpp") is None:
-        return False
     try:
         source = find_source(model, model_kwargs)
     except LangNormError:
         return False
-    return source.gguf_file is not None and not _foreign(source, model_kwargs)
+    is_ours = source.gguf_file is not None and not _foreign(source, model_kwargs)
+    return is_ours and find_spec("llama_cpp") is not None  # last: a package that is missing is looked for everywhere
 
 
 def weights_key(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> str:
     """Return a text that is the same for whatever gives the same engine; arguments and errors as for `load`."""
-    source, options = _find(model, model_kwargs), LlamaOptions.build(engine_kwargs)
+    source, options = _find(model, model_kwargs), build_options(LlamaOptions, "engine_kwargs", engine_kwargs)
     where = os.path.realpath(source.folder / str(source.gguf_file)) if source.is_local else source.location
     arguments = {name: value for name, value in source.file_arguments.items() if name in ("revision", "subfolder")}
     return repr((where, source.gguf_file, source.chat_template, sorted(arguments.items()), options))
@@ -61,13 +62,13 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
     from langnorm.engines.llamacpp.engine import LlamaCppEngine
     from langnorm.engines.llamacpp.library import import_llama_cpp
 
-    options, source = LlamaOptions.build(engine_kwargs), _find(model, model_kwargs)
+    options, source = build_options(LlamaOptions, "engine_kwargs", engine_kwargs), _find(model, model_kwargs)
     import_llama_cpp()
     template = read_template(source.chat_template)
     with explained(source):
         path = gguf_path(source)
         check_gguf(path)
-        tokenizer = _load_tokenizer(source, template)
+        tokenizer = _load_tokenizer(path, source, template)
         content = content_hash(path, kept_in(source))
     return LlamaCppEngine(path, tokenizer, content, options, load_profile(path.parent), name=model)
 
@@ -77,11 +78,11 @@ def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTok
     source = _find(model, model_kwargs)
     template = read_template(source.chat_template)
     with explained(source):
-        return _load_tokenizer(source, template)
+        return _load_tokenizer(gguf_path(source), source, template)
 
 
-def _load_tokenizer(source: Source, template: Any) -> PreTrainedTokenizerBase:
-    tokenizer = load_gguf_tokenizer_alone(gguf_path(source), kept_in(source))
+def _load_tokenizer(path: Path, source: Source, template: Any) -> PreTrainedTokenizerBase:
+    tokenizer = load_gguf_tokenizer_alone(path, kept_in(source))
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer

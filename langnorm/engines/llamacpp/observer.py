@@ -8,10 +8,12 @@ In the last layer only the tokens whose logits are asked for have one.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from langnorm.interventions.token_norms import token_norms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,9 +58,9 @@ class StateObserver:
         self,
         num_tokens: int,
         rows_with_logits: Sequence[int],
-        norm_layers: Sequence[int],
-        state_layers: Sequence[int] = (),
-        acted_layers: Sequence[int] = (),
+        norm_layers: Iterable[int],
+        state_layers: Iterable[int] = (),
+        acted_layers: Iterable[int] = (),
         act: Act | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
@@ -73,11 +75,10 @@ class StateObserver:
             act: Says what becomes of the states.
             should_stop: Asked at each decoder layer: whether nobody waits for this pass any more.
         """
-        layers = {*norm_layers, *state_layers, *acted_layers}
-        self._wanted = frozenset(layers)
+        self._keeps_states, self._acted = frozenset(state_layers), frozenset(acted_layers)
+        self._wanted = self._keeps_states | self._acted | frozenset(norm_layers)
         self._num_tokens, self._rows_with_logits = num_tokens, rows_with_logits
-        self._keeps_states, self._acted, self._act = frozenset(state_layers), frozenset(acted_layers), act
-        self._should_stop, self.was_stopped = should_stop or _never, False
+        self._act, self._should_stop, self.was_stopped = act, should_stop or _never, False
         self.norms, self.states = {}, {}
 
     def end(self) -> None:
@@ -124,7 +125,7 @@ class StateObserver:
                 written = states if num_rows == self._num_tokens else states[list(self._rows_with_logits)]
                 written = written.contiguous()
                 self._ggml.write(tensor, written.data_ptr(), 0, 4 * written.numel())
-        self.norms[layer] = torch.linalg.vector_norm(states, dim=-1) if norms is None else norms
+        self.norms[layer] = token_norms(states) if norms is None else norms
         if layer in self._keeps_states:
             self.states[layer] = states
 

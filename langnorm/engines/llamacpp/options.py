@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from langnorm.checks import check_choice, check_flag, check_integer
-from langnorm.errors import OptionError, closest
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
-CACHE_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
-"""What keys and values are kept as, and how ggml numbers these types."""
+CACHE_TYPES: Mapping[str, tuple[int, float]] = {
+    "f32": (0, 4.0),
+    "f16": (1, 2.0),
+    "bf16": (30, 2.0),
+    "q8_0": (8, 34 / 32),
+    "q4_0": (2, 18 / 32),
+}
+"""What keys and values are kept as: how ggml numbers the type, and the bytes of a value."""
 
 _OWNER = "engine_kwargs"
 _LONGEST_DEFAULT = 16_384  # tokens: keys and values of a 7B model then take two gigabytes at most
@@ -59,21 +64,6 @@ class LlamaOptions:
             check_flag("flash_attention", self.flash_attention, owner=_OWNER)
         check_choice("cache_type", self.cache_type, CACHE_TYPES, owner=_OWNER)
         check_flag("verbose", self.verbose, owner=_OWNER)
-
-    @classmethod
-    def build(cls, given: Mapping[str, Any]) -> LlamaOptions:
-        """Return the options of a dict.
-
-        Raises:
-            OptionError: A name is unknown, or a value is not allowed.
-        """
-        names = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in names:
-                known = ", ".join(f"`{known}`" for known in names)
-                msg = f"There is no option `{name}` of the llama.cpp engine. Use {known}.{closest(name, names)}"
-                raise OptionError(msg)
-        return cls(**given)
 
     def threads(self) -> int:
         """Return the number of threads."""

@@ -79,23 +79,6 @@ class RunningSequence:
         return self.num_computed - self._num_prompt_tokens
 
     @property
-    def norm_layers(self) -> tuple[int, ...]:
-        """Layers whose norms are recorded."""
-        return self.pending.request.norm_layers
-
-    @property
-    def state_layers(self) -> tuple[int, ...]:
-        """Layers whose states are recorded."""
-        record = self.pending.request.record
-        return record.layers if record and record.states else ()
-
-    @property
-    def records_prompt(self) -> bool:
-        """Whether the states of the prompt are recorded: then all of it is run, and none is left out in any layer."""
-        record = self.pending.request.record
-        return record is not None and record.prompt
-
-    @property
     def num_unchanged(self) -> int:
         """Number of its first tokens whose keys and values are those of the model itself."""
         is_acted_on = bool(self.pending.request.plans.layers)
@@ -104,6 +87,17 @@ class RunningSequence:
     def next_tokens(self, most: int) -> list[int]:
         """Return the tokens that are run next, this many at most."""
         return self.token_ids[self.num_computed : self.num_computed + most]
+
+    def num_logits(self, num_tokens: int) -> int:
+        """Return of how many of the next `num_tokens`, the last ones, logits are asked for.
+
+        In the last layer only these have states: so it is not the last token alone, but all of an answer that is run
+        again, and of a prompt whose states are recorded.
+        """
+        if self.pending.request.records_prompt:
+            return num_tokens
+        end = self.num_computed + num_tokens
+        return min(num_tokens, max(end - self._num_prompt_tokens, int(end == len(self.token_ids))))
 
     def observe(
         self, first_row: int, num_tokens: int, norms: Mapping[int, Tensor], states: Mapping[int, Tensor]
@@ -164,8 +158,10 @@ class RunningSequence:
         return self._norm_rows(self.num_generated)
 
     def _norm_rows(self, num_tokens: int) -> list[list[float]]:
+        if not self.pending.request.norm_layers:
+            return []
         start = self._num_prompt_tokens
-        return [self._norms[position] for position in range(start, start + num_tokens - 1)] if self.norm_layers else []
+        return [self._norms[position] for position in range(start, start + num_tokens - 1)]
 
     def complete(self, reason: FinishReason, report: dict[str, Any]) -> Completion:
         """Return the completion, and send it to the reader of a stream.
@@ -176,8 +172,7 @@ class RunningSequence:
         """
         self._detokenizer.finish()
         ids, start = self.token_ids[self._num_prompt_tokens :], self._num_prompt_tokens
-        record = self.pending.request.record
-        has_prompt = record is not None and record.prompt
+        has_prompt = self.pending.request.records_prompt
         completion = Completion(
             ids,
             self._detokenizer.pieces,
@@ -185,7 +180,7 @@ class RunningSequence:
             self._norm_rows(len(ids)),
             report,
             self._logprobs.get(0, len(ids)),
-            [self._norms[position] for position in range(start)] if has_prompt and self.norm_layers else [],
+            [self._norms[position] for position in range(start)] if has_prompt and self._norms else [],
             self._stacked_states(start, start + len(ids) - 1),
             self._stacked_states(0, start) if has_prompt else None,
             self.prefix_hit,
@@ -196,7 +191,7 @@ class RunningSequence:
 
     def _stacked_states(self, start: int, end: int) -> Tensor | None:
         """Return the states (end - start, L, d) of some positions, where they were recorded."""
-        if not self.state_layers:
+        if not (layers := self.pending.request.state_layers):
             return None
         kept = [self._states[position] for position in range(start, end)]
-        return torch.stack(kept) if kept else torch.empty(0, len(self.state_layers), self._hidden_size)
+        return torch.stack(kept) if kept else torch.empty(0, len(layers), self._hidden_size)

@@ -18,7 +18,7 @@ from langnorm.engines import process_events
 from langnorm.engines.llamacpp.forward_pass import PassRunner
 from langnorm.engines.llamacpp.library import LlamaContext
 from langnorm.engines.llamacpp.running import RunningSequence
-from langnorm.engines.llamacpp.slots import Slots
+from langnorm.engines.llamacpp.slots import Place, Slots
 from langnorm.engines.llamacpp.worker import Worker
 from langnorm.engines.requests import PrefixHit
 from langnorm.engines.sequence import PendingSequence
@@ -189,10 +189,9 @@ class Scheduler:
 
     def _place(self, waiting: PendingSequence | RunningSequence) -> bool:
         """Give a sequence a slot and what it can begin with; return whether there is one."""
-        is_new = isinstance(waiting, PendingSequence)
-        token_ids = waiting.request.prompt_ids if isinstance(waiting, PendingSequence) else waiting.token_ids
-        record = _pending(waiting).request.record
-        place = self._slots.take(token_ids, can_begin_elsewhere=not (record and record.prompt))
+        request = _pending(waiting).request
+        token_ids = waiting.token_ids if isinstance(waiting, RunningSequence) else request.prompt_ids
+        place = self._slots.take(token_ids, can_begin_elsewhere=not request.records_prompt)
         if place is None:
             return False
         if place.dropped is not None:
@@ -202,17 +201,21 @@ class Scheduler:
         else:
             self._context.cut(place.slot, place.num_shared)
         try:
-            sequence = self._begin(waiting) if isinstance(waiting, PendingSequence) else waiting
-            if is_new:
-                self._passes.enter(sequence)
+            sequence = waiting if isinstance(waiting, RunningSequence) else self._enter(waiting, place)
         except Exception:
             self._slots.release(place.slot, token_ids[: place.num_shared])
             raise
         sequence.slot, sequence.num_computed = place.slot, place.num_shared
-        if is_new and place.is_earlier:
-            sequence.prefix_hit = PrefixHit(place.num_shared, place.num_shared * self._context.bytes_per_token)
         self._running.append(sequence)
         return True
+
+    def _enter(self, pending: PendingSequence, place: Place) -> RunningSequence:
+        """Return a running sequence for one that begins for the first time."""
+        sequence = self._begin(pending)
+        self._passes.enter(sequence)
+        if place.is_earlier:
+            sequence.prefix_hit = PrefixHit(place.num_shared, place.num_shared * self._context.bytes_per_token)
+        return sequence
 
     def _go_on(self, sequence: RunningSequence, row: int) -> None:
         """Choose the next token of a sequence; one that fails ends alone."""

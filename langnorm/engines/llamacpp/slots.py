@@ -56,11 +56,6 @@ class Slots:
         self._running: dict[int, _Slot] = {}
         self._idle: dict[int, _Slot] = {}  # the one that was used longest ago first
 
-    @property
-    def num_idle(self) -> int:
-        """Number of slots that keep what a finished sequence left."""
-        return len(self._idle)
-
     def take(self, token_ids: Sequence[int], *, can_begin_elsewhere: bool = True) -> Place | None:
         """Return a place for a sequence, which runs from now on; None if it should wait.
 

@@ -47,7 +47,7 @@ def gguf_path(source: Source) -> Path:
 
 
 def kept_in(source: Source) -> Path | None:
-    """Return where the unpacked weights of a GGUF file are kept, or None for nowhere."""
+    """Return where what is unpacked of a GGUF file is kept, or None for nowhere."""
     if isinstance(source.gguf_cache, bool):
         return cache_folder() if source.gguf_cache else None
     return Path(source.gguf_cache)

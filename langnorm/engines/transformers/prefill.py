@@ -91,7 +91,7 @@ class Prefiller:
             own_config: The model's own generation configuration.
         """
         requests = [sequence.request for sequence in sequences]
-        is_untouched = not any(r.plans.act_on_prompt or (r.record and r.record.prompt) for r in requests)
+        is_untouched = not any(r.plans.act_on_prompt or r.records_prompt for r in requests)
         has_dynamic_cache = getattr(own_config, "cache_implementation", None) in (None, "dynamic")
         if self._sharing == "nothing" or not (is_untouched and has_dynamic_cache):
             return Prefilled()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from langnorm.checks import build_options
 from langnorm.engines import registry
 from langnorm.engines.llamacpp import loading
 from langnorm.engines.llamacpp.options import LlamaOptions
@@ -28,7 +29,7 @@ def _is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_defaults_are_those_of_a_laptop() -> None:
     """All cores, a GPU if llama.cpp was built for one, the context of the model but not of a million tokens."""
-    options = LlamaOptions.build({})
+    options = LlamaOptions()
     assert options.threads() >= 1
     assert options.num_gpu_layers == -1
     assert (options.cells(2048), options.cells(131_072)) == (2048, 16_384)
@@ -39,7 +40,7 @@ def test_defaults_are_those_of_a_laptop() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"n_ctx": 5}, "There is no option `n_ctx` of the llama.cpp engine"),
+        ({"n_ctx": 5}, "`engine_kwargs` has no option `n_ctx`. Use `context_length`"),
         ({"context_lenght": 512}, "Did you mean `context_length`"),
         ({"context_length": 3}, "16 tokens or more"),
         ({"context_length": True}, "16 tokens or more"),
@@ -56,7 +57,7 @@ def test_defaults_are_those_of_a_laptop() -> None:
 def test_bad_options_name_the_mend(given: dict[str, object], words: str) -> None:
     """Before anything is loaded."""
     with pytest.raises(OptionError) as error:
-        LlamaOptions.build(given)
+        build_options(LlamaOptions, "engine_kwargs", given)
     assert words in str(error.value)
 
 

@@ -30,7 +30,7 @@ from langnorm.engines.sample_group import SampleGroup
 from langnorm.engines.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError
 
-LAYERS = (0, 2)
+LAYERS = (0, 2)  # the last one, as in llama.cpp, has states of tokens with logits alone
 VOCABULARY = 50
 END = 7
 
@@ -94,12 +94,13 @@ class ToyContext:
         for part in parts:
             cells = self.slots.setdefault(part.slot, [])
             assert len(cells) == part.first_position
-            for token in part.token_ids:
+            for offset, token in enumerate(part.token_ids):
                 cells.append((next(self._cells), token))
                 ids = [token for _, token in cells]
                 self._logits.append(ids)
+                has_logits = offset >= len(part.token_ids) - part.num_logits
                 for layer in LAYERS:
-                    norms[layer].append(norm_after(ids, layer))
+                    norms[layer].append(norm_after(ids, layer) if has_logits or layer != LAYERS[-1] else 0.0)
             self.num_tokens_run += len(part.token_ids)
         self.num_slots_of_passes.append(len(parts))
         self.observer.norms = {layer: torch.tensor(values) for layer, values in norms.items()}

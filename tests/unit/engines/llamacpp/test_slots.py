@@ -34,7 +34,7 @@ def test_another_conversation_keeps_what_an_earlier_one_left() -> None:
     assert place
     assert (place.donor, place.num_shared, place.is_earlier) == (slot, 2, True)
     assert place.slot != slot
-    assert slots.num_idle == 1
+    assert slots.drop_idle() == slot
 
 
 def test_last_token_is_always_run() -> None:
@@ -84,7 +84,7 @@ def test_models_with_recurrent_state_share_nothing() -> None:
     place = slots.take([1, 2, 3, 4])
     assert place
     assert place.num_shared == 0
-    assert slots.num_idle == 0
+    assert slots.drop_idle() is None
 
 
 def test_sequences_whose_prompt_is_recorded_begin_at_its_start() -> None:
