@@ -36,6 +36,7 @@ from langnorm.engines.requests import Record, Request
 from langnorm.norms.layers import select_layers
 
 MARK = "llama.cpp"
+_PACKAGES = (*PACKAGES, "llama-cpp-python")
 NUM_TOKENS = 64
 MOST_ROUNDS = {"samples": 2, "turns": 4}  # whose rounds take minutes
 WORDS = {
@@ -206,9 +207,13 @@ def publish(document: dict[str, Any], file: Path) -> None:
 
 
 def _stored_rows(out: Path, model: str) -> dict[str, Any]:
-    """Return the rows of an earlier run on the same model: those that are not measured now stay."""
+    """Return the rows of an earlier run on the same machine and model: those that are not measured now stay."""
     stored = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    return stored["rows"] if stored.get("model") == model else {}
+    now = machine(_PACKAGES)
+    is_same = stored.get("model") == model and all(
+        stored["machine"][name] == now[name] for name in ("processor", "num_cpus", "versions")
+    )
+    return stored["rows"] if is_same else {}
 
 
 def _exactly(num_tokens: int, num_sequences: int = 1) -> None:
@@ -237,7 +242,7 @@ def main() -> None:
     path = options.model or fetch("coder-0.5b")
     sides = Sides(path, options.threads)
     document: dict[str, Any] = {
-        "machine": machine([*PACKAGES, "llama-cpp-python"]) | {"threads": options.threads},
+        "machine": machine(_PACKAGES) | {"threads": options.threads},
         "model": path.name,
         "tokens": NUM_TOKENS,
         "rows": _stored_rows(options.out, path.name),

@@ -112,10 +112,10 @@ def abacus_engine(tmp_path_factory) -> Engine:
     engine = get_engine("transformers", BUNDLED_MODEL, {})
     if ENGINE == "transformers":
         return engine
-    from tests.support.gguf_files import write_gguf
+    from tests.support.gguf_files import EXACT, write_gguf
 
     path = write_gguf(tmp_path_factory.mktemp("abacus") / "abacus.gguf", engine.model, engine.tokenizer)
-    ours = get_engine("llamacpp", path, {}, {"cache_type": "f32", "flash_attention": False, "num_threads": 1})
+    ours = get_engine("llamacpp", path, {}, EXACT)
     # Norms are the same, so the profile is right, but it is tied to another file.
     ours._profile = NormProfile(engine.profile.name, ours.identity, engine.profile.sketch)
     return ours

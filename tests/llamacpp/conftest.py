@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.gguf_files import write_gguf
+from tests.support.gguf_files import EXACT, write_gguf
 
 if TYPE_CHECKING:
     from langnorm.engines.llamacpp.engine import LlamaCppEngine
-
-EXACT = {"cache_type": "f32", "flash_attention": False, "num_threads": 1}
-"""Options with which llama.cpp computes as transformers does in float32."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage
 from langnorm import ChatLangNorm, NormProfile, NormRetry
 from langnorm.errors import OptionError
 from tests.support.calls import langnorm_threads, wait_until
+from tests.support.gguf_files import EXACT
 
 QUESTIONS = [
     "Calculate 47 + 385.",
@@ -41,7 +42,7 @@ def weather(city: str) -> str:
 @pytest.fixture(scope="module")
 def chat(abacus_file) -> ChatLangNorm:
     """Returns a chat model with room for few of the requests at a time."""
-    options = {"context_length": 1024, "cache_type": "f32", "flash_attention": False, "num_threads": 1, "chunk": 64}
+    options = EXACT | {"context_length": 1024, "chunk": 64}
     return ChatLangNorm(model=abacus_file, engine="llamacpp", engine_kwargs=options, max_tokens=40, norms="tokens")
 
 

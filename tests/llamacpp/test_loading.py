@@ -63,11 +63,11 @@ def test_a_context_that_no_machine_has(abacus_file) -> None:
 
 @pytest.mark.parametrize("cache_type", ["f16", "bf16", "q8_0", "q4_0"])
 def test_keys_and_values_of_every_type(abacus_file, cache_type) -> None:
-    """The answer is the same, or as good."""
+    """The answer is right with each."""
     chat = ChatLangNorm(
         model=abacus_file, engine="llamacpp", engine_kwargs={"cache_type": cache_type, "context_length": 512}
     )
-    assert "432" in str(chat.bind(temperature=0).invoke(QUESTION).content) or cache_type == "q4_0"
+    assert "432" in str(chat.bind(temperature=0).invoke(QUESTION).content)
 
 
 def test_the_file_may_say_how_to_sample(tmp_path, abacus_engine) -> None:
@@ -85,9 +85,14 @@ def test_python_exits_in_the_midst_of_an_answer(abacus_file) -> None:
 import threading, time
 from langnorm import ChatLangNorm
 chat = ChatLangNorm(model={str(abacus_file)!r}, engine="llamacpp", repetition_penalty=5.0, max_tokens=1900)
-chat.loaded_engine()
-threading.Thread(target=chat.invoke, args=("Count.",), daemon=True).start()
-time.sleep(0.3)
+begun = threading.Event()
+
+def read():
+    for _ in chat.stream("Count."):
+        begun.set()
+
+threading.Thread(target=read, daemon=True).start()
+assert begun.wait(60)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from benchmarks.real_models import fetch
-from langnorm import ChatLangNorm
-from tests.support.standard import SaysWhatItCan
-
-Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
+from tests.support.standard import ReasonsAloud, SaysWhatItCan
 
 
-class TestChatLangNormOnLlamaCpp(SaysWhatItCan, ChatModelIntegrationTests):
+class TestChatLangNormOnLlamaCpp(SaysWhatItCan, ReasonsAloud, ChatModelIntegrationTests):
     """What needs the weights."""
 
     file: Path
@@ -33,28 +29,8 @@ class TestChatLangNormOnLlamaCpp(SaysWhatItCan, ChatModelIntegrationTests):
         return {"model": self.file, "engine": "llamacpp", "temperature": 0, "max_tokens": 300}
 
     @property
-    def supports_model_override(self) -> bool:
-        return True
-
-    @property
     def model_override_value(self) -> str:
         return str(self.file)
-
-    @property
-    def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Detail]]:
-        return {"invoke": ["reasoning_output"], "stream": ["reasoning_output"]}
-
-    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
-        chat = ChatLangNorm(**self.chat_model_params)
-        question = "Calculate 47 + 385."
-        if not stream:
-            return chat.invoke(question)
-        chunks = iter(chat.stream(question))
-        whole = next(chunks)
-        for chunk in chunks:
-            whole = whole + chunk
-        assert isinstance(whole, AIMessage)
-        return whole
 
 
 @pytest.fixture(scope="module", autouse=True)

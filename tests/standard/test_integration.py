@@ -4,19 +4,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-from langnorm import ChatLangNorm
-from tests.support.standard import SaysWhatItCan
-
-Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
+from tests.support.standard import ReasonsAloud, SaysWhatItCan
 
 
-class TestChatLangNorm(SaysWhatItCan, ChatModelIntegrationTests):
+class TestChatLangNorm(SaysWhatItCan, ReasonsAloud, ChatModelIntegrationTests):
     """What needs the weights."""
 
     @property
@@ -24,28 +20,8 @@ class TestChatLangNorm(SaysWhatItCan, ChatModelIntegrationTests):
         return {"temperature": 0, "max_tokens": 300}
 
     @property
-    def supports_model_override(self) -> bool:
-        return True
-
-    @property
     def model_override_value(self) -> str:
         return "abacus"
-
-    @property
-    def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Detail]]:
-        return {"invoke": ["reasoning_output"], "stream": ["reasoning_output"]}
-
-    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
-        chat = ChatLangNorm(**self.chat_model_params)
-        question = "Calculate 47 + 385."
-        if not stream:
-            return chat.invoke(question)
-        chunks = iter(chat.stream(question))
-        whole = next(chunks)
-        for chunk in chunks:
-            whole = whole + chunk
-        assert isinstance(whole, AIMessage)
-        return whole
 
 
 @pytest.fixture(scope="session", autouse=True)

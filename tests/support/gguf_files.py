@@ -11,6 +11,9 @@ import gguf
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+EXACT = {"cache_type": "f32", "flash_attention": False, "num_threads": 1}
+"""Options with which llama.cpp computes as transformers does in float32."""
+
 _FAMILIES = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
 
 

@@ -85,13 +85,13 @@ def expected_of(model: Any, request: Request) -> reference.Outcome:
     )
 
 
-def assert_as_defined(model: Any, request: Request, completion: Completion, rtol: float = 1e-4) -> reference.Outcome:
+def assert_as_defined(model: Any, request: Request, completion: Completion) -> reference.Outcome:
     """Check tokens, norms and all that was counted against the oracle."""
     expected = expected_of(model, request)
     assert completion.token_ids == expected.tokens
     assert_same_report(request, completion, expected)
     norms = torch.tensor(expected.norms)[:, list(request.norm_layers)]
-    torch.testing.assert_close(torch.tensor(completion.norms), norms, rtol=rtol, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(completion.norms), norms, rtol=1e-4, atol=1e-6)
     return expected
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langnorm.interventions import steering
@@ -159,6 +159,7 @@ TURNS = st.builds(
 PASSES = st.lists(TURNS, min_size=1, max_size=4, unique_by=lambda turn: turn.number)
 
 
+@settings(max_examples=settings.default.max_examples * 3 // 2)
 @given(plans=st.lists(PLANS, min_size=4, max_size=4), passes=st.lists(PASSES, min_size=1, max_size=25))
 def test_every_sequence_gets_what_it_gets_alone(plans, passes) -> None:
     """Whoever enters and leaves beside it, however its tokens are cut into passes, computed again or only guessed."""

@@ -128,7 +128,7 @@ def test_what_is_no_call_keeps_its_text(text: str) -> None:
         '<tool_call>{"name": "\\q", "arguments": {}}</tool_call>',
         '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>',
         f'<tool_call>{{"name": "f", "arguments": {{"a": {"9" * 5000}}}}}</tool_call>',
-        f'<tool_call>{{"name": "f", "arguments": {{"a": {"[" * 10_000}{"]" * 10_000}}}}}</tool_call>',
+        f'<tool_call>{{"name": "f", "arguments": {{"a": {"[" * 100_000}{"]" * 100_000}}}}}</tool_call>',
     ],
     ids=["escape", "nan", "digits", "depth"],
 )
