@@ -61,7 +61,9 @@ class LlamaCppEngine(QueuedEngine):
         ModelError: llama.cpp cannot load the file.
     """
 
-    abilities = frozenset({"grammar", "logprobs", "norms", "prompt", "prune", "states", "steering", "suppression"})
+    abilities = frozenset(
+        {"distribution", "grammar", "logprobs", "norms", "prompt", "prune", "states", "steering", "suppression"}
+    )
 
     def __init__(
         self,

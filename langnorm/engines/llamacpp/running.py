@@ -11,6 +11,7 @@ from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, 
 from langnorm.engines.token_choice.grammar_mask import GrammarMask
 from langnorm.engines.token_choice.logprobs import LogprobRecorder
 from langnorm.engines.token_choice.token_sampler import TokenSampler
+from langnorm.reductions import Reductions
 from langnorm.text.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class RunningSequence:
         self._limit = limit
         self._end_ids = frozenset(end_ids)
         self._detokenizer = Detokenizer(tokenizer, request.sampling.stop)
-        self._logprobs = LogprobRecorder([request.top_logprobs])
+        self._logprobs = LogprobRecorder([request.top_logprobs], [request.records_distribution])
         self._processors = [
             processor
             for processor in (
@@ -151,7 +152,7 @@ class RunningSequence:
         length = min(num_tokens, self.num_generated)
         logprobs = [token.logprob for token in self._logprobs.get(0, length)]
         ids = self.token_ids[self._num_prompt_tokens :][:length]
-        return Partial(ids, self._norm_rows(length), logprobs, is_running)
+        return Partial(ids, self._norm_rows(length), logprobs, is_running, self._reductions(length))
 
     def answer_norms(self) -> list[list[float]]:
         """Return a row of norms for each token of the answer that was run."""
@@ -184,10 +185,15 @@ class RunningSequence:
             self._stacked_states(start, start + len(ids) - 1),
             self._stacked_states(0, start) if has_prompt else None,
             self.prefix_hit,
+            self._reductions(len(ids)),
         )
         if self.pending.sink:
             self.pending.send(Delta(tuple(self._detokenizer.take(is_last=True)), completion))
         return completion
+
+    def _reductions(self, num_tokens: int) -> Reductions:
+        """Return what the record keeps of the first tokens of the answer beside norms."""
+        return Reductions(distribution=self._logprobs.distribution(0, num_tokens))
 
     def _stacked_states(self, start: int, end: int) -> Tensor | None:
         """Return the states (end - start, L, d) of some positions, where they were recorded."""

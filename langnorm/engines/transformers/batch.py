@@ -22,6 +22,7 @@ from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
 from langnorm.engines.transformers.stopping import SequenceTracker
+from langnorm.reductions import Reductions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +85,7 @@ class BatchGenerator:
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
         state_recorder = StateRecorder(requests, num_left)
-        logprobs = LogprobRecorder([r.top_logprobs for r in requests])
+        logprobs = LogprobRecorder([r.top_logprobs for r in requests], [r.records_distribution for r in requests])
 
         def get_norms(index: int, num_tokens: int) -> list[list[float]]:
             layers = requests[index].norm_layers
@@ -92,6 +93,9 @@ class BatchGenerator:
                 return []
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, index, columns].tolist()
+
+        def get_reductions(index: int, num_tokens: int) -> Reductions:
+            return Reductions(distribution=logprobs.distribution(index, num_tokens))
 
         def completed(index: int, completion: Completion) -> Completion:
             hit = prefilled.hits.get(index)
@@ -108,6 +112,7 @@ class BatchGenerator:
             self.tokenizer,
             end_ids,
             get_norms,
+            get_reductions,
             completed,
             end_prefill,
             intervener if intervener.is_needed else None,
