@@ -106,12 +106,13 @@ class LogprobRecorder(LogitsProcessor):
             return None
         position = self._reduced.index(rows[0])
         steps = [step[position] for step in self._reductions[:num_tokens]]
-        table = torch.stack(steps, dim=1).cpu().numpy() if steps else torch.empty(6, 0).numpy()  # (6, T)
+        table = torch.stack(steps, dim=1) if steps else torch.empty(6, 0)
+        numbers = table.double().cpu().numpy()  # (6, T)
         return Distribution(
-            entropy=table[0],
-            self_certainty=table[1],
-            top5_logprob=table[2],
-            top20_logprob=table[3],
-            top5_mass=table[4],
-            logprob=table[5],
+            entropy=numbers[0],
+            self_certainty=numbers[1],
+            top5_logprob=numbers[2],
+            top20_logprob=numbers[3],
+            top5_mass=numbers[4],
+            logprob=numbers[5],
         )
