@@ -21,6 +21,7 @@ from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
+from langnorm.engines.transformers.state_reducer import StateReducer
 from langnorm.engines.transformers.stopping import SequenceTracker
 from langnorm.reductions import Reductions
 
@@ -85,6 +86,7 @@ class BatchGenerator:
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
         state_recorder = StateRecorder(requests, num_left)
+        reducer = StateReducer(requests, len(self.decoder_layers), end_ids)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests], [r.records_distribution for r in requests])
 
         def get_norms(index: int, num_tokens: int) -> list[list[float]]:
@@ -95,7 +97,11 @@ class BatchGenerator:
             return recorder.rows()[: num_tokens - 1, index, columns].tolist()
 
         def get_reductions(index: int, num_tokens: int) -> Reductions:
-            return Reductions(distribution=logprobs.distribution(index, num_tokens))
+            return Reductions(
+                distribution=logprobs.distribution(index, num_tokens),
+                updates=reducer.updates(index, num_tokens),
+                mean_states=reducer.mean_states(index, num_tokens),
+            )
 
         def completed(index: int, completion: Completion) -> Completion:
             hit = prefilled.hits.get(index)
@@ -103,6 +109,7 @@ class BatchGenerator:
 
         def end_prefill() -> None:
             recorder.end_prefill()
+            reducer.end_prefill()
             guard.end_prefill()
             give_back_memory()  # a prompt's pass takes more than all steps after it
 
@@ -117,6 +124,7 @@ class BatchGenerator:
             end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
+            reducer if reducer.is_needed else None,
         )
         processors = (  # in this order: the first reads the model's own scores
             logprobs,
@@ -130,6 +138,7 @@ class BatchGenerator:
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
+            reducer.attached(self.decoder_layers),
             guard.attached(self.decoder_layers),
         ):
             output = _configured(self.model, config).generate(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langnorm.engines.sequence import PendingSequence
     from langnorm.engines.token_choice.logprobs import LogprobRecorder
     from langnorm.engines.transformers.intervening import Intervener
+    from langnorm.engines.transformers.state_reducer import StateReducer
     from langnorm.reductions import Reductions
 
 
@@ -36,6 +37,7 @@ class SequenceTracker(StoppingCriteria):
         on_prefilled: Called when the prompt has been run and nothing else.
         intervener: What acts on the sequences, if anything does.
         logprobs: What records their log-probabilities, if any sequence asks for them.
+        reducer: What reduces their states, likewise.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SequenceTracker(StoppingCriteria):
         on_prefilled: Callable[[], None],
         intervener: Intervener | None = None,
         logprobs: LogprobRecorder | None = None,
+        reducer: StateReducer | None = None,
     ) -> None:
         self._sequences = sequences
         self._limits = limits
@@ -61,6 +64,7 @@ class SequenceTracker(StoppingCriteria):
         self._on_prefilled = on_prefilled
         self._intervener = intervener
         self._logprobs = logprobs
+        self._reducer = reducer
         self._num_tokens = 0  # that every sequence has, padding after its end included
         # By index in the batch, for sequences that are streamed or have stop texts and go on. Only these need their
         # tokens on the host at every step.
@@ -100,6 +104,8 @@ class SequenceTracker(StoppingCriteria):
                 self._add_token(index, token_id)
         if self._done_mask is None or sum(self._is_done) != num_done_before:
             self._done_mask = torch.tensor(self._is_done, device=input_ids.device)
+        if self._reducer:
+            self._reducer.next_step(input_ids[:, -1], self._done_mask)
         if self._intervener:
             self._note_ended(self._intervener, input_ids[:, -1].tolist())
         return self._done_mask
