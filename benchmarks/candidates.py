@@ -82,7 +82,7 @@ class Reader:
         every = tuple(range(sampled.norms.shape[1]))
         whole = replace(sample, norms=sampled.norms.tolist(), layers=every, thresholds=None)
         top = replace(whole, norms=sampled.norms[:, -4:-1].tolist(), layers=every[-4:-1])
-        scores = {name: per_layer(name, sample) for name in SCORES}
+        scores = {name: per_layer(name, sample) for name, score in SCORES.items() if not score.needs_reductions}
         scores["quiet_logprob, all layers"] = per_layer("quiet_logprob", whole)
         scores["growth, layers 8 to 10"] = per_layer("growth", top)
         tried: dict[str, Callable[[], Any]] = {

@@ -127,7 +127,7 @@ def prepare_call(
     request = Request(
         prompt_ids=prompt.ids,
         sampling=sampling,
-        record=Record(layers=recording.layers) if recording else None,
+        record=_build_record(recording, selection),
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
         plans=_resolve_plans(settings, engine, snapshot),
@@ -211,6 +211,19 @@ def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSna
         raise OptionError(msg)
     keeps_tokens = settings.norms == "tokens"
     return Recording(layers, settings.splitter, baseline, in_messages, in_scores, keeps_tokens)
+
+
+def _build_record(recording: Recording | None, selection: Selection | None) -> Record | None:
+    """Return what is kept of the call's sequences: norms where somebody reads any, and what the score reads beside."""
+    if selection and (selection.needs_distribution or selection.needs_updates or selection.needs_mean_states):
+        return Record(
+            layers=recording.layers if recording else (),
+            norms=recording is not None,
+            distribution=selection.needs_distribution,
+            updates=selection.needs_updates,
+            mean_states=selection.needs_mean_states,
+        )
+    return Record(layers=recording.layers) if recording else None
 
 
 def _resolve_plans(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Plans:

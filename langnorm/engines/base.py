@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from langnorm.norms.profile import NormProfile
 
 ABILITIES: Mapping[str, str] = {
+    "distribution": "record what the distributions of tokens are like",
     "grammar": "hold an answer to a schema or force a tool call",
     "logprobs": "report log-probabilities",
+    "mean_states": "record the means of hidden states",
     "norms": "record norms",
     "prompt": "record the tokens of the prompt",
     "prune": "stop single samples of a request early",
@@ -31,6 +33,7 @@ ABILITIES: Mapping[str, str] = {
     "states": "record hidden states",
     "steering": "change hidden states (`steering`)",
     "suppression": "change hidden states (`suppression`)",
+    "updates": "record what layers add to hidden states",
 }
 """What an engine may be able to do beyond generating text, in words."""
 
@@ -185,7 +188,7 @@ class BaseEngine(ABC):
                 '`engine="transformers"`.'
             )
             raise OptionError(msg)
-        if request.record:
+        if request.record and request.record.layers:
             select_layers(request.record.layers, self.num_layers)
 
     def stream(self, request: Request) -> Generator[Delta]:
@@ -279,8 +282,10 @@ def _needed_abilities(request: Request) -> set[str]:
     """Return what a request asks for beyond text."""
     record, plans = request.record, request.plans
     asked = {
+        "distribution": request.records_distribution,
         "grammar": request.grammar,
         "logprobs": request.top_logprobs is not None,
+        "mean_states": request.records_mean_states,
         "norms": record and record.norms,
         "prompt": record and record.prompt,
         "states": record and record.states,
@@ -288,6 +293,7 @@ def _needed_abilities(request: Request) -> set[str]:
         "recursion": plans.recursion,
         "steering": plans.steering,
         "suppression": plans.suppression,
+        "updates": request.update_layers,
     }
     return {name for name, is_asked in asked.items() if is_asked}
 

@@ -10,6 +10,7 @@ from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plans
 from langnorm.norms.layers import check_layers
+from langnorm.reductions import NO_REDUCTIONS, Reductions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,12 +57,14 @@ class Partial:
         norms: A row for each of the first T - 1 of them with one norm per recorded layer.
         logprobs: Their log-probabilities, where the request asked for them.
         is_running: Whether it goes on.
+        reductions: What the request's record keeps of their distributions and states.
     """
 
     token_ids: Sequence[int]
     norms: Sequence[Sequence[float]]
     logprobs: Sequence[float]
     is_running: bool
+    reductions: Reductions = NO_REDUCTIONS
 
 
 class Pruner(Protocol):
@@ -81,27 +84,42 @@ class Pruner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is kept of the hidden states of a request's sequences: the residual stream after decoder layers.
+    """What is kept of a request's sequences: of the residual stream after decoder layers, and of what it leads to.
+
+    Beside a forward pass, all of it but `states` and `prompt` costs next to nothing, in time as in memory.
 
     Attributes:
-        layers: 0-based indices of the decoder layers, ascending.
+        layers: 0-based indices of the decoder layers, ascending; they may be left out where only `distribution` and
+            `mean_states` are kept.
         norms: Whether the l2 norms of the generated tokens are kept.
         states: Whether their hidden states are kept too: d values per token and layer.
         prompt: Whether the same is kept of the tokens of the prompt.
+        distribution: Whether the distributions of the generated tokens are kept, as `Distribution` reduces them.
+        updates: Whether what the layers did to the residual stream is kept, as `Updates` reduces it.
+        mean_states: Whether the mean state after every decoder layer is kept, and of what enters the first one.
 
     Raises:
-        OptionError: There is no layer, or nothing is kept.
+        OptionError: Nothing is kept, or there is no layer for what is kept of layers.
     """
 
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] = ()
     norms: bool = True
     states: bool = False
     prompt: bool = False
+    distribution: bool = False
+    updates: bool = False
+    mean_states: bool = False
 
     def __post_init__(self) -> None:
-        check_layers(self.layers)
-        if not (self.norms or self.states):
+        if self.layers or self.norms or self.states or self.updates:
+            check_layers(self.layers)
+        if not (self.norms or self.states or self.distribution or self.updates or self.mean_states):
             msg = "A `Record` without `norms` and `states` keeps nothing. Set one of them, or give no record."
+            raise OptionError(msg)
+        if self.prompt and not (self.norms or self.states):
+            msg = (
+                "A `Record` keeps `norms` and `states` of a `prompt`, and has neither. Set one, or leave `prompt` out."
+            )
             raise OptionError(msg)
 
 
@@ -143,6 +161,21 @@ class Request:
     def state_layers(self) -> tuple[int, ...]:
         """The layers whose states it asks for, ascending."""
         return self.record.layers if self.record and self.record.states else ()
+
+    @property
+    def update_layers(self) -> tuple[int, ...]:
+        """The layers whose updates it asks for, ascending."""
+        return self.record.layers if self.record and self.record.updates else ()
+
+    @property
+    def records_distribution(self) -> bool:
+        """Whether the distributions of its tokens are kept."""
+        return self.record is not None and self.record.distribution
+
+    @property
+    def records_mean_states(self) -> bool:
+        """Whether the means of its states are kept."""
+        return self.record is not None and self.record.mean_states
 
     @property
     def records_prompt(self) -> bool:
@@ -194,6 +227,7 @@ class Completion:
         interventions: What was done to its states, in plain JSON types, by the name of the intervention.
         logprobs: One per generated token, where the request asked for them.
         prefix_hit: The beginning of its prompt that an earlier sequence had run, or None.
+        reductions: What the record keeps of its distributions and states beside norms.
     """
 
     token_ids: list[int]
@@ -206,6 +240,7 @@ class Completion:
     states: Tensor | None = None
     prompt_states: Tensor | None = None
     prefix_hit: PrefixHit | None = None
+    reductions: Reductions = NO_REDUCTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A score of norms has one value per layer. Norms grow with depth, so the values of layers are never averaged as they are:
 those of each layer are first standardised over the candidates of the prompt. A score without layers is one number and
-stays as it is. The functions that compute the scores are in `formulas.py`.
+stays as it is. The functions that compute the scores are in `formulas.py` and its neighbours.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from langnorm.checks import check_number
 from langnorm.errors import OptionError, closest
-from langnorm.scores import formulas
+from langnorm.scores import formulas, formulas_distribution, formulas_trajectory
 from langnorm.scores.samples import FloatArray, Sample, is_finite
+from langnorm.scores.scaling import ranks, standardised, standardised_columns
 
 DEFAULT_SCORE = "numeral_logprob"
 """Best on the development split of `benchmarks/selection.py`."""
 
-LENGTH_WARNING = 0.8
-"""Above this |rho| of `length_correlation`, a score ranks by length more than by anything else."""
-
-# Candidates that differ by less than this share of the largest value differ by rounding only.
-_SPREAD_TOLERANCE = 1e-9
-
-
 ScoreFunction = Callable[[Sample], ArrayLike | None]
 """Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
+
+GroupFunction = Callable[[Sequence[Sample]], Sequence[float | None]]
+"""Takes all responses to a prompt that can be scored, and returns a number for each, or None."""
+
+Combination = Literal["scores", "ranks"]
+COMBINATIONS: tuple[str, ...] = get_args(Combination)
+"""What is added up where several scores have weights: the scores, standardised over the responses, or their ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,23 +43,50 @@ class Score:
 
     Attributes:
         name: Its name in `SCORES`.
-        function: Computes it.
+        function: Computes it, of a response or, where it compares them with each other, of all of them at once.
         summary: One line for listings.
         needs_norms: Whether a response without a row cannot be scored.
         needs_thresholds: Whether it compares norms with thresholds.
         needs_logprobs: Whether it reads log-probabilities.
         needs_texts: Whether it reads the texts of tokens.
+        needs_distribution: Whether it reads what was kept of the distributions of tokens.
+        needs_updates: Whether it reads what layers add to hidden states.
+        needs_mean_states: Whether it reads the means of hidden states.
+        compares_responses: Whether `function` takes all responses at once.
         is_length_robust: Whether its expectation is the same for short and long responses of the same kind of tokens.
     """
 
     name: str
-    function: ScoreFunction
+    function: Callable[[Any], Any]
     summary: str = ""
     needs_norms: bool = True
     needs_thresholds: bool = False
     needs_logprobs: bool = False
     needs_texts: bool = False
+    needs_distribution: bool = False
+    needs_updates: bool = False
+    needs_mean_states: bool = False
+    compares_responses: bool = False
     is_length_robust: bool = False
+
+    @property
+    def needs_reductions(self) -> bool:
+        """Whether it reads what messages do not carry."""
+        return self.needs_distribution or self.needs_updates or self.needs_mean_states
+
+    def can_read(self, sample: Sample) -> bool:
+        """Return whether a response has what it reads, all of it finite.
+
+        Raises:
+            OptionError: Something that it needs was not recorded.
+        """
+        needed = [sample.rows] if self.needs_norms else []
+        needed += [sample.tau] if self.needs_thresholds else []
+        needed += [sample.token_logprobs] if self.needs_logprobs else []
+        needed += [sample.distribution.self_certainty] if self.needs_distribution else []
+        needed += [sample.update_rows("norms")] if self.needs_updates else []
+        needed += [sample.mean_states] if self.needs_mean_states else []
+        return all(values.size and is_finite(values) for values in needed)
 
 
 _scores: dict[str, Score] = {}
@@ -67,14 +96,17 @@ SCORES: Mapping[str, Score] = MappingProxyType(_scores)
 """All scores by name, in the order in which they were registered."""
 
 
-def register(name: str, *, alias: str | None = None, **needs: bool) -> Callable[[ScoreFunction], ScoreFunction]:
+AnyFunction = TypeVar("AnyFunction", bound=Callable[[Any], Any])
+
+
+def register(name: str, *, alias: str | None = None, **needs: bool) -> Callable[[AnyFunction], AnyFunction]:
     """Return a decorator that lists a function in `SCORES`; `needs` are the flags of `Score`.
 
     Raises:
         OptionError: The name or the alias is taken.
     """
 
-    def listed(function: ScoreFunction) -> ScoreFunction:
+    def listed(function: AnyFunction) -> AnyFunction:
         if taken := {name, alias} & {*_scores, *_aliases}:
             msg = f"There is a score `{taken.pop()}` already. Register `{name}` under other names."
             raise OptionError(msg)
@@ -106,7 +138,7 @@ def get_score(score: str | Score | ScoreFunction) -> Score:
 
 
 def per_layer(score: str | Score | ScoreFunction, sample: Sample) -> FloatArray:
-    """Return the score of one response before layers are combined.
+    """Return the score of one response before layers are combined; one that compares responses sees no other.
 
     Returns:
         An array (L,), or () for a score without layers. It is NaN when the response cannot be scored: it has no row
@@ -117,15 +149,16 @@ def per_layer(score: str | Score | ScoreFunction, sample: Sample) -> FloatArray:
             returned something else than finite numbers, one or L of them.
     """
     score = get_score(score)
-    needed = [sample.rows] if score.needs_norms else []
-    needed += [sample.tau] if score.needs_thresholds else []
-    needed += [sample.token_logprobs] if score.needs_logprobs else []
-    if not all(values.size and is_finite(values) for values in needed):
+    if not score.can_read(sample):
         return np.full(len(sample.layers) if score.needs_norms else (), np.nan)
-    result = score.function(sample)
+    result = score.function([sample])[0] if score.compares_responses else score.function(sample)
+    return _checked(score, result, len(sample.layers))
+
+
+def _checked(score: Score, result: Any, num_layers: int) -> FloatArray:
+    """Return what the function of a score returned for a response, as an array; NaN for None."""
     if result is None:
         return np.full((), np.nan)
-    num_layers = len(sample.layers)
     try:
         values = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError):
@@ -153,6 +186,8 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
         OptionError: As `per_layer`; or the candidates have values for different layers.
     """
     score = get_score(score)
+    if score.compares_responses:
+        return _compare(score, samples)
     values = [per_layer(score, sample) for sample in samples]
     scored = [i for i, value in enumerate(values) if value.size and is_finite(value)]
     if len({(values[i].shape, tuple(samples[i].layers) if values[i].ndim else None) for i in scored}) > 1:
@@ -164,9 +199,24 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
     scores: list[float | None] = [None] * len(samples)
     if scored:
         table = np.stack([values[i] for i in scored])  # (candidates, L) or (candidates,)
-        combined = _standardised(table).mean(axis=1) if table.ndim > 1 else table
+        combined = standardised_columns(table).mean(axis=1) if table.ndim > 1 else table
         for i, value in zip(scored, combined.tolist(), strict=True):
             scores[i] = value
+    return scores
+
+
+def _compare(score: Score, samples: Sequence[Sample]) -> list[float | None]:
+    """Return what a score that compares responses makes of those that it can read."""
+    readable = [i for i, sample in enumerate(samples) if score.can_read(sample)]
+    found = list(score.function([samples[i] for i in readable])) if readable else []
+    if len(found) != len(readable):
+        msg = (
+            f"The score `{score.name}` returned {len(found)} values. Return one for each of {len(readable)} responses."
+        )
+        raise OptionError(msg)
+    scores: list[float | None] = [None] * len(samples)
+    for i, value in zip(readable, found, strict=True):
+        scores[i] = None if value is None else _checked(score, value, 0).item()
     return scores
 
 
@@ -210,12 +260,12 @@ class Scores:
     parts: dict[str, list[float | None]]
 
 
-def score_all(option: ScoreOption, samples: Sequence[Sample]) -> Scores:
+def score_all(option: ScoreOption, samples: Sequence[Sample], combine: Combination = "scores") -> Scores:
     """Return the scores of the candidates for one prompt, in their order.
 
-    Scores with weights, be it one, are standardised over the candidates, weighted and summed; a candidate that one of
-    them cannot score has none. A score without weight is as `score_samples` returns it, and no score at all is None for
-    everyone.
+    Scores with weights, be it one, are standardised over the candidates, weighted and summed; `"ranks"` sums ranks in
+    their place (Borda), from 1 for the lowest score, ties averaged. A candidate that one of them cannot score has none.
+    A score without weight is as `score_samples` returns it, and no score at all is None for everyone.
 
     Raises:
         OptionError: As `weighted_scores` and `score_samples`.
@@ -227,47 +277,12 @@ def score_all(option: ScoreOption, samples: Sequence[Sample]) -> Scores:
     scored = [i for i in range(len(samples)) if all(values[i] is not None for values in parts.values())]
     total = np.zeros(len(scored))
     for score, weight in weighted:
-        total += weight * np.array(standardised([parts[score.name][i] or 0.0 for i in scored]))
+        values = [parts[score.name][i] or 0.0 for i in scored]
+        total += weight * np.array(standardised(values) if combine == "scores" else ranks(values))
     scores: list[float | None] = [None] * len(samples)
     for i, value in zip(scored, total.tolist(), strict=True):
         scores[i] = value
     return Scores(scores, parts)
-
-
-def standardised(values: Sequence[float]) -> list[float]:
-    """Return the z-scores of some values (population standard deviation), 0 where all are the same."""
-    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
-    return [] if not len(column) else _standardised(column)[:, 0].tolist()
-
-
-def length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
-    """Return Spearman's rho between the scores of the candidates for one prompt and their lengths.
-
-    Candidates without a score are left out. Ties share the average of their ranks.
-
-    Returns:
-        -1 to 1, or None where it says nothing: fewer than three scores (two are always in line), or all scores or all
-        lengths the same.
-    """
-    pairs = [(value, length) for value, length in zip(scores, lengths, strict=True) if value is not None]
-    if len(pairs) < 3:
-        return None
-    ranks = np.stack([_ranks(np.asarray(column, dtype=np.float64)) for column in zip(*pairs, strict=True)])
-    return None if (np.ptp(ranks, axis=1) == 0).any() else float(np.asarray(np.corrcoef(ranks))[0, 1])
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Return the ranks from 1, ties averaged."""
-    ordered = np.sort(values)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
-
-
-def _standardised(table: FloatArray) -> FloatArray:
-    """Return the z-scores of each column, 0 where its values are the same."""
-    # Scaled by a power of two, which is exact: the squares of tiny values would be 0, those of huge ones infinite.
-    table = np.ldexp(table, -np.frexp(np.abs(table).max(axis=0))[1])
-    has_spread = np.ptp(table, axis=0) > _SPREAD_TOLERANCE * np.abs(table).max(axis=0)
-    return np.where(has_spread, table - table.mean(axis=0), 0) / np.where(has_spread, table.std(axis=0), 1)
 
 
 register("sum", alias="A")(formulas.total)
@@ -291,3 +306,21 @@ register("numeral_logprob", needs_norms=False, needs_logprobs=True, needs_texts=
 )
 register("quiet_logprob", needs_logprobs=True, is_length_robust=True)(formulas.quiet_logprob)
 register("growth", is_length_robust=True)(formulas.growth)
+
+for _name, _function, _is_robust in (
+    ("self_certainty", formulas_distribution.self_certainty, True),
+    ("consilience", formulas_distribution.consilience, True),
+    ("edis", formulas_distribution.edis, False),
+    ("deepconf_lowest", formulas_distribution.deepconf_lowest, False),
+    ("deepconf_bottom", formulas_distribution.deepconf_bottom, False),
+    ("deepconf_tail", formulas_distribution.deepconf_tail, True),
+):
+    register(_name, needs_norms=False, needs_distribution=True, is_length_robust=_is_robust)(_function)
+register("norm_bursts")(formulas_trajectory.norm_bursts)
+register("relative_update", needs_updates=True, is_length_robust=True)(formulas_trajectory.relative_update)
+register("update_cosine", needs_updates=True, is_length_robust=True)(formulas_trajectory.update_cosine)
+register("coe_r", needs_norms=False, needs_mean_states=True, is_length_robust=True)(formulas_trajectory.coe_r)
+register("coe_c", needs_norms=False, needs_mean_states=True, is_length_robust=True)(formulas_trajectory.coe_c)
+register("consensus", needs_norms=False, needs_mean_states=True, compares_responses=True, is_length_robust=True)(
+    formulas_trajectory.consensus
+)

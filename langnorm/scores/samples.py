@@ -1,15 +1,16 @@
-"""What scores see of a response: its norms, its log-probabilities, and what they are compared with."""
+"""What scores see of a response: its norms, its probabilities, its states, and what they are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langnorm.errors import OptionError
+from langnorm.reductions import NO_REDUCTIONS, Distribution, Reductions
 
 if TYPE_CHECKING:
     from langnorm.trace import NormTrace
@@ -29,10 +30,11 @@ class Sample:
         steps: The [start, end) token ranges of the steps; row i is token i.
         logprobs: Log-probability of every generated token, or None when it was not recorded.
         texts: Text of every generated token, or None when it was not kept.
+        reductions: What was kept of its distributions and states beside norms.
 
     Raises:
-        OptionError: The norms or thresholds do not fit the layers, a sink is not a row, or the log-probabilities do not
-            fit the rows or the texts.
+        OptionError: The norms or thresholds do not fit the layers, a sink is not a row, the log-probabilities do not
+            fit the rows or the texts, or the reductions do not fit the rows.
     """
 
     norms: Sequence[Sequence[float]]
@@ -42,6 +44,7 @@ class Sample:
     steps: Sequence[tuple[int, int]] = ()
     logprobs: Sequence[float] | None = None
     texts: Sequence[str] | None = None
+    reductions: Reductions = NO_REDUCTIONS
 
     def __post_init__(self) -> None:
         num_layers = len(self.layers)
@@ -59,6 +62,17 @@ class Sample:
             raise OptionError(msg)
         if self.logprobs is not None and self.texts is not None and len(self.logprobs) != len(self.texts):
             msg = f"There are `{len(self.logprobs)}` `logprobs` and `{len(self.texts)}` `texts`. Give one per token."
+            raise OptionError(msg)
+        updates, distribution = self.reductions.updates, self.reductions.distribution
+        shape = (len(self.norms), num_layers)
+        if updates is not None and updates.norms.shape != shape:
+            msg = f"The `updates` of the reductions are of `{updates.norms.shape}` norms. Give those of `{shape}`."
+            raise OptionError(msg)
+        if distribution is not None and len(distribution.entropy) < len(self.norms):
+            msg = (
+                f"The `distribution` of the reductions has `{len(distribution.entropy)}` rows. Give one per token: "
+                f"`{len(self.norms)}` or more."
+            )
             raise OptionError(msg)
 
     @property
@@ -132,6 +146,39 @@ class Sample:
             raise OptionError(msg)
         return np.asarray([text.strip().isdecimal() for text in self.texts], dtype=bool)
 
+    @property
+    def distribution(self) -> Distribution:
+        """What was kept of the distributions (generated tokens,), sinks included.
+
+        Raises:
+            OptionError: Nothing was.
+        """
+        if self.reductions.distribution is None:
+            raise OptionError(_missing("what the distributions of tokens are like"))
+        return self.reductions.distribution
+
+    def update_rows(self, name: Literal["norms", "relative", "layer_cosines", "token_cosines"]) -> FloatArray:
+        """Return one kind of number of the `Updates` of layers (T, L), without those of sinks.
+
+        Raises:
+            OptionError: They were not recorded.
+        """
+        if self.reductions.updates is None:
+            raise OptionError(_missing("what layers add to hidden states"))
+        values: FloatArray = getattr(self.reductions.updates, name)
+        return values[self._kept(0, len(values))]
+
+    @property
+    def mean_states(self) -> FloatArray:
+        """The mean states (N + 1, d) of what enters the N decoder layers and leaves each; (0, d) where none was run.
+
+        Raises:
+            OptionError: They were not recorded.
+        """
+        if self.reductions.mean_states is None:
+            raise OptionError(_missing("the means of hidden states"))
+        return self.reductions.mean_states
+
     def _kept(self, start: int, end: int) -> list[int]:
         """Return the indices of the rows in [start, end) that are not sinks."""
         sinks = set(self.sinks)
@@ -142,13 +189,19 @@ class Sample:
         return np.asarray(kept, dtype=np.float64).reshape(len(kept), len(self.layers))
 
 
-def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None, texts: Sequence[str] | None = None) -> Sample:
+def sample_of(
+    trace: NormTrace,
+    logprobs: Sequence[float] | None = None,
+    texts: Sequence[str] | None = None,
+    reductions: Reductions = NO_REDUCTIONS,
+) -> Sample:
     """Return what scores see of the response whose trace this is.
 
     Args:
         trace: With the norms of its tokens.
         logprobs: Log-probability of every generated token.
         texts: Text of every generated token.
+        reductions: What was kept beside norms.
 
     Raises:
         OptionError: The trace has no norms of tokens.
@@ -164,6 +217,14 @@ def sample_of(trace: NormTrace, logprobs: Sequence[float] | None = None, texts: 
         steps=tuple((step.start, step.end) for step in trace.steps),
         logprobs=logprobs,
         texts=texts,
+        reductions=reductions,
+    )
+
+
+def _missing(what: str) -> str:
+    return (
+        f"This score reads {what}, and the response has no record of it. Messages do not carry it: let the model "
+        "choose as it generates, by `NormSelector` or `selection=`, or use a score such as `mean_logprob`."
     )
 
 

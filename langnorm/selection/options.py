@@ -8,7 +8,15 @@ from typing import Any, Literal, cast, get_args
 
 from langnorm.checks import build_options, check_choice, check_integer, check_number, refuse
 from langnorm.errors import OptionError
-from langnorm.scores.registry import DEFAULT_SCORE, SCORES, Score, ScoreOption, weighted_scores
+from langnorm.scores.registry import (
+    COMBINATIONS,
+    DEFAULT_SCORE,
+    SCORES,
+    Combination,
+    Score,
+    ScoreOption,
+    weighted_scores,
+)
 from langnorm.selection.answers import AnswerForm, check_answer_form, name_of_form
 from langnorm.selection.pruning import RULES, Pruning, Rule
 
@@ -23,7 +31,9 @@ class Selection:
     Attributes:
         n: How many are sampled, in one call of the engine.
         score: By what they are ranked: a name of `SCORES`, a function of a `Sample`, weights of several by name (they
-            are standardised over the responses), or None for no score: then answers with more support are ahead.
+            are combined), or None for no score: then answers with more support are ahead.
+        combine: What is added up where `score` has weights: `"scores"`, each standardised over the responses, or
+            `"ranks"` (Borda): n for the best of n, 1 for the last, ties averaged.
         vote: `"none"` takes the best score. `"majority"` takes the answer that most give (self-consistency), the best
             score deciding between equals. `"weighted"` weighs each vote by exp(z), z being the score standardised over
             those that vote; one that has none has no weight. `"filtered"` counts only the votes of the `keep` best.
@@ -43,6 +53,7 @@ class Selection:
 
     n: int = 8
     score: ScoreOption = DEFAULT_SCORE
+    combine: Combination = "scores"
     vote: Vote = "none"
     answer: AnswerForm = "auto"
     keep: float = 0.5
@@ -52,6 +63,7 @@ class Selection:
     def __post_init__(self) -> None:
         check_integer("n", self.n, low=1, allowed="1 or above")
         check_choice("vote", self.vote, VOTES)
+        check_choice("combine", self.combine, COMBINATIONS)
         weighted_scores(self.score)  # this is the check
         check_answer_form(self.answer)
         check_number("keep", self.keep, low=0, high=1, is_low_open=True, allowed="above 0, up to 1 (all)")
@@ -87,6 +99,21 @@ class Selection:
         return any(score.needs_texts or _is_users_own(score) for score, _ in weighted_scores(self.score))
 
     @property
+    def needs_distribution(self) -> bool:
+        """Whether the score reads what was kept of the distributions of tokens; one of the user's must say so."""
+        return any(score.needs_distribution for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_updates(self) -> bool:
+        """Whether the score reads what layers add to hidden states; one of the user's must say so."""
+        return any(score.needs_updates for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_mean_states(self) -> bool:
+        """Whether the score reads the means of hidden states; one of the user's must say so."""
+        return any(score.needs_mean_states for score, _ in weighted_scores(self.score))
+
+    @property
     def pruning(self) -> Pruning | None:
         """When responses are stopped early, or None where none is: what `prune` means."""
         return cast("Pruning | None", self.prune)  # since the check
@@ -98,6 +125,7 @@ class Selection:
         return {
             "n": self.n,
             "score": next(iter(names), None) if is_single else names,
+            "combine": self.combine,
             "vote": self.vote,
             "answer": name_of_form(self.answer),
             "keep": self.keep,

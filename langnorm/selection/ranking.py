@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langnorm.scores.registry import LENGTH_WARNING, length_correlation, score_all, standardised
+from langnorm.scores.registry import score_all
 from langnorm.scores.samples import Sample
+from langnorm.scores.scaling import LENGTH_WARNING, length_correlation, standardised
 
 if TYPE_CHECKING:
     from langnorm.selection.options import Selection
@@ -215,7 +216,7 @@ def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ra
     whole = [i for i, candidate in enumerate(candidates) if candidate.tier < 2]
     first: dict[Hashable, Sample] = {}
     samples = [first.setdefault(candidates[i].key or i, candidates[i].sample) for i in whole]
-    of_whole = score_all(selection.score, samples)
+    of_whole = score_all(selection.score, samples, selection.combine)
 
     def spread(values: Sequence[float | None]) -> list[float | None]:
         by_number = dict(zip(whole, values, strict=True))

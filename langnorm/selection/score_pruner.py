@@ -43,7 +43,8 @@ class ScorePruner:
 
     def stopped(self, samples: Sequence[Partial]) -> list[int]:
         """Return the numbers of the running samples that stop now."""
-        scores = score_all(self.selection.score, [self._sample(partial) for partial in samples]).scores
+        seen = [self._sample(partial) for partial in samples]
+        scores = score_all(self.selection.score, seen, self.selection.combine).scores
         return self._pruning.stopped(scores, [partial.is_running for partial in samples])
 
     @property
@@ -57,7 +58,7 @@ class ScorePruner:
         logprobs = list(partial.logprobs) or None
         texts = decode_pieces(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
         if self.baseline is None:
-            return Sample((), (), logprobs=logprobs, texts=texts)
+            return Sample((), (), logprobs=logprobs, texts=texts, reductions=partial.reductions)
         reading = read_norms(partial.norms, self.layers, self.baseline)
         return Sample(
             norms=partial.norms,
@@ -66,4 +67,5 @@ class ScorePruner:
             sinks=reading.sinks,
             logprobs=logprobs,
             texts=texts,
+            reductions=partial.reductions,
         )

@@ -33,7 +33,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
     Args:
         llm: A ChatLangNorm, or one that has something bound, such as `chat.bind_tools(tools)`.
         selection: The selection; by default one of these options.
-        **options: Fields of `Selection`: `n`, `score`, `vote`, `answer`, `keep`, `near`, `prune`.
+        **options: Fields of `Selection`: `n`, `score`, `combine`, `vote`, `answer`, `keep`, `near`, `prune`.
 
     Raises:
         OptionError: `llm` is something else, or an option is not allowed.

@@ -60,7 +60,7 @@ class ScriptedEngine(BaseEngine):
         OptionError: There is no answer.
     """
 
-    abilities = frozenset(ABILITIES) - {"prompt", "states"}
+    abilities = frozenset(ABILITIES) - {"distribution", "mean_states", "prompt", "states", "updates"}
 
     def __init__(
         self,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Completion, Record, Request
+from langnorm.engines.requests import Completion, Partial, Record, Request
 from langnorm.errors import OptionError, PromptError
 from langnorm.interventions.options import Recursion
 from tests.support.calls import PROMPTS, answer, answers
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langnorm.engines.base import Engine
+    from langnorm.reductions import Reductions
 
 QUESTIONS = (
     "Mia has 12 boxes with 14 pens each. How many pens does she have?",
@@ -166,3 +169,51 @@ def test_likelihoods_of_given_texts(abacus, abacus_engine) -> None:
         abacus.score([(5,)], [])
     with pytest.raises(PromptError, match="99999"):
         abacus.score([(5,)], [(99_999,)])
+
+
+def test_reductions_of_every_kind(abacus, abacus_engine) -> None:
+    """Of distributions, of updates and of mean states, in a batch and alone; a pruner sees them on the way."""
+    first, second, _ = (chat_ids(abacus, question) for question in QUESTIONS)
+    whole = Record(layers=(0, 9, 11), distribution=True, updates=True, mean_states=True)
+    seen: list[Partial] = []
+
+    class Watcher:
+        every = 6
+
+        def stopped(self, samples: Sequence[Partial]) -> list[int]:
+            seen.extend(samples)
+            return []
+
+    requests = [
+        Request(first, Sampling(max_tokens=30), whole, top_logprobs=1),
+        Request(second, Sampling(temperature=0.9, seed=5, n=2, max_tokens=20), whole, pruner=Watcher()),
+        Request(second, Sampling(max_tokens=5), Record(norms=False, mean_states=True)),
+        Request(second, Sampling(max_tokens=1), whole),
+        Request(first, Sampling(max_tokens=5), NORMS),
+    ]
+    expected = abacus_engine.generate(requests)
+    seen_there = seen.copy()
+    seen.clear()
+    for found in (abacus.generate(requests), [abacus.generate([request])[0] for request in requests]):
+        for response, right in zip(found, expected, strict=True):
+            for one, other in zip(response.completions, right.completions, strict=True):
+                assert_equal(one, other)
+                assert_equal_reductions(one.reductions, other.reductions)
+    by_tokens = {tuple(partial.token_ids): partial.reductions for partial in seen_there}
+    assert len(seen) >= len(by_tokens) >= 4
+    for partial in seen:
+        assert_equal_reductions(partial.reductions, by_tokens[tuple(partial.token_ids)])
+
+
+def assert_equal_reductions(one: Reductions, other: Reductions) -> None:
+    """Compares all numbers that both have; neither has any that the other lacks."""
+    pairs = [(one.mean_states, other.mean_states)]
+    for part in ("distribution", "updates"):
+        here, there = getattr(one, part), getattr(other, part)
+        assert (here is None) == (there is None)
+        if here is not None:
+            pairs += [(getattr(here, field.name), getattr(there, field.name)) for field in fields(here)]
+    for found, right in pairs:
+        assert (found is None) == (right is None)
+        if found is not None:
+            np.testing.assert_allclose(found, right, rtol=2e-3, atol=2e-3)

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
+from langnorm.reductions import Distribution, Reductions, Updates
 from langnorm.scores.samples import Sample
 
 TEXTS = ["12", " 7", "0\n", "\u0663", "", " ", "+", "a1", "1.", "-3", "\u00bd", "1 2", "so"]
@@ -14,26 +15,50 @@ TEXTS = ["12", " 7", "0\n", "\u0663", "", " ", "+", "a1", "1.", "-3", "\u00bd", 
 
 
 @st.composite
-def samples(draw: st.DrawFn, num_layers: int | None = None, min_rows: int = 0) -> Sample:
-    """Draw a response that keeps `min_rows` rows at least when its sinks are masked."""
+def samples(draw: st.DrawFn, num_layers: int | None = None, min_rows: int = 0, most_rows: int = 40) -> Sample:
+    """Draw a response that keeps `min_rows` rows at least when its sinks are masked, and has `most_rows` at most."""
     num_layers = draw(st.integers(1, 3)) if num_layers is None else num_layers
-    num_rows = draw(st.integers(min_rows, 40))
+    length = draw(st.integers(min_rows, most_rows))
     # Floats from a seed: drawing hundreds of them one by one takes hypothesis half a second.
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    norms = 10 ** rng.uniform(-2, 5, size=(num_rows + 1, num_layers))
+    norms = 10 ** rng.uniform(-2, 5, size=(length + 1, num_layers))
     if draw(st.booleans()):
         norms = norms.round()  # ties, with the threshold too
-    num_sinks = draw(st.integers(0, num_rows - min_rows))
+    num_sinks = draw(st.integers(0, length - min_rows))
     # The last token has no row, so that the last step may have none.
-    cuts = sorted(draw(st.sets(st.integers(0, num_rows + 1), max_size=5)))
+    cuts = sorted(draw(st.sets(st.integers(0, length + 1), max_size=5)))
     return Sample(
         norms=norms[:-1].tolist(),
         layers=range(10, 10 + num_layers),
-        thresholds=norms[rng.integers(num_rows + 1)].tolist(),
-        sinks=sorted(rng.permutation(num_rows)[:num_sinks].tolist()),
+        thresholds=norms[rng.integers(length + 1)].tolist(),
+        sinks=sorted(rng.permutation(length)[:num_sinks].tolist()),
         steps=list(itertools.pairwise(cuts)),
-        logprobs=(-rng.exponential(2.0, size=num_rows + 1)).tolist(),
-        texts=rng.choice(TEXTS, size=num_rows + 1).tolist(),
+        logprobs=(-rng.exponential(2.0, size=length + 1)).tolist(),
+        texts=rng.choice(TEXTS, size=length + 1).tolist(),
+        reductions=reductions(rng, length, num_layers),
+    )
+
+
+def reductions(rng: np.random.Generator, num_rows: int, num_layers: int) -> Reductions:
+    """Return what may be kept of a response of one token more than it has rows, without a model."""
+    logprobs = np.sort(-rng.exponential(3.0, size=(num_rows + 1, 20)), axis=1)[:, ::-1]
+    shape = (num_rows, num_layers)
+    return Reductions(
+        distribution=Distribution(
+            entropy=rng.exponential(1.0, size=num_rows + 1),
+            self_certainty=rng.exponential(8.0, size=num_rows + 1),
+            top5_logprob=logprobs[:, :5].mean(axis=1),
+            top20_logprob=logprobs.mean(axis=1),
+            top5_mass=rng.uniform(size=num_rows + 1),
+            logprob=logprobs[:, 0],
+        ),
+        updates=Updates(
+            norms=rng.exponential(1.0, size=shape),
+            previous_norms=1 + rng.exponential(1.0, size=shape),
+            layer_cosines=rng.uniform(-1, 1, size=shape),
+            token_cosines=rng.uniform(-1, 1, size=shape),
+        ),
+        mean_states=rng.normal(size=(5, 7)).cumsum(axis=0),
     )
 
 

@@ -19,7 +19,7 @@ LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
     ("checks", "credentials", "files", "stored"),
-    ("text", "norms", "evaluation"),
+    ("text", "norms", "evaluation", "reductions"),
     ("stored_trace",),
     ("interventions", "trace"),
     ("scores", "engines.options"),
@@ -55,6 +55,7 @@ ALSO_PURE = (
     "credentials",
     "files",
     "lazy",
+    "reductions",
     "stored",
     "stored_trace",
     "trace",

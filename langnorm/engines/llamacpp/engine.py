@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.base import check_continuations, check_token_ids
+from langnorm.engines.base import ABILITIES, check_continuations, check_token_ids
 from langnorm.engines.checkpoint import hash_bytes
 from langnorm.engines.llamacpp.forward_pass import PassRunner
 from langnorm.engines.llamacpp.library import LlamaContext, LlamaModel, PassTokens
 from langnorm.engines.llamacpp.likelihood import score_continuation
 from langnorm.engines.llamacpp.observer import StateObserver
 from langnorm.engines.llamacpp.options import LlamaOptions
+from langnorm.engines.llamacpp.reducing import SequenceReducer
 from langnorm.engines.llamacpp.running import RunningSequence
 from langnorm.engines.llamacpp.scheduler import Scheduler
 from langnorm.engines.llamacpp.slots import Slots
@@ -61,7 +62,7 @@ class LlamaCppEngine(QueuedEngine):
         ModelError: llama.cpp cannot load the file.
     """
 
-    abilities = frozenset({"grammar", "logprobs", "norms", "prompt", "prune", "states", "steering", "suppression"})
+    abilities = frozenset(ABILITIES) - {"recursion"}
 
     def __init__(
         self,
@@ -158,10 +159,12 @@ class LlamaCppEngine(QueuedEngine):
             raise OptionError(msg)
         super().check(request)
         check_token_ids(request.prompt_ids, self._model.vocabulary_size)
-        layers = {*(request.record.layers if request.record else ()), *request.plans.layers}
+        places = SequenceReducer(request, self.num_layers, 0).places
+        layers = {*(request.record.layers if request.record else ()), *request.plans.layers, *places}
         if hidden := sorted(layers - self._shown_layers):
+            where = f"after layer {hidden[0]}" if hidden[0] >= 0 else "before the first layer"
             msg = (
-                f'llama.cpp does not show the states after layer {hidden[0]} of this model. Use `norms="off"`, or '
+                f'llama.cpp does not show the states {where} of this model. Use `norms="off"`, or '
                 '`engine="transformers"`.'
             )
             raise OptionError(msg)
@@ -198,7 +201,7 @@ class LlamaCppEngine(QueuedEngine):
 
     def _find_shown_layers(self) -> frozenset[int]:
         """Return the layers after which llama.cpp shows states; the weights are read for the first time meanwhile."""
-        self._observer.begin(1, [0], range(self.num_layers))
+        self._observer.begin(1, [0], range(-1, self.num_layers))
         self._context.run([PassTokens(0, 0, [0], 1)])
         self._observer.end()
         self._context.clear()
@@ -215,7 +218,9 @@ class LlamaCppEngine(QueuedEngine):
         request = pending.request
         left = self.context_length - len(request.prompt_ids)
         limit = left if request.sampling.max_tokens is None else min(left, request.sampling.max_tokens)
-        return RunningSequence(pending, self._tokenizer, self._model.end_ids, limit, self._model.hidden_size)
+        return RunningSequence(
+            pending, self._tokenizer, self._model.end_ids, limit, self._model.hidden_size, self.num_layers
+        )
 
     def _learn(self, sequence: RunningSequence) -> None:
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""

@@ -115,7 +115,7 @@ class PassRunner:
                 for row in range(end - part.num_logits, end)
             ],
             {layer for request in requests for layer in request.norm_layers},
-            {layer for request in requests for layer in request.state_layers},
+            {place for sequence in sequences for place in sequence.state_places},
             acted,
             self._act if acted else None,
             lambda: all(sequence.pending.is_cancelled for sequence in sequences),

@@ -2,7 +2,8 @@
 
 llama.cpp calls back for each tensor of its graph: first to ask whether it is wanted, then, if so, when its values are
 there. The residual stream after decoder layer `i` is the tensor `l_out-i`, float32 with one row per token of the pass.
-In the last layer only the tokens whose logits are asked for have one.
+In the last layer only the tokens whose logits are asked for have one. What enters the first layer counts as that after
+layer -1; of the tensors that lead to it, such as embeddings and scaled ones, the last that a graph has is taken.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Act = Callable[[int, "Tensor"], "tuple[Tensor, Tensor | None]"]
 where they are known."""
 
 _PREFIX = b"l_out-"
+_ENTERING = (b"embd", b"inp_embd", b"inp_scaled", b"inpL", b"inp_norm-0")
 
 
 class StateObserver:
@@ -37,6 +39,7 @@ class StateObserver:
         self._ggml = _load_ggml()
         self._hidden_size = hidden_size
         self._layers = {_PREFIX + str(layer).encode(): layer for layer in range(num_layers)}
+        self._layers |= dict.fromkeys(_ENTERING, -1)
         self._wanted: frozenset[int] = frozenset()
         self._act: Act | None = None
         self._acted: frozenset[int] = frozenset()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from langnorm.engines.llamacpp.reducing import SequenceReducer
 from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, PrefixHit
 from langnorm.engines.token_choice.grammar_mask import GrammarMask
 from langnorm.engines.token_choice.logprobs import LogprobRecorder
 from langnorm.engines.token_choice.token_sampler import TokenSampler
+from langnorm.reductions import Reductions
 from langnorm.text.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class RunningSequence:
         end_ids: Tokens that end a sequence.
         limit: Most tokens to generate.
         hidden_size: d, the width of the residual stream.
+        num_layers: Number of decoder layers.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class RunningSequence:
         end_ids: Sequence[int],
         limit: int,
         hidden_size: int,
+        num_layers: int,
     ) -> None:
         request = pending.request
         self._hidden_size = hidden_size
@@ -51,7 +55,7 @@ class RunningSequence:
         self._limit = limit
         self._end_ids = frozenset(end_ids)
         self._detokenizer = Detokenizer(tokenizer, request.sampling.stop)
-        self._logprobs = LogprobRecorder([request.top_logprobs])
+        self._logprobs = LogprobRecorder([request.top_logprobs], [request.records_distribution])
         self._processors = [
             processor
             for processor in (
@@ -67,6 +71,7 @@ class RunningSequence:
         """What an earlier sequence had run of its prompt."""
         self._norms: dict[int, list[float]] = {}  # by position
         self._states: dict[int, Tensor] = {}  # (L, d) by position
+        self._reducer = SequenceReducer(request, num_layers, hidden_size)
 
     @property
     def num_generated(self) -> int:
@@ -77,6 +82,11 @@ class RunningSequence:
     def first_step(self) -> int:
         """Decode step of the next token that is run; negative in the prompt."""
         return self.num_computed - self._num_prompt_tokens
+
+    @property
+    def state_places(self) -> frozenset[int]:
+        """Where its states are read: after these layers, and before the first one for -1."""
+        return self._reducer.places.union(self.pending.request.state_layers)
 
     @property
     def num_unchanged(self) -> int:
@@ -114,6 +124,8 @@ class RunningSequence:
         self.num_computed += num_tokens
         if record is None:
             return
+        of_places = {place: states[place][first_row : first_row + num_tokens] for place in self._reducer.places}
+        self._reducer.observe(first, of_places)
         start = first if record.prompt else max(first, self._num_prompt_tokens)
         rows = range(first_row + start - first, first_row + num_tokens)
         if record.norms and len(rows):
@@ -151,7 +163,7 @@ class RunningSequence:
         length = min(num_tokens, self.num_generated)
         logprobs = [token.logprob for token in self._logprobs.get(0, length)]
         ids = self.token_ids[self._num_prompt_tokens :][:length]
-        return Partial(ids, self._norm_rows(length), logprobs, is_running)
+        return Partial(ids, self._norm_rows(length), logprobs, is_running, self._reductions(length))
 
     def answer_norms(self) -> list[list[float]]:
         """Return a row of norms for each token of the answer that was run."""
@@ -184,10 +196,20 @@ class RunningSequence:
             self._stacked_states(start, start + len(ids) - 1),
             self._stacked_states(0, start) if has_prompt else None,
             self.prefix_hit,
+            self._reductions(len(ids)),
         )
         if self.pending.sink:
             self.pending.send(Delta(tuple(self._detokenizer.take(is_last=True)), completion))
         return completion
+
+    def _reductions(self, num_tokens: int) -> Reductions:
+        """Return what the record keeps of the first tokens of the answer beside norms."""
+        num_rows = max(0, num_tokens - 1)
+        return Reductions(
+            distribution=self._logprobs.distribution(0, num_tokens),
+            updates=self._reducer.updates(num_rows),
+            mean_states=self._reducer.mean_states(num_rows),
+        )
 
     def _stacked_states(self, start: int, end: int) -> Tensor | None:
         """Return the states (end - start, L, d) of some positions, where they were recorded."""

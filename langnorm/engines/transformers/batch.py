@@ -21,7 +21,9 @@ from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_guard import PrefillGuard
 from langnorm.engines.transformers.state_recorder import StateRecorder
+from langnorm.engines.transformers.state_reducer import StateReducer
 from langnorm.engines.transformers.stopping import SequenceTracker
+from langnorm.reductions import Reductions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +86,8 @@ class BatchGenerator:
         norm_layers = sorted({layer for request in requests for layer in request.norm_layers})
         recorder = NormRecorder(norm_layers, intervener.norms)
         state_recorder = StateRecorder(requests, num_left)
-        logprobs = LogprobRecorder([r.top_logprobs for r in requests])
+        reducer = StateReducer(requests, len(self.decoder_layers), end_ids)
+        logprobs = LogprobRecorder([r.top_logprobs for r in requests], [r.records_distribution for r in requests])
 
         def get_norms(index: int, num_tokens: int) -> list[list[float]]:
             layers = requests[index].norm_layers
@@ -93,12 +96,20 @@ class BatchGenerator:
             columns = [recorder.layers.index(layer) for layer in layers]
             return recorder.rows()[: num_tokens - 1, index, columns].tolist()
 
+        def get_reductions(index: int, num_tokens: int) -> Reductions:
+            return Reductions(
+                distribution=logprobs.distribution(index, num_tokens),
+                updates=reducer.updates(index, num_tokens),
+                mean_states=reducer.mean_states(index, num_tokens),
+            )
+
         def completed(index: int, completion: Completion) -> Completion:
             hit = prefilled.hits.get(index)
             return state_recorder.completed(index, replace(completion, prefix_hit=hit) if hit else completion)
 
         def end_prefill() -> None:
             recorder.end_prefill()
+            reducer.end_prefill()
             guard.end_prefill()
             give_back_memory()  # a prompt's pass takes more than all steps after it
 
@@ -108,10 +119,12 @@ class BatchGenerator:
             self.tokenizer,
             end_ids,
             get_norms,
+            get_reductions,
             completed,
             end_prefill,
             intervener if intervener.is_needed else None,
             logprobs if logprobs.is_needed else None,
+            reducer if reducer.is_needed else None,
         )
         processors = (  # in this order: the first reads the model's own scores
             logprobs,
@@ -125,6 +138,7 @@ class BatchGenerator:
             intervener.attached(),
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
+            reducer.attached(self.decoder_layers),
             guard.attached(self.decoder_layers),
         ):
             output = _configured(self.model, config).generate(

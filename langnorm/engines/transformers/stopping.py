@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from langnorm.engines.sequence import PendingSequence
     from langnorm.engines.token_choice.logprobs import LogprobRecorder
     from langnorm.engines.transformers.intervening import Intervener
+    from langnorm.engines.transformers.state_reducer import StateReducer
+    from langnorm.reductions import Reductions
 
 
 class SequenceTracker(StoppingCriteria):
@@ -30,10 +32,12 @@ class SequenceTracker(StoppingCriteria):
         tokenizer: For sequences whose text matters before the end.
         end_ids: Tokens that end a sequence.
         get_norms: Returns the norms of a sequence, given its index in the batch and its number of tokens.
+        get_reductions: Returns what else was reduced of it, likewise.
         add_states: Returns a sequence's completion with what else is known of it, given its index in the batch.
         on_prefilled: Called when the prompt has been run and nothing else.
         intervener: What acts on the sequences, if anything does.
         logprobs: What records their log-probabilities, if any sequence asks for them.
+        reducer: What reduces their states, likewise.
     """
 
     def __init__(
@@ -43,20 +47,24 @@ class SequenceTracker(StoppingCriteria):
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Collection[int],
         get_norms: Callable[[int, int], list[list[float]]],
+        get_reductions: Callable[[int, int], Reductions],
         add_states: Callable[[int, Completion], Completion],
         on_prefilled: Callable[[], None],
         intervener: Intervener | None = None,
         logprobs: LogprobRecorder | None = None,
+        reducer: StateReducer | None = None,
     ) -> None:
         self._sequences = sequences
         self._limits = limits
         self._tokenizer = tokenizer
         self._end_ids = frozenset(end_ids)
         self._get_norms = get_norms
+        self._get_reductions = get_reductions
         self._add_states = add_states
         self._on_prefilled = on_prefilled
         self._intervener = intervener
         self._logprobs = logprobs
+        self._reducer = reducer
         self._num_tokens = 0  # that every sequence has, padding after its end included
         # By index in the batch, for sequences that are streamed or have stop texts and go on. Only these need their
         # tokens on the host at every step.
@@ -96,6 +104,8 @@ class SequenceTracker(StoppingCriteria):
                 self._add_token(index, token_id)
         if self._done_mask is None or sum(self._is_done) != num_done_before:
             self._done_mask = torch.tensor(self._is_done, device=input_ids.device)
+        if self._reducer:
+            self._reducer.next_step(input_ids[:, -1], self._done_mask)
         if self._intervener:
             self._note_ended(self._intervener, input_ids[:, -1].tolist())
         return self._done_mask
@@ -116,7 +126,8 @@ class SequenceTracker(StoppingCriteria):
     def _complete(self, index: int, ids: list[int], pieces: list[str], reason: FinishReason) -> Completion:
         report = self._intervener.report(index, len(ids) - 1) if self._intervener else {}
         logprobs = self._logprobs.get(index, len(ids)) if self._logprobs else []
-        completion = Completion(ids, pieces, reason, self._get_norms(index, len(ids)), report, logprobs)
+        norms, reductions = self._get_norms(index, len(ids)), self._get_reductions(index, len(ids))
+        completion = Completion(ids, pieces, reason, norms, report, logprobs, reductions=reductions)
         return self._add_states(index, completion)
 
     def _add_token(self, index: int, token_id: int) -> None:
@@ -162,6 +173,7 @@ class SequenceTracker(StoppingCriteria):
                 norms=self._get_norms(index, length),
                 logprobs=[token.logprob for token in logprobs],
                 is_running=end is None and not self._is_done[index],
+                reductions=self._get_reductions(index, length),
             )
         stopped = set(sample_group.stopped(samples))
         for index in indices:

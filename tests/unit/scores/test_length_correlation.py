@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.scores.registry import LENGTH_WARNING, SCORES, length_correlation, score_samples
+from langnorm.scores.registry import SCORES, score_samples
 from langnorm.scores.samples import Sample
+from langnorm.scores.scaling import LENGTH_WARNING, length_correlation
 from tests.reference.scores import reference_spearman
+from tests.support.samples import reductions
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3) | st.floats(-3, 3), st.integers(1, 6)), min_size=3, max_size=12))
@@ -40,7 +42,8 @@ def alike() -> list[Sample]:
         logprobs = -rng.exponential(0.3, size=num_rows)
         texts = rng.choice(["7", "so"], size=num_rows).tolist()
         layers, thresholds = (21, 22), (1500, 4500)
-        found.append(Sample(rows.tolist(), layers, thresholds, (), steps, logprobs.tolist(), texts))
+        kept = reductions(rng, num_rows - 1, 2)
+        found.append(Sample(rows[:-1].tolist(), layers, thresholds, (), steps, logprobs.tolist(), texts, kept))
     return found
 
 

@@ -31,7 +31,7 @@ from tests.reference.scores import (
     reference_quiet_logprob,
     without_sinks,
 )
-from tests.support.samples import sample, samples
+from tests.support.samples import reductions, sample, samples
 
 BASELINES = ["mean_logprob", "lowest_window", "numeral_logprob"]
 NORM_SCORES = [*REFERENCES, "min_step"]
@@ -54,7 +54,8 @@ def expected(name: str, drawn: Sample) -> list[float]:
 
 def test_all_scores_have_a_reference() -> None:
     """A score that is added is tested."""
-    assert {*LAYER_SCORES, "growth", "shorter", *BASELINES} == {*SCORES}
+    elsewhere = {name for name, score in SCORES.items() if score.needs_reductions} | {"norm_bursts"}
+    assert {*LAYER_SCORES, "growth", "shorter", *BASELINES} | elsewhere == {*SCORES}
 
 
 @given(samples(min_rows=1))
@@ -228,7 +229,8 @@ def test_scores_that_compare_need_thresholds() -> None:
                 with pytest.raises(OptionError, match=r"Calibrate a NormProfile.*`mean`"):
                     per_layer(name, response)
         else:
-            response = Sample([(1.0, 2.0)], (1, 2), logprobs=[-1.0, -1.0], texts=["7", ""])
+            kept = reductions(np.random.default_rng(1), num_rows=1, num_layers=2)
+            response = Sample([(1.0, 2.0)], (1, 2), logprobs=[-1.0, -1.0], texts=["7", ""], reductions=kept)
             assert np.isfinite(per_layer(name, response)).all()
 
 

@@ -65,6 +65,7 @@ def test_the_defaults_of_a_selection() -> None:
     assert Selection().to_dict() == {
         "n": 8,
         "score": "numeral_logprob",
+        "combine": "scores",
         "vote": "none",
         "answer": "auto",
         "keep": 0.5,

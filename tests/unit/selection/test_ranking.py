@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
-from langnorm.scores.registry import length_correlation
 from langnorm.scores.samples import Sample
+from langnorm.scores.scaling import length_correlation
 from langnorm.selection.options import VOTES, Selection
 from langnorm.selection.ranking import Candidate, Ranking, by_score, by_vote, rank_candidates
 from tests.reference.ranking import (

@@ -143,7 +143,7 @@ class Toy:
             self.context,  # type: ignore[arg-type]
             PassRunner(self.context, observer, 3),  # type: ignore[arg-type]
             self.slots,
-            lambda pending: RunningSequence(pending, tokenizer, [END], pending.request.sampling.max_tokens or 10, 4),
+            lambda pending: RunningSequence(pending, tokenizer, [END], pending.request.sampling.max_tokens or 10, 4, 3),
             self.ended.append,
             "toy",
         )

@@ -1,0 +1,83 @@
+"""What is kept of each generated token besides norms: its distribution and its states, reduced to a few numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Distribution:
+    """The distributions that T generated tokens were taken from, each reduced to six numbers.
+
+    They are the model's own, over all V tokens of the vocabulary, before temperature and all that chooses among tokens.
+    Row i is the distribution from which token i was taken. Log-probabilities below -9999 count as -9999.
+
+    Attributes:
+        entropy: H = -sum_j p(j) ln p(j) (T,), in nats; 0 to ln V.
+        self_certainty: KL(uniform, p) = -ln V - (1/V) sum_j ln p(j) (T,), in nats; 0 and above, high where the model is
+            sure. Source: arXiv 2502.18581.
+        top5_logprob: Mean log-probability of the 5 most likely tokens (T,), in nats; up to -ln 5.
+        top20_logprob: That of the 20 most likely tokens, or of all where the vocabulary is smaller (T,).
+        top5_mass: Probability of the 5 most likely tokens together (T,); 0 to 1.
+        logprob: Log-probability of the token that was taken (T,), in nats.
+    """
+
+    entropy: FloatArray
+    self_certainty: FloatArray
+    top5_logprob: FloatArray
+    top20_logprob: FloatArray
+    top5_mass: FloatArray
+    logprob: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Updates:
+    """What each recorded layer did to the residual stream at each of the first T - 1 tokens.
+
+    h_t^l is the residual stream after layer l at token t, with all that interventions made of it; h_t^-1 is what enters
+    the first layer: the embedding of the token, and of its position where the model adds one. The update is
+    u_t^l = h_t^l - h_t^{l-1}. Cosines with a state of length 0 are 0.
+
+    Attributes:
+        norms: ||u_t^l|| (T - 1, L).
+        previous_norms: ||h_t^{l-1}|| (T - 1, L).
+        layer_cosines: Cosine between h_t^l and h_t^{l-1} (T - 1, L).
+        token_cosines: Cosine between h_t^l and h_{t-1}^l (T - 1, L); the token before the first one is the last of the
+            prompt.
+    """
+
+    norms: FloatArray
+    previous_norms: FloatArray
+    layer_cosines: FloatArray
+    token_cosines: FloatArray
+
+    @property
+    def relative(self) -> FloatArray:
+        """||u_t^l|| / ||h_t^{l-1}|| (T - 1, L); infinite where the state before is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.norms / self.previous_norms
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Reductions:
+    """What was kept of a sequence of T tokens; None is what was not asked for.
+
+    Attributes:
+        distribution: Of each of its tokens.
+        updates: Of each of its tokens but the last, at each recorded layer.
+        mean_states: Means of the states of its tokens but the last (N + 1, d): of what enters the first of the N
+            decoder layers, then of what each of them put out; (0, d) where none of its tokens was run.
+    """
+
+    distribution: Distribution | None = None
+    updates: Updates | None = None
+    mean_states: FloatArray | None = None
+
+
+NO_REDUCTIONS = Reductions()
+"""Where nothing was asked for."""
