@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,12 +40,13 @@ class Decoder:
     """
 
     def __init__(self, model: Any) -> None:
-        config, weights = model.config, dict(model.named_parameters())
+        config = model.config
+        weights: dict[str, Tensor] = dict(model.named_parameters())
         self.num_layers, self.eps = config.num_hidden_layers, config.rms_norm_eps
         self.num_heads, self.num_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.num_heads
         self.embeddings, self.last_norm = weights["model.embed_tokens.weight"], weights["model.norm.weight"]
-        self.output = weights.get("lm_head.weight", self.embeddings)
+        self.output: Tensor = weights.get("lm_head.weight", self.embeddings)
         self.device, self.dtype = self.embeddings.device, self.embeddings.dtype
         rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
         frequencies = rope["rope_theta"] ** (-torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim)
@@ -162,16 +164,16 @@ def distribution_values(logits: Tensor, chosen: Tensor) -> Tensor:
     entropy = log_total - torch.linalg.vecdot(probabilities, logits)
     top = logits.topk(min(TOP, vocabulary), -1).values - log_total[:, None]
     logprob = logits.gather(-1, chosen)[:, 0] - log_total
-    self_certainty = -np.log(vocabulary) - mean_logprob
+    self_certainty = -math.log(vocabulary) - mean_logprob
     five = top[:, :5]
-    return torch.stack([logprob, entropy, self_certainty, five.mean(-1), top.mean(-1), five.exp().sum(-1)], -1)
+    return torch.stack([logprob, entropy, self_certainty, five.mean(-1), top.mean(-1), five.exp().sum(-1)], dim=-1)
 
 
 def lens_values(logits: Tensor, lens_logits: Tensor) -> Tensor:
     """Return the Jensen-Shannon divergence (B,), in bits, of two distributions given as logits (B, V)."""
     p, q = logits.log_softmax(-1), lens_logits.log_softmax(-1)
-    middle = torch.logaddexp(p, q) - np.log(2)
-    return ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / (2 * np.log(2))
+    middle = torch.logaddexp(p, q) - math.log(2)
+    return ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / (2 * math.log(2))
 
 
 class StateValues:
@@ -314,9 +316,15 @@ def sample(
         of_states.add(last, rows, step, is_active)
     means, coe = of_states.means()
     longest = int(lengths.max())
-    kept = (tokens, values, lens, of_states.norms)
-    arrays = [tensor[:, :longest].cpu().numpy() for tensor in kept]
-    return Batch(arrays[0], lengths.cpu().numpy(), *arrays[1:], means.half().cpu().numpy(), coe.cpu().numpy())
+    return Batch(
+        ids=tokens[:, :longest].cpu().numpy(),
+        lengths=lengths.cpu().numpy(),
+        values=values[:, :longest].cpu().numpy(),
+        lens=lens[:, :longest].cpu().numpy(),
+        norms=of_states.norms[:, :longest].cpu().numpy(),
+        means=means.half().cpu().numpy(),
+        coe=coe.cpu().numpy(),
+    )
 
 
 def save(file: Path, batch: Batch, first: int, n: int) -> None:
@@ -359,7 +367,9 @@ def prepare(model: str, problems: Path, file: Path, num_problems: int, instructi
         messages = [{"role": "user", "content": f"{problem['question']}\n\n{instruction}"}]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         stored.append({"ids": ids, "answer": problem["answer"].rpartition("####")[2].strip().replace(",", "")})
-    end_ids = sorted({tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])} - {None})
+    end_ids = sorted(
+        {tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])} - {None}
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"model": model, "end_ids": end_ids, "problems": stored}))
 
@@ -389,9 +399,7 @@ def main() -> None:
     sampling.add_argument("--dtype", default="bfloat16")
     arguments = parser.parse_args()
     if arguments.command == "prompts":
-        prepare(
-            arguments.model, arguments.problems, arguments.file, arguments.num_problems, arguments.instruction
-        )
+        prepare(arguments.model, arguments.problems, arguments.file, arguments.num_problems, arguments.instruction)
         return
     from transformers import AutoModelForCausalLM
 

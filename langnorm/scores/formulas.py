@@ -156,17 +156,6 @@ def lowest_window(sample: Sample, window: int = 64) -> float:
     return float(windows.mean(axis=1).min())
 
 
-def numeral_logprob(sample: Sample) -> float:
-    """Mean log-probability of the numerals, without norms.
-
-    mean of ln p_t over the tokens that are digits, up to 0; without any, over all tokens. In a calculation the words
-    between the numbers may be chosen freely, and their probability says little. Does not depend on length. Source:
-    ours.
-    """
-    is_numeral, logprobs = sample.is_numeral, sample.token_logprobs
-    return float((logprobs[is_numeral] if is_numeral.any() else logprobs).mean())
-
-
 def quiet_logprob(sample: Sample) -> FloatArray:
     """Mean log-probability of the tokens of low norm.
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from langnorm.checks import check_number
 from langnorm.errors import OptionError, closest
-from langnorm.scores import formulas, formulas_distribution, formulas_trajectory
+from langnorm.scores import formulas, formulas_distribution, formulas_numerals, formulas_trajectory
 from langnorm.scores.samples import FloatArray, Sample, is_finite
 from langnorm.scores.scaling import ranks, standardised, standardised_columns
 
@@ -302,8 +302,15 @@ register("shorter", needs_norms=False)(formulas.shorter)
 register("mean_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)(formulas.mean_logprob)
 register("lowest_window", needs_norms=False, needs_logprobs=True)(formulas.lowest_window)
 register("numeral_logprob", needs_norms=False, needs_logprobs=True, needs_texts=True, is_length_robust=True)(
-    formulas.numeral_logprob
+    formulas_numerals.numeral_logprob
 )
+register("numeral_entropy", needs_norms=False, needs_distribution=True, needs_texts=True, is_length_robust=True)(
+    formulas_numerals.numeral_entropy
+)
+register("numeral_confidence", needs_norms=False, needs_distribution=True, needs_texts=True, is_length_robust=True)(
+    formulas_numerals.numeral_confidence
+)
+register("numeral_norm", needs_texts=True, is_length_robust=True)(formulas_numerals.numeral_norm)
 register("quiet_logprob", needs_logprobs=True, is_length_robust=True)(formulas.quiet_logprob)
 register("growth", is_length_robust=True)(formulas.growth)
 

@@ -132,7 +132,12 @@ class Sample:
         Raises:
             OptionError: They were not recorded.
         """
-        return self.token_logprobs[self._kept(0, len(self.norms))]
+        return self.token_logprobs[self.row_indices]
+
+    @property
+    def row_indices(self) -> list[int]:
+        """The indices of the tokens of `rows` (T of them)."""
+        return self._kept(0, len(self.norms))
 
     @property
     def is_numeral(self) -> NDArray[np.bool_]:
@@ -166,7 +171,7 @@ class Sample:
         if self.reductions.updates is None:
             raise OptionError(_missing("what layers add to hidden states"))
         values: FloatArray = getattr(self.reductions.updates, name)
-        return values[self._kept(0, len(values))]
+        return values[self.row_indices]
 
     @property
     def mean_states(self) -> FloatArray:

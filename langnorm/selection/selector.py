@@ -137,13 +137,14 @@ _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     metadata, usage = message.response_metadata, message.usage_metadata
     entries: tuple[_Logprob, ...] = ()
-    if selection.needs_logprobs and (stored := metadata.get("logprobs")):
+    if (selection.needs_logprobs or selection.needs_texts) and (stored := metadata.get("logprobs")):
         entries = _LOGPROBS.check(stored, "What a message has under `logprobs`").content or ()
     logprobs = [entry.logprob for entry in entries] or None
     texts = [entry.token for entry in entries] or None
     sample = Sample((), (), logprobs=logprobs, texts=texts)
     if selection.needs_norms:
-        sample = sample_of(NormTrace.from_message(message), logprobs, texts)
+        trace = NormTrace.from_message(message)
+        sample = sample_of(trace, logprobs, texts or trace.token_texts)
     reasons = (metadata.get(name) for name in _FINISH_REASONS)
     return Candidate(
         sample=sample,

@@ -167,6 +167,18 @@ def reference_numeral_logprob(logprobs: list[float], texts: list[str]) -> float:
     return reference_mean_logprob(chosen or logprobs)
 
 
+def reference_numeral_norm(norms: list[float], texts: list[str], sinks: list[int]) -> float:
+    """Return the mean norm, of one layer, of the tokens before numerals, or of all when there is none."""
+    kept, followed = [], []
+    for i, norm in enumerate(norms):
+        if i in sinks:
+            continue
+        kept.append(norm)
+        if i + 1 < len(texts) and is_numeral(texts[i + 1]):
+            followed.append(norm)
+    return math.fsum(followed or kept) / len(followed or kept)
+
+
 def reference_quiet_logprob(norms: list[float], logprobs: list[float], sinks: list[int]) -> float:
     """Return the mean over the 70 % of the tokens, rounded up, that have the lowest norms of a layer."""
     loud_last = sorted((norm, i) for i, norm in enumerate(norms) if i not in sinks)

@@ -23,7 +23,7 @@ from langnorm.selection import rank
 from tests.bundled.test_chat_models import facts, merged
 from tests.support.selections import QUESTION, ranking, sampled
 
-SCORES = ("numeral_logprob", "late_rate", {"mean_logprob": 1.0, "mean": 0.5})
+SCORES = ("numeral_logprob", "numeral_norm", "late_rate", {"mean_logprob": 1.0, "mean": 0.5})
 
 
 class Sum(BaseModel):

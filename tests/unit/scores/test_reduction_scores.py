@@ -26,7 +26,7 @@ from tests.reference.reduction_scores import (
     reference_edis,
     reference_norm_bursts,
 )
-from tests.reference.scores import without_sinks
+from tests.reference.scores import reference_numeral_logprob, without_sinks
 from tests.support.samples import sample, samples
 
 OF_REDUCTIONS = [name for name, score in SCORES.items() if score.needs_reductions]
@@ -39,7 +39,7 @@ def distribution(**columns: Any) -> Sample:
     num_tokens = len(next(iter(columns.values())))
     fields = {name: np.zeros(num_tokens) for name in Distribution.__dataclass_fields__}
     fields |= {name: np.array(values, dtype=float) for name, values in columns.items()}
-    return Sample((), (), reductions=Reductions(distribution=Distribution(**fields)))
+    return Sample((), (), texts=["7"] * num_tokens, reductions=Reductions(distribution=Distribution(**fields)))
 
 
 def mean_states(*states: Any) -> Sample:
@@ -59,6 +59,8 @@ def test_scores_of_distributions_are_their_formulas(drawn: Sample) -> None:
         "deepconf_lowest": lowest,
         "deepconf_bottom": bottom,
         "deepconf_tail": tail,
+        "numeral_entropy": -reference_numeral_logprob(of["entropy"], list(drawn.texts or ())),
+        "numeral_confidence": -reference_numeral_logprob(of["top5_logprob"], list(drawn.texts or ())),
     }
     assert expected.keys() == {*OF_DISTRIBUTION}
     assert {name: per_layer(name, drawn).item() for name in expected} == pytest.approx(expected)
@@ -153,7 +155,8 @@ def test_they_need_a_record(name: str) -> None:
 
 def test_an_empty_response_has_none() -> None:
     """No token, no distribution."""
-    assert [score_samples(name, [distribution(entropy=[])]) for name in OF_DISTRIBUTION] == [[None]] * 6
+    for name in OF_DISTRIBUTION:
+        assert score_samples(name, [distribution(entropy=[])]) == [None]
 
 
 def test_reductions_fit_the_rows() -> None:

@@ -28,6 +28,7 @@ from tests.reference.scores import (
     reference_mean_logprob,
     reference_min_step,
     reference_numeral_logprob,
+    reference_numeral_norm,
     reference_quiet_logprob,
     without_sinks,
 )
@@ -35,7 +36,7 @@ from tests.support.samples import reductions, sample, samples
 
 BASELINES = ["mean_logprob", "lowest_window", "numeral_logprob"]
 NORM_SCORES = [*REFERENCES, "min_step"]
-LAYER_SCORES = [*NORM_SCORES, "quiet_logprob"]
+LAYER_SCORES = [*NORM_SCORES, "quiet_logprob", "numeral_norm"]
 
 
 def expected(name: str, drawn: Sample) -> list[float]:
@@ -47,6 +48,8 @@ def expected(name: str, drawn: Sample) -> list[float]:
             found.append(reference_min_step(column, list(drawn.sinks), list(drawn.steps)))
         elif name == "quiet_logprob":
             found.append(reference_quiet_logprob(column, list(drawn.logprobs or ()), list(drawn.sinks)))
+        elif name == "numeral_norm":
+            found.append(reference_numeral_norm(column, list(drawn.texts or ()), list(drawn.sinks)))
         else:
             found.append(REFERENCES[name](without_sinks(column, list(drawn.sinks)), tau))
     return found
@@ -114,6 +117,8 @@ def test_the_scores_of_some_tokens_by_hand() -> None:
     )
     assert per_layer("quiet_logprob", response).tolist() == pytest.approx([-7 / 3, -13 / 3])
     assert per_layer("numeral_logprob", response).item() == -1.5
+    assert per_layer("numeral_norm", response).tolist() == [1, 9]
+    assert per_layer("numeral_norm", dataclasses.replace(response, sinks=[0])).tolist() == [14 / 3, 23 / 3]
     assert per_layer("growth", response).item() == pytest.approx(math.log(9 * 9 * 1 / 8) / 4)
 
 
