@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -41,7 +41,10 @@ FOLDER = ROOT / "build" / "selection-samples"
 SIZES = (1, 2, 4, 8, 16, 32)
 NUM_PROBLEMS = {"dev": 200, "test": 500}
 NEARS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)  # standard deviations within which scores count as tied
-MIXTURES = {
+Mixtures = Mapping[str, Mapping[str, float]]
+"""Weights of scores by the name of their mixture."""
+
+MIXTURES: Mixtures = {
     "mean_logprob + late_rate": {"mean_logprob": 1.0, "late_rate": 1.0},
     "mean_logprob + growth": {"mean_logprob": 1.0, "growth, layers 8 to 10": 0.5},
     "numeral_logprob + late_rate": {"numeral_logprob": 1.0, "late_rate": 0.5},
@@ -112,17 +115,17 @@ def combined(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in means]
 
 
-def all_scores(group: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
+def all_scores(group: dict[str, np.ndarray], mixtures: Mixtures = MIXTURES) -> dict[str, list[float | None]]:
     """Return all scores and mixtures of one group."""
     scores = {name: combined(values) for name, values in group.items()}
-    for name, weights in MIXTURES.items():
+    for name, weights in mixtures.items():
         parts = [(weight, np.array(scores[part], dtype=float)) for part, weight in weights.items()]
         total = np.sum([w * (v - v.mean()) / (v.std() or np.inf) for w, v in parts], axis=0)
         scores[name] = [None if np.isnan(value) else float(value) for value in total]
     return scores
 
 
-def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
+def picks(of_problem: Candidates, size: int, mixtures: Mixtures = MIXTURES) -> Iterator[tuple[str, float]]:
     """Yield method and share of right answers for every group of `size` samples of one problem."""
     for start in range(0, len(of_problem.tokens), size):
         part = slice(start, start + size)
@@ -135,7 +138,8 @@ def picks(of_problem: Candidates, size: int) -> Iterator[tuple[str, float]]:
         nothing: list[float | None] = [None] * size
         order = by_score(range(size), nothing, supports)
         yield "majority vote", is_right[by_vote(order, Selection(vote="majority"), answers, nothing)[0]]
-        for name, scores in all_scores({name: values[part] for name, values in of_problem.values.items()}).items():
+        group = {name: values[part] for name, values in of_problem.values.items()}
+        for name, scores in all_scores(group, mixtures).items():
             for near in NEARS:
                 yield f"{name} | none, near {near:g}", is_right[pick_first(scores, supports, near)]
             if name not in SCORES:

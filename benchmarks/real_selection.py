@@ -1,0 +1,225 @@
+"""Which of n answers of a real model is kept? Every score beside majority vote, length, log-probability and the oracle.
+
+    python -m benchmarks.real_selection coder-0.5b --write
+
+Reads what `real_samples.py` drew of GSM8K problems. Everything is chosen on problems of the train file and reported on
+those of the test file; intervals are 95 % bootstrap intervals over problems, differences are paired. AUROC is within
+problems, over answers that ended. Prints tables and writes JSON, the scores themselves and a plot by layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.candidates import Candidates
+from benchmarks.documents import put
+from benchmarks.real_candidates import Reader, Split
+from benchmarks.selection import all_scores, picks, rounded
+from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
+from langnorm.scores.registry import SCORES
+from langnorm.selection.options import Selection
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SIZE = 8
+SPLITS: tuple[Split, ...] = ("train", "test")
+BASELINES = ("random pick", "random distinct pick", "majority vote", "oracle")
+PER_LAYER = "mean norm, layer "
+MIXTURES = {
+    f"`{of_numerals}` and half of `{other}`": {of_numerals: 1.0, other: 0.5}
+    for of_numerals in ("numeral_logprob", "numeral_entropy")
+    for other in ("numeral_norm", "minus update_cosine", "token-relative norm", "mean_logprob", "deepconf_tail")
+}
+"""Mixtures that are tried: what is best alone, with something of another kind."""
+
+
+def within(problems: Sequence[Candidates], name: str, *, residual: bool = False) -> tuple[Interval, int]:
+    """Return the AUROC of a score within problems, mean and interval, and over how many problems.
+
+    Args:
+        problems: The candidates.
+        name: Of the score.
+        residual: Whether what the logarithm of the length explains is taken out first, by one line through the
+            standardised values of all problems.
+    """
+    groups = []
+    for of_problem in problems:
+        ended = np.array([answer is not None for answer in of_problem.answers])
+        mixed = MIXTURES.get(name, {})
+        scores = np.array(
+            all_scores({part: of_problem.values[part] for part in mixed or (name,)}, {name: mixed} if mixed else {})[
+                name
+            ],
+            dtype=float,
+        )
+        usable = ended & ~np.isnan(scores)
+        if usable.sum() > 1:
+            columns = (scores[usable], np.log(of_problem.tokens[usable]))
+            groups.append((*map(_standardised, columns), of_problem.is_right[usable]))
+    slope = 0.0
+    if residual:
+        values, lengths = (np.concatenate([group[i] for group in groups]) for i in (0, 1))
+        slope = float(values @ lengths / max(lengths @ lengths, 1e-9))
+    areas = [auroc(v[right] - slope * t[right], v[~right] - slope * t[~right]) for v, t, right in groups]
+    known = [area for area in areas if not np.isnan(area)]
+    return bootstrap_mean(known), len(known)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    spread = values.std()
+    standardised: np.ndarray = (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
+    return standardised
+
+
+def accuracies(problems: Sequence[Candidates]) -> dict[str, np.ndarray]:
+    """Return the share of right picks of each method, one per problem."""
+    chosen = [_without_layers(of_problem) for of_problem in problems]
+    by_problem = [dict(picks(of_problem, SIZE, MIXTURES)) for of_problem in chosen]
+    return {method: np.array([of_one[method] for of_one in by_problem]) for method in by_problem[0]}
+
+
+def _without_layers(of_problem: Candidates) -> Candidates:
+    values = {name: value for name, value in of_problem.values.items() if not name.startswith(PER_LAYER)}
+    values["shorter"] = -of_problem.tokens[:, None].astype(float)
+    return Candidates(values, of_problem.answers, of_problem.is_right, of_problem.tokens, of_problem.samples)
+
+
+def measure(model: str) -> tuple[dict[str, Any], dict[Split, list[Candidates]]]:
+    """Return all figures of a model, and the candidates that they are of."""
+    reader = Reader(model)
+    problems: dict[Split, list[Candidates]] = {split: reader.candidates(split) for split in SPLITS}
+    figures: dict[str, Any] = {"model": model, "size": SIZE}
+    picked = {split: accuracies(problems[split]) for split in SPLITS}
+    names = [*problems["train"][0].values, *MIXTURES]
+    for split in SPLITS:
+        answers, majority = reader.answers(split), picked[split]["majority vote"]
+        figures[split] = {
+            "num_problems": len(problems[split]),
+            "tokens": float(np.mean([len(answer.ids) for answer in answers])),
+            "share_cut": float(np.mean([answer.is_cut for answer in answers])),
+            "share_right": float(np.mean([answer.is_right for answer in answers])),
+            "num_informative": within(problems[split], "shorter")[1],
+            "auroc": {name: within(problems[split], name)[0] for name in names},
+            "residual": {name: within(problems[split], name, residual=True)[0] for name in names},
+            "accuracy": {method: bootstrap_mean(values) for method, values in picked[split].items()},
+            "over_majority": {method: bootstrap_mean(values - majority) for method, values in picked[split].items()},
+        }
+    # Of the library's own: what was merely tried, and what no option can say, is not a choice.
+    methods = [method for method in picked["train"] if method.partition(" | ")[0] in SCORES]
+    figures["chosen"] = max(methods, key=lambda method: picked["train"][method].mean())
+    figures["near"] = Selection().near
+    return figures, problems
+
+
+def method_of(name: str, near: float) -> str:
+    """Return how `picks` names a score by which the best is taken, near-ties by support."""
+    return f"{name} | none, near {near:g}"
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return every score as Markdown, best AUROC on the train problems first."""
+    train, test = figures["train"], figures["test"]
+    names = [name for name in train["auroc"] if not name.startswith(PER_LAYER)]
+    lines = [
+        f"| score | AUROC, train | AUROC, test | test, without length | best of {SIZE}, test | over majority, test |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in sorted(names, key=lambda name: -train["auroc"][name][0]):
+        areas = " | ".join(_interval(part[name]) for part in (train["auroc"], test["auroc"], test["residual"]))
+        method = method_of(name, figures["near"])
+        label = f"`{name}`" if name in SCORES else name
+        lines.append(f"| {label} | {areas} | {test['accuracy'][method][0]:.3f} | {points(test, method)} |")
+    baselines = [f"| *{name}* | | | | {test['accuracy'][name][0]:.3f} | {points(test, name)} |" for name in BASELINES]
+    return "\n".join([*lines, *baselines])
+
+
+def points(of_split: dict[str, Any], method: str) -> str:
+    """Return in words how much better a method is than majority vote, in points."""
+    mean, low, high = (100 * value for value in of_split["over_majority"][method])
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _interval(interval: Sequence[float]) -> str:
+    return f"{interval[0]:.3f} ({interval[1]:.3f} to {interval[2]:.3f})"
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """Return in words what was drawn, and what the choice on the train problems is worth on the test problems."""
+    train, test, chosen = figures["train"], figures["test"], figures["chosen"]
+    default = Selection()
+    own = method_of(str(default.score), default.near)
+    best = max(SCORES, key=lambda name: train["auroc"][name][0] if name in train["auroc"] else 0.0)
+    of_norms = [name for name, score in SCORES.items() if score.needs_norms and not score.needs_logprobs]
+    of_norms = [name for name in of_norms if name in train["auroc"]]
+    best_norm = max(of_norms, key=lambda name: train["auroc"][name][0])
+    return (
+        f"`{figures['model']}` on GSM8K, {SIZE} answers to each problem at temperature 0.7: {train['num_problems']} "
+        f"problems to choose on and {test['num_problems']} others to report, {test['tokens']:.0f} tokens an answer, "
+        f"{test['share_cut']:.1%} of the answers cut off, {test['share_right']:.1%} right; "
+        f"{train['num_informative']} and {test['num_informative']} problems have right and wrong answers. Best on the "
+        f"train problems: `{best}`, with an AUROC of {_interval(test['auroc'][best])} on the test problems; of the "
+        f"scores of norms `{best_norm}`, {_interval(test['auroc'][best_norm])}. What chose best there, "
+        f"`{chosen.replace(' | ', '` | ')}, is {points(test, chosen)} points over majority vote on the test problems; "
+        f"the default of the library (`{own.replace(' | ', '` | ')}) is {points(test, own)}."
+    )
+
+
+def save_scores(file: Path, problems: dict[Split, list[Candidates]]) -> None:
+    """Write all scores with what they are compared with, compactly."""
+    arrays: dict[str, np.ndarray] = {}
+    for split, of_split in problems.items():
+        for name in of_split[0].values:
+            arrays[f"{split}/{name}"] = np.stack([one.values[name] for one in of_split]).astype(np.float32)
+        arrays[f"{split}/is_right"] = np.stack([one.is_right for one in of_split])
+        arrays[f"{split}/tokens"] = np.stack([one.tokens for one in of_split]).astype(np.int16)
+        arrays[f"{split}/answers"] = np.array([[answer or "" for answer in one.answers] for one in of_split])
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def plot(figures: dict[str, Any], file: Path) -> None:
+    """Draw the AUROC of the mean norm by layer, with intervals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    for split, colour in zip(SPLITS, ("#0072b2", "#d55e00"), strict=True):
+        areas = figures[split]["auroc"]
+        by_layer = np.array([areas[f"{PER_LAYER}{i}"] for i in range(len(areas)) if f"{PER_LAYER}{i}" in areas])
+        layers = np.arange(len(by_layer))
+        axes.plot(layers, by_layer[:, 0], color=colour, marker="o", markersize=3, label=f"{split} problems")
+        axes.fill_between(layers, by_layer[:, 1], by_layer[:, 2], color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(0.5, color="#777777", linewidth=0.8)
+    axes.set(xlabel="decoder layer", ylabel="AUROC of the mean norm", title=figures["model"])
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--write", action="store_true", help="put the tables into the READMEs")
+    arguments = parser.parse_args()
+    figures, problems = measure(arguments.model)
+    figures = rounded(figures)
+    print(f"{summary(figures)}\n\n{table(figures)}")
+    RESULTS.joinpath(f"real-{arguments.model}.json").write_text(json.dumps(figures) + "\n")
+    save_scores(RESULTS / f"real-{arguments.model}-scores.npz", problems)
+    plot(figures, RESULTS / f"real-{arguments.model}.png")
+    if arguments.write:
+        whole = f"{summary(figures)}\n\n{table(figures)}\n\n![AUROC by layer](results/real-{arguments.model}.png)"
+        put(ROOT / "benchmarks" / "README.md", f"real-{arguments.model}", whole)
+        put(ROOT / "README.md", f"real-{arguments.model}", summary(figures))
+
+
+if __name__ == "__main__":
+    main()
