@@ -27,6 +27,7 @@ from langchain_core.messages import HumanMessage
 
 import benchmarks.candidates
 import langnorm.scores.formulas
+import langnorm.scores.formulas_trajectory
 import langnorm.scores.registry
 from benchmarks import samples
 from benchmarks.candidates import NUM_FOR_TOKENS, Candidates, Reader, usual_norms
@@ -72,7 +73,12 @@ def load_candidates(number: int, split: str, usual: tuple[np.ndarray, np.ndarray
     import torch
 
     torch.set_num_threads(1)
-    modules = (langnorm.scores.registry, langnorm.scores.formulas, benchmarks.candidates)
+    modules = (
+        langnorm.scores.registry,
+        langnorm.scores.formulas,
+        langnorm.scores.formulas_trajectory,
+        benchmarks.candidates,
+    )
     sources = [Path(inspect.getfile(module)) for module in modules]
     version = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=6).hexdigest()
     file = FOLDER / f"{split}-{number:04}.npz"

@@ -108,7 +108,11 @@ def verdict(figures: dict[str, Any]) -> str:
         "`late_rate`": METHODS["`late_rate`"],
         "the paper's D": METHODS["paper's D, `late`"],
     }
-    of_norms = [name for name, score in SCORES.items() if score.needs_norms and not score.needs_logprobs]
+    of_norms = [
+        name
+        for name, score in SCORES.items()
+        if score.needs_norms and not (score.needs_logprobs or score.needs_reductions)
+    ]
     areas = ("late_rate", "mean", "mean_logprob", "quiet_logprob", "quiet_logprob, all layers", "numeral_logprob")
     for t, of_one in figures["temperatures"].items():
         over = "; ".join(f"{name} {difference(of_one, method, '16')}" for name, method in compared.items())

@@ -58,10 +58,11 @@ def _build_candidate(
     call: PreparedCall, selection: Selection, completion: Completion, answer: ParsedAnswer
 ) -> Candidate:
     logprobs = [token.logprob for token in completion.logprobs] or None
-    sample = Sample((), (), logprobs=logprobs, texts=completion.pieces, reductions=completion.reductions)
     if call.recording and call.recording.in_scores:
         trace = build_message_trace(completion, answer.segments, call.recording, keep_tokens=True)
         sample = sample_of(trace, logprobs, completion.pieces, completion.reductions)
+    else:
+        sample = Sample((), (), logprobs=logprobs, texts=completion.pieces, reductions=completion.reductions)
     calls = [{"name": tool.name, "args": tool.arguments} for tool in answer.calls if tool.error is None]
     return Candidate(
         sample=sample,

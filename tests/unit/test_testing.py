@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
 import langnorm.testing
-from langnorm import ChatLangNorm, NormRetry, NormTrace, Steering
+from langnorm import ChatLangNorm, NormRetry, NormSelector, NormTrace, Steering
 from langnorm.engines.base import Engine
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
@@ -194,3 +194,20 @@ def test_what_reads_norms_takes_such_messages() -> None:
 
     messages = [message_with_norms("4?", intensities=0.01), message_with_norms("4.", intensities=0.9)]
     assert NormRetry(Scripted(engine=ScriptedEngine(["unused"]))).invoke("?").content == "4."
+
+
+def test_scores_that_it_cannot_record_for_are_refused() -> None:
+    """Before an answer is taken from the script; a score that needs nothing of the kind asks for nothing."""
+    for score, what in (
+        ("edis", "distributions"),
+        ("update_cosine", "layers add"),
+        ("coe_c", "means of hidden states"),
+    ):
+        engine = ScriptedEngine(["a", "b", "c", "d"])
+        chat = ChatLangNorm(engine=engine, temperature=1.0)
+        with pytest.raises(OptionError, match=f"`ScriptedEngine` cannot record .*{what}"):
+            NormSelector(chat, n=2, score=score).invoke("Hello")
+        assert engine.requests == []
+        NormSelector(chat, n=2, score="tail").invoke("Hello")
+        record = engine.requests[0].record
+        assert record == Record(layers=record.layers)
