@@ -10,6 +10,8 @@ import threading
 import weakref
 from typing import Protocol
 
+_WAIT_SECONDS = 0.1
+
 
 class Queue(Protocol):
     """A queue with a worker thread."""
@@ -38,13 +40,22 @@ def lock_of(model: object) -> threading.Lock:
     return _model_locks.setdefault(model, threading.Lock())
 
 
+def wait_for_end(thread: threading.Thread) -> None:
+    """Wait for the end of a thread, and see a `KeyboardInterrupt` meanwhile.
+
+    In short pieces: a signal that the system hands to another thread does not wake this one.
+    """
+    while thread.is_alive():
+        thread.join(_WAIT_SECONDS)
+
+
 @atexit.register
 def _close_at_exit() -> None:
     """End what is still running: a thread that Python ends inside a forward pass aborts the process."""
     queues = list(_queues)
-    for queue in queues:
-        queue.close()
     try:
+        for queue in queues:
+            queue.close()
         for queue in queues:
             queue.join()  # ends within one decode step, or one layer of a prefill
     except KeyboardInterrupt:  # the user will not wait for that

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from langnorm.engines import process_events
+
 T = TypeVar("T")
 
 
@@ -85,7 +87,7 @@ class Worker:
     def join(self) -> None:
         """Wait for the end of the thread."""
         if thread := self._thread:
-            thread.join()
+            process_events.wait_for_end(thread)
 
     def _run(self) -> None:
         while True:

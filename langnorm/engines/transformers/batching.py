@@ -173,7 +173,7 @@ class Batcher:
     def join(self) -> None:
         """Wait for the end of the worker."""
         if worker := self._worker:
-            worker.join()
+            process_events.wait_for_end(worker)
 
     def should_restart(self) -> bool:
         """Return whether the running batch has room for what waits first and may be restarted; the worker asks."""
