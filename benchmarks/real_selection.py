@@ -149,6 +149,15 @@ def _interval(interval: Sequence[float]) -> str:
     return f"{interval[0]:.3f} ({interval[1]:.3f} to {interval[2]:.3f})"
 
 
+def _words(method: str) -> str:
+    """Return a method as a reader would say it."""
+    name, _, vote = method.partition(" | ")
+    near = vote.removeprefix("none, near ")
+    if near == "0":
+        return f"the highest `{name}`"
+    return f"the highest `{name}`" + (f", near-ties within {near} by support" if near != vote else f" by a {vote} vote")
+
+
 def summary(figures: dict[str, Any]) -> str:
     """Return in words what was drawn, and what the choice on the train problems is worth on the test problems."""
     train, test, chosen = figures["train"], figures["test"], figures["chosen"]
@@ -164,10 +173,17 @@ def summary(figures: dict[str, Any]) -> str:
         f"{test['share_cut']:.1%} of the answers cut off, {test['share_right']:.1%} right; "
         f"{train['num_informative']} and {test['num_informative']} problems have right and wrong answers. Best on the "
         f"train problems: `{best}`, with an AUROC of {_interval(test['auroc'][best])} on the test problems; of the "
-        f"scores of norms `{best_norm}`, {_interval(test['auroc'][best_norm])}. What chose best there, "
-        f"`{chosen.replace(' | ', '` | ')}, is {points(test, chosen)} points over majority vote on the test problems; "
-        f"the default of the library (`{own.replace(' | ', '` | ')}) is {points(test, own)}."
+        f"scores of norms `{best_norm}`, {_interval(test['auroc'][best_norm])}. The selection that was best there, "
+        f"{_words(chosen)}, is {points(test, chosen)} points over majority vote on the test problems, the default of "
+        f"the library, {_words(own)}, {points(test, own)}, and the paper's, {_words(method_of('tail, deep', 0))}, "
+        f"{points(test, method_of('tail, deep', 0))}."
     )
+
+
+def report(figures: dict[str, Any]) -> str:
+    """Return all that the README of the benchmarks says of a model."""
+    plotted = f"![AUROC of the mean norm by decoder layer](results/real-{figures['model']}.png)"
+    return f"{summary(figures)}\n\n{table(figures)}\n\n{plotted}"
 
 
 def save_scores(file: Path, problems: dict[Split, list[Candidates]]) -> None:
@@ -208,17 +224,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--write", action="store_true", help="put the tables into the READMEs")
+    parser.add_argument("--stored", action="store_true", help="of the figures that are there, without measuring")
     arguments = parser.parse_args()
-    figures, problems = measure(arguments.model)
-    figures = rounded(figures)
-    print(f"{summary(figures)}\n\n{table(figures)}")
-    RESULTS.joinpath(f"real-{arguments.model}.json").write_text(json.dumps(figures) + "\n")
-    save_scores(RESULTS / f"real-{arguments.model}-scores.npz", problems)
-    plot(figures, RESULTS / f"real-{arguments.model}.png")
+    stored, mark = RESULTS / f"real-{arguments.model}.json", f"real-{arguments.model}"
+    if not arguments.stored:
+        measured, problems = measure(arguments.model)
+        stored.write_text(json.dumps(rounded(measured)) + "\n")
+        save_scores(RESULTS / f"{mark}-scores.npz", problems)
+        plot(measured, RESULTS / f"{mark}.png")
+    figures = json.loads(stored.read_text())
+    print(report(figures))
     if arguments.write:
-        whole = f"{summary(figures)}\n\n{table(figures)}\n\n![AUROC by layer](results/real-{arguments.model}.png)"
-        put(ROOT / "benchmarks" / "README.md", f"real-{arguments.model}", whole)
-        put(ROOT / "README.md", f"real-{arguments.model}", summary(figures))
+        put(ROOT / "benchmarks" / "README.md", mark, report(figures))
+        put(ROOT / "README.md", mark, summary(figures))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import langnorm.abacus
-from benchmarks import llamacpp, packing, samples
+from benchmarks import llamacpp, packing, real_selection, samples
+from benchmarks.documents import between
+from benchmarks.real_samples import Decoder, sample
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,11 +30,90 @@ def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
 def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType) -> None:
     """Published anew from the stored measurement, the README stays as it is."""
     readme = ROOT / "README.md"
-    copy = tmp_path / "README.md"
-    copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+    other = tmp_path / "README.md"
+    other.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
     stored = measuring.__name__.rpartition(".")[2] + ".json"
     measured = json.loads((ROOT / "benchmarks" / "results" / stored).read_text(encoding="utf-8"))
 
-    measuring.publish(measured, copy)
+    measuring.publish(measured, other)
 
-    assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
+    assert other.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
+
+
+def test_published_figures_of_real_models_are_those_that_are_stored() -> None:
+    """In both documents."""
+    for stored in (ROOT / "benchmarks" / "results").glob("real-*.json"):
+        figures = json.loads(stored.read_text(encoding="utf-8"))
+        assert between(ROOT / "README.md", stored.stem) == real_selection.summary(figures)
+        assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_selection.report(figures)
+
+
+def test_the_decoder_of_real_models_gives_what_a_forward_pass_gives() -> None:
+    """Norms, distributions, means and chains of a Qwen2 model of random weights, also after others have ended."""
+    config = Qwen2Config(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=50,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(config).eval()
+    prompts = [[1, 2, 3], [4, 5, 6, 7, 8]]
+    drawn = sample(
+        Decoder(model), prompts, 6, end_ids=[*range(40, 50)], temperature=1.0, seed=1, max_tokens=40, lens_layers=(1,)
+    )
+
+    assert len({*drawn.lengths.tolist()}) > 4  # some are dropped on the way
+    for number, length in enumerate(drawn.lengths.tolist()):
+        prompt, ids = prompts[number // 6], drawn.ids[number, :length].tolist()
+        assert all(token < 40 for token in ids[:-1])
+        with torch.inference_mode():
+            expected = expected_values(model, prompt, ids)
+        found = (drawn.values[number, :length], drawn.lens[number, :length, 0], drawn.norms[number, : length - 1])
+        for array, of_expected in zip(found, expected[:3], strict=True):
+            np.testing.assert_allclose(array, of_expected, rtol=3e-3, atol=3e-3)
+        if length > 1:
+            np.testing.assert_allclose(drawn.means[number], expected[3], rtol=3e-3, atol=3e-3)
+
+
+def expected_values(model: Qwen2ForCausalLM, prompt: list[int], ids: list[int]) -> list[np.ndarray]:
+    """Return distributions, lens divergence, norms and means of an answer from one plain forward pass in float64."""
+    model = copy.deepcopy(model).double()
+    states: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda _module, _inputs, output: states.append(output[0] if isinstance(output, tuple) else output)
+        )
+        for layer in model.model.layers
+    ]
+    logits = model(torch.tensor([[*prompt, *ids]])).logits[0]
+    for hook in hooks:
+        hook.remove()
+    first, last = len(prompt), len(prompt) + len(ids)
+    logprobs = logits.log_softmax(-1)[first - 1 : last - 1]
+    top = logprobs.sort(descending=True).values
+    values = [
+        logprobs[range(len(ids)), ids],
+        -(logprobs.exp() * logprobs).sum(-1),
+        -math.log(logprobs.size(1)) - logprobs.mean(-1),
+        top[:, :5].mean(-1),
+        top[:, :20].mean(-1),
+        top[:, :5].exp().sum(-1),
+    ]
+    lens = model.lm_head(model.model.norm(states[1][0, first - 1 : last - 1])).softmax(-1)
+    middle = (lens + logprobs.exp()) / 2
+    divergence = (
+        (lens * (lens / middle).log2()).sum(-1) + (logprobs.exp() * (logprobs.exp() / middle).log2()).sum(-1)
+    ) / 2
+    whole = torch.stack([model.model.embed_tokens(torch.tensor([[*prompt, *ids]])), *states])[:, 0]  # (N + 1, T, d)
+    new = whole[:, first : last - 1]
+    norms = new[1:].norm(dim=-1)
+    cosine = torch.nn.functional.cosine_similarity
+    updates = (new[1:] - new[:-1]).norm(dim=-1) / new[:-1].norm(dim=-1)
+    between_tokens = cosine(new[1:, 1:], new[1:, :-1], -1)
+    turned = torch.cat([torch.ones(len(norms), 1), between_tokens], 1)
+    means = torch.stack([part.mean(-1) for part in (norms, updates, cosine(new[1:], new[:-1], -1), turned)])
+    return [torch.stack(values, -1).numpy(), divergence.numpy(), norms.T.numpy(), means.numpy()]
