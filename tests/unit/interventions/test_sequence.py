@@ -10,7 +10,7 @@ from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.sequence import InterveningSequence
 
-OPTIONS = (Recursion(), Steering(), Suppression())
+OPTIONS = (Recursion(threshold="iqr"), Steering(threshold="iqr"), Suppression(threshold="iqr"))
 
 
 def report_of(thresholds: tuple[float, ...] | None, norms: tuple[float, ...] = ()) -> dict[str, Any]:
