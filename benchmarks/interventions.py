@@ -38,7 +38,7 @@ def sides_of(engine: TransformersEngine, batch_size: int, num_tokens: int) -> di
     interventions = {
         "norms only": {},
         "recursion idle": {"recursion": Recursion(threshold=NEVER)},
-        "steering idle": {"steering": Steering(threshold=NEVER, low_k=10**9)},
+        "steering idle": {"steering": Steering(threshold=NEVER, trigger="slack", low_k=10**9)},
         "recursion, every token": {"recursion": rerun},
     }
     return {name: lambda given=given: discard(chat.batch(chats, **given)) for name, given in interventions.items()}

@@ -36,7 +36,7 @@ RECURSIONS = (
     Recursion(threshold="iqr", growth_eps=-0.5, blowup=2.0),
     Recursion(threshold="iqr", growth_eps=-0.3, blowup=1.4, max_extra=3, alpha=0.5, only_decode=False),
     Recursion(threshold="iqr", growth_eps=-0.6, blowup=3.0, max_extra=2, alpha=0.7, block=2),
-    Recursion(threshold=RunningThreshold(k=0.1, warm_up=3), growth_eps=-0.1, blowup=2.0, max_extra=2),
+    Recursion(threshold=RunningThreshold(k=0.1, warm_up=3), growth_eps=0.15, blowup=2.0, max_extra=2),
 )
 STEERINGS = (
     Steering(threshold="iqr", trigger="slack", low_k=1, p_inject=0.8, cos_min=-0.5, cooldown=2, bank_size=2),
@@ -52,7 +52,7 @@ STEERINGS = (
         beta=1.0,
     ),
     Steering(threshold=RunningThreshold(k=0.0, warm_up=2), trigger="slack", low_k=2, p_inject=0.8, cos_min=-0.5),
-    Steering(threshold="iqr", cos_min=-0.5, bank_size=2),
+    Steering(threshold="iqr", cos_min=0.6, bank_size=2),
     Steering(threshold=RunningThreshold(k=0.0, warm_up=2), cos_min=0.1, bank_size=3, beta=1.0),
 )
 SUPPRESSIONS = (
