@@ -104,7 +104,7 @@ def test_by_default_each_answer_has_thresholds_of_its_own(abacus_engine: Any) ->
 
 def test_steering_and_a_selection_by_norms_are_warned_of(abacus_engine: Any) -> None:
     """Once, before anything is computed; with a score that reads none, or a function of the user's, nothing is said."""
-    chat = ChatLangNorm(engine=abacus_engine, temperature=0.7, max_tokens=4, steering={})
+    chat = ChatLangNorm(engine=abacus_engine, temperature=0.2, seed=1, steering={})
     with pytest.warns(UserWarning, match="`selection=None`") as warned:
         chat.invoke("Hi", selection={"n": 2, "score": "mean"})
     assert len(warned) == 1
