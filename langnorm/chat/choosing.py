@@ -16,8 +16,8 @@ from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.text.readers import ParsedAnswer, parse_answer
 
 _MOSTLY_CUT_OFF = (
-    "{} of {} samples of a selection ended at `max_tokens`: what was chosen says little. Raise `max_tokens`, so that most "
-    "of them end by themselves."
+    "{} of {} samples of a selection ended at `max_tokens`: what was chosen says little. Raise `max_tokens`, so that "
+    "most of them end by themselves."
 )
 
 
