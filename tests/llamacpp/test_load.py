@@ -39,6 +39,9 @@ def weather(city: str) -> str:
     return city
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")  # 40 tokens are few
+
+
 @pytest.fixture(scope="module")
 def chat(abacus_file) -> ChatLangNorm:
     """Returns a chat model with room for few of the requests at a time."""
