@@ -26,6 +26,7 @@ from langnorm.norms.layers import select_layers
 
 BATCHES = ("1", "8", "32")
 NEVER, ALWAYS = 1e15, 1e-12  # thresholds above and below every norm
+RUNNING_NEVER = {"rule": "running", "k": NEVER}
 PASS_BAR, IDLE_RECURSION_BAR, IDLE_STEERING_BAR = 1.3, 1.02, 1.03
 
 
@@ -38,7 +39,9 @@ def sides_of(engine: TransformersEngine, batch_size: int, num_tokens: int) -> di
     interventions = {
         "norms only": {},
         "recursion idle": {"recursion": Recursion(threshold=NEVER)},
-        "steering idle": {"steering": Steering(threshold=NEVER, low_k=10**9)},
+        "steering idle": {"steering": Steering(threshold=NEVER, trigger="slack", low_k=10**9)},
+        "recursion idle, running threshold": {"recursion": Recursion(threshold=RUNNING_NEVER)},
+        "steering idle, running threshold": {"steering": Steering(threshold=RUNNING_NEVER)},
         "recursion, every token": {"recursion": rerun},
     }
     return {name: lambda given=given: discard(chat.batch(chats, **given)) for name, given in interventions.items()}
@@ -72,6 +75,8 @@ def main() -> None:
             bars = {
                 "recursion idle": IDLE_RECURSION_BAR,
                 "steering idle": IDLE_STEERING_BAR,
+                "recursion idle, running threshold": IDLE_RECURSION_BAR,
+                "steering idle, running threshold": IDLE_STEERING_BAR,
                 "recursion, every token": 1 + PASS_BAR * num_late / num_layers,
             }
             row = results[f"batch of {batch_size}"] = summarise(timings, bars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,11 @@ from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.text.readers import ParsedAnswer, parse_answer
+
+_MOSTLY_CUT_OFF = (
+    "{} of {} samples of a selection ended at `max_tokens`: what was chosen says little. Raise `max_tokens`, so that "
+    "most of them end by themselves."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ def choose_completion(call: PreparedCall, selection: Selection, response: Respon
         for completion, answer in zip(response.completions, answers, strict=True)
     ]
     ranking = rank_candidates(selection, candidates)
+    if ranking.num_at_limit * 2 > len(candidates):
+        warnings.warn(_MOSTLY_CUT_OFF.format(ranking.num_at_limit, len(candidates)), stacklevel=2)
     return Choice(
         completion=response.completions[ranking.best],
         answer=answers[ranking.best],

@@ -122,7 +122,7 @@ class ChatFields(BaseChatModel):
     recursion: SkipValidation[Recursion | Mapping[str, Any] | None] = None
     """Runs late layers again for tokens of high norm."""
     steering: SkipValidation[Steering | Mapping[str, Any] | None] = None
-    """Pulls slack states toward the sequence's own states of high norm."""
+    """Pulls states toward the sequence's own earlier ones of high norm."""
     suppression: SkipValidation[Suppression | Mapping[str, Any] | None] = None
     """Shrinks states, to see whether their norm mattered."""
     selection: SkipValidation[Selection | Mapping[str, Any] | None] = None

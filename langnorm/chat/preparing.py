@@ -20,6 +20,7 @@ from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.norms.baseline import Baseline, NormSnapshot
 from langnorm.norms.layers import select_layers
+from langnorm.norms.thresholds import needs_distribution
 from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
@@ -33,6 +34,12 @@ _UNKNOWN_FORM = (
     "This model's chat template takes tools, and does not show in which form the model calls them. Only an answer that "
     "as a whole is JSON with the name of a tool and its arguments is read as a call; other forms stay text. Force a "
     "call by `tool_choice`, which holds any model to a form that is read, or give its tokenizer a `response_template`."
+)
+
+_STEERED_SELECTION = (
+    "Steering moves the norms by which this selection ranks: in the paper both together are worse than either. Switch "
+    "one off for this call (`steering=None` or `selection=None`), or rank by a score that reads no norms, such as "
+    '`score="mean_logprob"`.'
 )
 
 
@@ -120,7 +127,13 @@ def prepare_call(
         may_think=settings.enable_thinking,
         room=_room(sampling, engine, prompt),
     )
-    is_comparing = settings.norms != "off" or settings.interventions or (selection and selection.needs_norms)
+    if "steering" in settings.interventions and selection and selection.reads_norms:
+        warnings.warn(_STEERED_SELECTION, stacklevel=2)
+    is_comparing = (
+        settings.norms != "off"
+        or any(needs_distribution(options.rule) for options in settings.interventions.values())
+        or (selection and selection.needs_norms)
+    )
     # A call that reads no norms must not be refused for the profile of another model.
     snapshot = NormSnapshot(engine, settings.norm_profile if is_comparing else None)
     recording = _resolve_recording(settings, engine, snapshot)

@@ -15,7 +15,7 @@ from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
 from langnorm.norms.baseline import ProfileOption, check_low_below, check_profile
 from langnorm.norms.layers import LayerSelection, check_layers
-from langnorm.norms.thresholds import ThresholdRule, threshold_rule
+from langnorm.norms.thresholds import ThresholdRule, readable_rule
 from langnorm.selection.options import Selection
 from langnorm.text.steps import Splitter, get_splitter
 
@@ -88,7 +88,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "norms": _checked(check_choice, words=get_args(Norms)),
     "layers": lambda _, value: check_layers(value),
     "norm_profile": _profile,
-    "threshold": lambda _, value: threshold_rule(value),
+    "threshold": lambda _, value: readable_rule(value),
     "low_below": _low_below,
     "step_splitter": lambda _, value: get_splitter(value),
     **{name: _options(kind) for name, kind in INTERVENTIONS.items()},

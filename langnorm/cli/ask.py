@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +101,9 @@ def ask(
     from langnorm.viz.terminal import print_stream, print_summary
 
     started = time.perf_counter()
-    message = print_stream(new_console(), chat.stream(messages, **selection))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\d+ of \d+ samples of a selection ended")  # as the summary says too
+        message = print_stream(new_console(), chat.stream(messages, **selection))
     print_summary(new_console(), message, time.perf_counter() - started)
 
 

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import gt, lt
+from operator import le, lt
 from typing import TYPE_CHECKING, Any
 
 from langnorm.interventions.recursion import LayerRecursion, RecursingToken, recur
@@ -44,11 +44,11 @@ class _LayerMembers:
     """
 
     recursing: list[tuple[int, LayerRecursion]]
-    taus: list[float]  # of recursion, per sequence of the pass; infinite for those without
+    taus: list[float]  # the least of recursion, per sequence of the pass; infinite for those without
     blocks: list[int]  # lengths of block that occur
     steered: list[tuple[int, LayerSteering]]
     leasts: list[float]  # of steering, per sequence of the pass; infinite for those without
-    first_due: int  # the first step at which a sequence may be pulled
+    first_due: float  # the first step at which a low state may be pulled
     suppressed: list[tuple[int, LayerSuppression]]
     reads_prompt: bool
 
@@ -167,7 +167,7 @@ class Interventions:
         taus = [math.inf] * len(self._first_steps)
         leasts = taus.copy()
         for index, recursion in recursing:
-            taus[index] = recursion.tau
+            taus[index] = recursion.threshold.least
         for index, steering in steered:
             leasts[index] = steering.least
         return _LayerMembers(
@@ -176,7 +176,7 @@ class Interventions:
             sorted({recursion.options.block for _, recursion in recursing}),
             steered,
             leasts,
-            min((steering.due for _, steering in steered), default=0),
+            min((steering.due for _, steering in steered), default=math.inf),
             [(i, one.suppression[layer]) for i, one in self._in_pass if layer in one.suppression],
             any(recursion.first_step < 0 for _, recursion in recursing),
         )
@@ -190,13 +190,13 @@ class Interventions:
     def _recur(
         self, layer: int, members: _LayerMembers, states: Tensor, norms: Sequence[float], rerun: RerunBlock
     ) -> Tensor:
-        if self._has_one_token_each and not any(map(gt, norms, members.taus)):
+        if self._has_one_token_each and all(map(le, norms, members.taus)):
             return states
         tokens = [
-            RecursingToken(recursion, sequence, row, step, norms[row])
+            RecursingToken(recursion, sequence, row, step, tau, norms[row])
             for sequence, recursion in members.recursing
             for row, step in self._rows_and_steps(sequence)
-            if recursion.tau < norms[row] < recursion.limit and step >= recursion.first_step
+            if (tau := recursion.threshold_of(step, norms[row])) is not None
         ]
         for block in members.blocks if tokens else ():
             layers = range(layer - block + 1, layer + 1)
@@ -222,7 +222,7 @@ class Interventions:
                     if after is states:
                         after = states.clone()
                     after[row] = pulled
-        members.first_due = min((steering.due for _, steering in members.steered), default=0)
+        members.first_due = min((steering.due for _, steering in members.steered), default=math.inf)
         return after
 
     def _suppress(self, members: _LayerMembers, states: Tensor, norms: Sequence[float]) -> Tensor:

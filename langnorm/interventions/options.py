@@ -1,6 +1,6 @@
 """The options of recursion, steering and suppression: frozen, checked when they are made, free of torch.
 
-Defaults are the constants of the paper's reference code (arXiv 2606.06188).
+Defaults are the rules of the paper's text with the constants of its reference code (arXiv 2606.06188).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from langnorm.checks import check_choice, check_flag, check_integer, check_numbe
 from langnorm.errors import OptionError
 from langnorm.norms.layers import LayerSelection, is_index, select_layers
 from langnorm.norms.thresholds import (
-    IQRThreshold,
     ReferenceThreshold,
+    RunningThreshold,
     ThresholdRule,
     threshold_rule,
     threshold_rule_to_dict,
@@ -31,7 +31,8 @@ class Intervention:
 
     Attributes:
         layers: `"late"`, `"deep"`, `"all"` or 0-based indices of decoder layers.
-        threshold: Which norms are high, in any form that `threshold_rule` takes; kept as a rule.
+        threshold: Which norms are high, in any form that `threshold_rule` takes; kept as a rule. The norms compared are
+            those that reach the intervention; with `"running"`, a token's own counts only for the tokens after it.
 
     Raises:
         OptionError: A value is not allowed.
@@ -40,14 +41,14 @@ class Intervention:
     name: ClassVar[str] = "intervention"
 
     layers: LayerSelection = "late"
-    threshold: ThresholdOption = field(default_factory=IQRThreshold)
+    threshold: ThresholdOption = field(default_factory=RunningThreshold)
 
     def __post_init__(self) -> None:
         rule = threshold_rule(self.threshold)
         if isinstance(rule, ReferenceThreshold):
             msg = (
                 "The threshold rule `reference` changes from token to token and can only be read, not acted on. "
-                'Use "iqr", a quantile, or numbers by layer.'
+                'Use "running", "iqr", a quantile, or numbers by layer.'
             )
             raise OptionError(msg)
         object.__setattr__(self, "threshold", rule)
@@ -92,7 +93,8 @@ class Recursion(Intervention):
         blowup: A norm of this many thresholds and more is neither run again nor taken; 1 or above.
         eps: Added to the norm that growth is relative to.
         block: Number of consecutive layers that are run again together, the selected one being the last.
-        only_decode: Whether the tokens of the prompt are left alone.
+        only_decode: Whether the tokens of the prompt are left alone. False needs a threshold that is known before the
+            answer begins: any but `"running"`.
     """
 
     name: ClassVar[str] = "recursion"
@@ -114,6 +116,12 @@ class Recursion(Intervention):
         check_number("eps", self.eps, owner=self.name, low=0)
         check_integer("block", self.block, owner=self.name, low=1)
         check_flag("only_decode", self.only_decode, owner=self.name)
+        if not self.only_decode and isinstance(self.rule, RunningThreshold):
+            msg = (
+                "`only_decode=False` of `recursion` acts on the prompt too, and the running threshold is known only "
+                'while the answer is written. Give a `threshold`: "iqr", a quantile, or numbers by layer.'
+            )
+            raise OptionError(msg)
 
     @classmethod
     def paper(cls, **options: Any) -> Recursion:
@@ -126,32 +134,42 @@ class Recursion(Intervention):
         return cls(**({"alpha": 1.0, "max_extra": 10, "growth_eps": 0.01, "blowup": 7.0, "eps": 1e-6} | options))
 
 
+_OF_SLACK = ("low_k", "gamma", "p_inject", "cooldown")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steering(Intervention):
-    """Pulls a state that has gone slack toward the sequence's own high-norm states (ERSS).
+    """Pulls a state toward an earlier one of high norm of the same sequence (ERSS).
 
     Attributes:
+        trigger: When. `"peak"`, the rule of the paper's text, pulls every state whose norm is above its threshold,
+            before it is kept itself; `"slack"`, that of its code, pulls after many tokens in a row whose norm is low.
         bank_size: Number of states of highest norm that a sequence keeps per layer.
-        low_k: Tokens in a row below `gamma` thresholds after which a state counts as slack.
-        gamma: See `low_k`.
-        p_inject: Probability with which a slack state is pulled.
         beta: Share of the way to the kept state that is most similar to it, in (0, 1].
         cos_min: Least cosine similarity to that state.
-        cooldown: Tokens after a pull in which there is none.
+        low_k: Of `"slack"`: tokens in a row below `gamma` thresholds after which a state counts as slack.
+        gamma: Of `"slack"`: see `low_k`.
+        p_inject: Of `"slack"`: probability with which a slack state is pulled. Peaks are rare, and all of them are.
+        cooldown: Of `"slack"`: tokens after a pull in which there is none.
+
+    Raises:
+        OptionError: A value is not allowed, or an option of `"slack"` was set for `"peak"`.
     """
 
     name: ClassVar[str] = "steering"
 
+    trigger: Literal["peak", "slack"] = "peak"
     bank_size: int = 32
+    beta: float = 0.5
+    cos_min: float = 0.5
     low_k: int = 40
     gamma: float = 1.0
     p_inject: float = 0.2
-    beta: float = 0.5
-    cos_min: float = 0.5
     cooldown: int = 32
 
     def __post_init__(self) -> None:
         Intervention.__post_init__(self)
+        check_choice("trigger", self.trigger, ("peak", "slack"), owner=self.name)
         check_integer("bank_size", self.bank_size, owner=self.name, low=1)
         check_integer("low_k", self.low_k, owner=self.name, low=1)
         check_number("gamma", self.gamma, owner=self.name, low=0)
@@ -159,6 +177,14 @@ class Steering(Intervention):
         check_number("beta", self.beta, owner=self.name, low=0, high=1, is_low_open=True)
         check_number("cos_min", self.cos_min, owner=self.name, low=-1, high=1)
         check_integer("cooldown", self.cooldown, owner=self.name, low=0)
+        defaults = {option.name: option.default for option in fields(self)}
+        for option in _OF_SLACK if self.trigger == "peak" else ():
+            if (value := getattr(self, option)) != defaults[option]:
+                msg = (
+                    f'`{option}={value}` of `steering` is for states that have gone slack, and with `trigger="peak"` '
+                    f'those of high norm are pulled. Add `trigger="slack"`, or leave `{option}` out.'
+                )
+                raise OptionError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from langnorm.checks import build_options, check_number, refuse
 from langnorm.errors import OptionError, closest
+from langnorm.interventions.layer_threshold import KnownTau, LayerThreshold, RunningTau
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression, check_layers
+from langnorm.norms.thresholds import RunningThreshold
 
 Options = TypeVar("Options", bound=Intervention, covariant=True)
 
@@ -20,7 +22,8 @@ class Plan(Generic[Options]):
     Attributes:
         options: The user's.
         layers: The selected layers, ascending.
-        thresholds: `tau_l` of each of them; None while there is nothing to go by, and then nothing is done.
+        thresholds: `tau_l` of each of them, where these are known beforehand. None for the running rule; for any other
+            one there is nothing to go by then, and nothing is done.
     """
 
     options: Options
@@ -30,18 +33,20 @@ class Plan(Generic[Options]):
     @property
     def is_active(self) -> bool:
         """Whether there are thresholds to go by; without, nothing is done."""
-        return self.thresholds is not None
+        return self.thresholds is not None or self.running is not None
 
-    def threshold_at(self, layer: int) -> float:
-        """Return `tau_l` of one of the layers of an active plan."""
+    @property
+    def running(self) -> RunningThreshold | None:
+        """The rule by which each sequence finds its thresholds; None where these are known beforehand."""
+        rule = self.options.rule
+        return rule if isinstance(rule, RunningThreshold) and self.thresholds is None else None
+
+    def new_threshold(self, layer: int) -> LayerThreshold:
+        """Return what one sequence is compared with at one of the layers of an active plan."""
+        if running := self.running:
+            return RunningTau(running)
         assert self.thresholds is not None
-        return self.thresholds[self.layers.index(layer)]
-
-    def thresholds_by_layer(self) -> dict[str, float] | None:
-        """Return the thresholds as a message carries them."""
-        if self.thresholds is None:
-            return None
-        return {str(layer): value for layer, value in zip(self.layers, self.thresholds, strict=True)}
+        return KnownTau(self.thresholds[self.layers.index(layer)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan in plain JSON types, for `Plans.from_dict`."""

@@ -45,25 +45,37 @@ class LayerRecursion:
     def __init__(self, plan: Plan[Recursion], layer: int, num_prompt_tokens: int) -> None:
         options: Recursion = plan.options
         self.options = options
-        self.tau = plan.threshold_at(layer)
-        self.limit = options.blowup * self.tau
+        self.threshold = plan.new_threshold(layer)
         self.first_step = 0 if options.only_decode else -num_prompt_tokens
         self._growth_eps, self._eps = options.growth_eps, options.eps
         # One entry per token that was run again: its step, how many new states were taken, and why the next was not.
         self._steps, self._num_taken, self._rejections = array("q"), array("q"), array("b")
 
-    def judge(self, before: float, after: float) -> int:
+    def threshold_of(self, step: int, norm: float) -> float | None:
+        """Return the threshold of a token that is to be run again, or None if it is not; once for each step.
+
+        Args:
+            step: Decode step.
+            norm: Of what the layer put out.
+        """
+        if step < self.first_step:
+            return None
+        tau = self.threshold.at(step, norm)
+        return tau if tau < norm < self.options.blowup * tau else None
+
+    def judge(self, tau: float, before: float, after: float) -> int:
         """Return what becomes of a new state: taken, or the first reason against it.
 
         Args:
+            tau: Threshold of the token.
             before: Norm of the last computed pass.
             after: Norm of the new state.
         """
         if not (after - before) / (before + self._eps) >= self._growth_eps:
             return _LOW_GROWTH
-        if not after < self.limit:
+        if not after < self.options.blowup * tau:
             return _BLOWN_UP
-        return _TAKEN if after > self.tau else _BELOW_THRESHOLD
+        return _TAKEN if after > tau else _BELOW_THRESHOLD
 
     def record(self, step: int, num_taken: int, rejection: int) -> None:
         """Note what became of a token that was run again; steps ascend."""
@@ -73,6 +85,7 @@ class LayerRecursion:
 
     def roll_back(self, step: int) -> None:
         """Forget this step and all after it."""
+        self.threshold.roll_back(step)
         first = bisect_left(self._steps, step)
         del self._steps[first:], self._num_taken[first:], self._rejections[first:]
 
@@ -98,6 +111,7 @@ class RecursingToken:
         sequence: Index of the sequence in the pass.
         row: Of the token in the states of the pass.
         step: Decode step; negative in the prompt.
+        tau: Its threshold.
         norm: Of its last computed pass through the layer.
     """
 
@@ -105,6 +119,7 @@ class RecursingToken:
     sequence: int
     row: int
     step: int
+    tau: float
     norm: float
     num_taken: int = field(default=0, init=False)
     rejection: int = field(default=_TAKEN, init=False)
@@ -135,7 +150,7 @@ def recur(states: Tensor, tokens: Sequence[RecursingToken], first_rows: Sequence
         taken: list[tuple[RecursingToken, int]] = []
         for token, place in zip(active, places, strict=True):
             norm = norms[place]
-            token.rejection = token.recursion.judge(token.norm, norm)
+            token.rejection = token.recursion.judge(token.tau, token.norm, norm)
             if token.rejection == _TAKEN:
                 token.num_taken += 1
                 token.norm = norm

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langnorm.interventions.recursion import LayerRecursion
-from langnorm.interventions.steering import LayerSteering
+from langnorm.interventions.steering import LayerSteering, steering_of
 from langnorm.interventions.suppression import LayerSuppression
 
 if TYPE_CHECKING:
@@ -16,6 +17,19 @@ def _layers_of(plan: Plan[Any] | None) -> tuple[int, ...]:
     return plan.layers if plan and plan.is_active else ()
 
 
+def _last_thresholds(
+    plan: Plan[Any], layers: Mapping[int, LayerRecursion | LayerSteering | LayerSuppression]
+) -> dict[str, float | None] | None:
+    """Return what the last token was compared with at each layer, or None where no token was compared with anything.
+
+    A running threshold is another one for each token; what is known beforehand is the same for all of them.
+    """
+    if not plan.is_active:
+        return None
+    taus = {str(layer): state.threshold.last for layer, state in layers.items()}
+    return taus if any(tau is not None for tau in taus.values()) else None
+
+
 def _idle(plan: Plan[Any], num_fired: int, num_tokens: int, reason: str) -> str | None:
     """Return what a report warns of: an intervention that did nothing, and why; None where it did something."""
     if num_fired:
@@ -23,6 +37,11 @@ def _idle(plan: Plan[Any], num_fired: int, num_tokens: int, reason: str) -> str 
     name, layers = plan.options.name, ", ".join(map(str, plan.layers))
     if not plan.is_active:
         return f"`{name}` did nothing: there are no thresholds yet. Give a `profile`, or numbers as its `threshold`."
+    if plan.running and num_tokens <= plan.running.warm_up:
+        return (
+            f"`{name}` did nothing on {num_tokens} tokens: its running threshold starts after {plan.running.warm_up} "
+            'tokens of the answer (`warm_up`). Give another `threshold`, such as "iqr" with a `profile`.'
+        )
     return (
         f"`{name}` did nothing on {num_tokens} tokens: {reason} (layers {layers}). Lower its `threshold`, or give "
         "it other `layers`."
@@ -50,7 +69,7 @@ class InterveningSequence:
         if plan := plans.recursion:
             self.recursion = {i: LayerRecursion(plan, i, num_prompt_tokens) for i in _layers_of(plan)}
         if steering := plans.steering:
-            self.steering = {i: LayerSteering(steering, i, seed, sample) for i in _layers_of(steering)}
+            self.steering = {i: steering_of(steering, i, seed, sample) for i in _layers_of(steering)}
         if suppression := plans.suppression:
             self.suppression = {i: LayerSuppression(suppression, i, seed, sample) for i in _layers_of(suppression)}
 
@@ -76,7 +95,7 @@ class InterveningSequence:
             num_fired = sum(of_layer["triggered"] for of_layer in counts.values())
             report["recursion"] = {
                 "warning": _idle(plan, num_fired, num_run, "no norm was above its threshold"),
-                "thresholds": plan.thresholds_by_layer(),
+                "thresholds": _last_thresholds(plan, self.recursion),
                 "layers": counts,
                 "extra_layer_passes": extra,
                 "share_of_layer_passes": round(extra / (extra + ordinary), 6) if ordinary else 0.0,
@@ -90,16 +109,19 @@ class InterveningSequence:
             pulls.sort(key=lambda pull: (pull["token"], pull["layer"]))
             report["steering"] = {
                 "warning": _idle(
-                    steering, len(pulls), num_tokens, "no slack state had an earlier one to be pulled toward"
+                    steering,
+                    len(pulls),
+                    num_tokens,
+                    f"no {steering.options.trigger} state had an earlier one to be pulled toward",
                 ),
-                "thresholds": steering.thresholds_by_layer(),
+                "thresholds": _last_thresholds(steering, self.steering),
                 "injections": pulls,
             }
         if suppression := self._plans.suppression:
             num_shrunk = {str(layer): state.num_shrunk for layer, state in self.suppression.items()}
             report["suppression"] = {
                 "warning": _idle(suppression, sum(num_shrunk.values()), num_tokens, "no norm was above its threshold"),
-                "thresholds": suppression.thresholds_by_layer(),
+                "thresholds": _last_thresholds(suppression, self.suppression),
                 "suppressed": num_shrunk,
             }
         return report

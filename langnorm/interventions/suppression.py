@@ -35,7 +35,7 @@ class LayerSuppression:
     def __init__(self, plan: Plan[Suppression], layer: int, seed: int, sample: int) -> None:
         options: Suppression = plan.options
         self._options = options
-        self._tau = plan.threshold_at(layer)
+        self.threshold = plan.new_threshold(layer)
         self._is_random = options.mode == "random"
         self._draws = UniformDraws(seed, sample, "suppression", layer)
         self._high_steps = array("q")  # of the control
@@ -53,7 +53,8 @@ class LayerSuppression:
             step: Decode step.
             norm: Of the state.
         """
-        is_high = norm > self._tau
+        tau = self.threshold.at(step, norm)
+        is_high = norm > tau
         if self._is_random:
             if is_high:
                 self._high_steps.append(step)
@@ -65,9 +66,10 @@ class LayerSuppression:
         self._shrunk_steps.append(step)
         if self._options.action == "mul":
             return self._options.factor
-        return min(1.0, _CLAMPED_SHARE * self._tau / norm) if norm else 1.0
+        return min(1.0, _CLAMPED_SHARE * tau / norm) if norm else 1.0
 
     def roll_back(self, step: int) -> None:
         """Forget this step and all after it."""
+        self.threshold.roll_back(step)
         for steps in (self._high_steps, self._shrunk_steps):
             del steps[bisect_left(steps, step) :]

@@ -17,6 +17,7 @@ from langnorm.norms.thresholds import (
     ReferenceEstimator,
     ReferenceThreshold,
     ThresholdRule,
+    needs_distribution,
     resolve_thresholds,
 )
 
@@ -107,12 +108,13 @@ class NormSnapshot:
         return online, None if online is None else "online"
 
     def thresholds(self, rule: ThresholdRule, layers: Sequence[int]) -> tuple[float, ...] | None:
-        """Return `tau_l` of some layers by a rule other than the reference's; None while there is nothing to go by.
+        """Return `tau_l` of some layers by a rule other than the reference's, as `resolve_thresholds` does.
 
         Raises:
             OptionError: A layer has no fixed threshold, or the profile lacks it.
         """
-        return resolve_thresholds(rule, layers, self.distribution(layers)[0])
+        distribution = self.distribution(layers)[0] if needs_distribution(rule) else None
+        return resolve_thresholds(rule, layers, distribution)
 
     def baseline(self, layers: Sequence[int], rule: ThresholdRule, low_below: float) -> Baseline:
         """Return what the norms of some layers are compared with.

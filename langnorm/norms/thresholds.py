@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from langnorm.checks import brief, check_number
+from langnorm.checks import brief, check_integer, check_number
 from langnorm.errors import OptionError, closest
 from langnorm.norms.p_square import PSquare
 
@@ -130,7 +130,30 @@ class ReferenceThreshold:
             raise OptionError(_not_allowed("warm_up", self.warm_up, "an integer from 0 up"))
 
 
-ThresholdRule = FixedThreshold | QuantileThreshold | IQRThreshold | ReferenceThreshold
+@dataclass(frozen=True, slots=True)
+class RunningThreshold:
+    """`tau_l = Q3 + k * (Q3 - Q1)` of a sequence's own norms so far, the rule of the text of arXiv 2606.06188.
+
+    Each sequence and layer has its own, in `RunningTau`: no other request, no token of the prompt and no attention sink
+    is in it, and neither is the token that is compared with it.
+
+    Attributes:
+        k: How many interquartile ranges above the third quartile.
+        warm_up: Number of tokens of the answer before there is a threshold, at least 1.
+
+    Raises:
+        OptionError: `k` is not a number from 0 up, or `warm_up` is not an integer from 1 up.
+    """
+
+    k: float = 1.5
+    warm_up: int = 16
+
+    def __post_init__(self) -> None:
+        _check("k", self.k, allowed="a number from 0 up")
+        check_integer("warm_up", self.warm_up, low=1, allowed="an integer from 1 up")
+
+
+ThresholdRule = FixedThreshold | QuantileThreshold | IQRThreshold | ReferenceThreshold | RunningThreshold
 """All rules."""
 
 ThresholdOption = ThresholdRule | str | float | Mapping[int, float] | Mapping[str, Any]
@@ -141,10 +164,11 @@ _RULES: Mapping[str, type[ThresholdRule]] = {
     "quantile": QuantileThreshold,
     "iqr": IQRThreshold,
     "reference": ReferenceThreshold,
+    "running": RunningThreshold,
 }
 _FORMS = (
-    'a number, a number per layer such as `{21: 1300.0}`, `"iqr"`, `"quantile"`, `"reference"`, or a rule with its '
-    'fields such as `{"rule": "quantile", "q": 0.95}`'
+    'a number, a number per layer such as `{21: 1300.0}`, `"iqr"`, `"quantile"`, `"running"`, `"reference"`, or a rule '
+    'with its fields such as `{"rule": "quantile", "q": 0.95}`'
 )
 
 
@@ -194,15 +218,41 @@ def threshold_rule_to_dict(rule: ThresholdRule) -> dict[str, Any]:
     return {"rule": name} | options
 
 
+def needs_distribution(rule: ThresholdRule) -> bool:
+    """Return whether the thresholds of a rule come from a profile or from what an engine has seen."""
+    return isinstance(rule, QuantileThreshold | IQRThreshold)
+
+
+def readable_rule(value: Any) -> ThresholdRule:
+    """Return the rule that a user means, for messages and scores to read.
+
+    Raises:
+        OptionError: As `threshold_rule`; or it is the running one, which has one threshold per token.
+    """
+    rule = threshold_rule(value)
+    if isinstance(rule, RunningThreshold):
+        msg = (
+            "The threshold rule `running` changes from token to token and can only be acted on, not read. Give it to "
+            'an intervention, such as `recursion={"threshold": "running"}`; here use "iqr", a quantile, or numbers by '
+            "layer."
+        )
+        raise OptionError(msg)
+    return rule
+
+
 def resolve_thresholds(
     rule: ThresholdRule, layers: Sequence[int], distribution: QuantileSketch | None
 ) -> tuple[float, ...] | None:
-    """Return `tau_l` for each of the layers, in their order, or None while the rule has no norms to go by.
+    """Return `tau_l` for each of the layers, in their order.
 
     Args:
         rule: Which norms are high.
         layers: 0-based indices of decoder layers.
         distribution: Of the norms of at least these layers, for the rules that need one.
+
+    Returns:
+        One number per layer; None while the rule has no norms to go by, and for the running rule, whose thresholds each
+        sequence finds by itself.
 
     Raises:
         OptionError: A layer has no fixed threshold or is not in the distribution, or the rule is the reference's.
@@ -212,7 +262,7 @@ def resolve_thresholds(
     if isinstance(rule, ReferenceThreshold):
         msg = "`ReferenceThreshold` goes on from token to token. Use a `ReferenceEstimator` of it."
         raise OptionError(msg)
-    if distribution is None:
+    if distribution is None or isinstance(rule, RunningThreshold):
         return None
     selected = distribution if tuple(layers) == distribution.layers else distribution.select(sorted(set(layers)))
     if selected.num_samples == 0:

@@ -16,7 +16,7 @@ from langnorm.errors import OptionError, closest
 from langnorm.wrapped_models import is_langnorm, unwrap_model
 
 StepName = Literal["resample", "recursion", "steering"]
-"""Short names of steps: draw again, think some tokens over, pull slack states."""
+"""Short names of steps: draw again, think some tokens over, pull states of high norm together."""
 
 EscalationStep = Mapping[str, Any] | BaseChatModel
 """What a retry changes: settings of the call, or the model that is called."""
@@ -25,7 +25,8 @@ EscalationOption = StepName | EscalationStep | Sequence[StepName | EscalationSte
 """What the option `escalation` takes: steps in the order of the retries, or a single one."""
 
 DEFAULT_ESCALATION: tuple[StepName, ...] = ("resample", "recursion", "steering")
-"""First draw again, then think some tokens over, then pull slack states; draw again where an engine cannot do that."""
+"""First draw again, then think some tokens over, then pull states of high norm together; draw again where an engine
+cannot do that."""
 
 _NAMED_STEPS: dict[str, dict[str, Any]] = {
     "resample": {},

@@ -80,8 +80,13 @@ class Selection:
 
     @property
     def needs_norms(self) -> bool:
-        """Whether the score reads norms."""
+        """Whether the score reads norms, or may: what a function of the user's reads is not known."""
         return any(score.needs_norms or _is_users_own(score) for score, _ in weighted_scores(self.score))
+
+    @property
+    def reads_norms(self) -> bool:
+        """Whether the score is known to read norms."""
+        return any(score.needs_norms for score, _ in weighted_scores(self.score))
 
     @property
     def needs_thresholds(self) -> bool:

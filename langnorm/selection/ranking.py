@@ -115,6 +115,15 @@ class Ranking:
         return sum(candidate.tier == 1 for candidate in self.candidates)
 
     @property
+    def num_at_limit(self) -> int:
+        """How many candidates ended at the token limit."""
+        return self.num_cut_off - self._num_filtered
+
+    @property
+    def _num_filtered(self) -> int:
+        return sum(candidate.finish_reason.lower() == "content_filter" for candidate in self.candidates)
+
+    @property
     def num_without_answer(self) -> int:
         """How many of the candidates that ended have no answer that can be read."""
         return sum(candidate.tier == 0 and candidate.answer is None for candidate in self.candidates)
@@ -127,7 +136,7 @@ class Ranking:
     def _of_cut_off(self) -> str | None:
         if not self.num_cut_off:
             return None
-        by_filter = sum(candidate.finish_reason.lower() == "content_filter" for candidate in self.candidates)
+        by_filter = self._num_filtered
         said = f"{self.num_cut_off} of {len(self.candidates)} were cut off"
         if by_filter == self.num_cut_off:
             return f"{said} by a filter. They have no vote."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ from langnorm.interventions.options import Recursion
 from tests.support.calls import PROMPTS, answer, answers
 from tests.support.grammars import PERSON, grammar_with
 from tests.support.interventions import (
+    PEAK_STEERING,
+    RUNNING,
     STEERING,
     SUPPRESSIONS,
     assert_as_defined,
@@ -99,11 +101,22 @@ def test_prompts_of_random_weights(tiny, engine_of) -> None:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=len)
-@pytest.mark.parametrize("option", [STEERING, *SUPPRESSIONS.values()], ids=["steering", *SUPPRESSIONS])
+@pytest.mark.parametrize(
+    "option", [STEERING, PEAK_STEERING, *SUPPRESSIONS.values()], ids=["steering", "peak", *SUPPRESSIONS]
+)
 def test_states_are_changed_as_defined(tiny, model_of, prompt, option) -> None:
     """What is written in the callback flows on: tokens, norms and reports are those of the oracle."""
     request = request_of(prompt, thresholds(tiny, prompt), option)
     assert_as_defined(model_of("qwen2"), request, answer(tiny, request))
+
+
+@pytest.mark.parametrize("steering", [STEERING, PEAK_STEERING], ids=["slack", "peak"])
+def test_running_thresholds_are_as_defined(tiny, model_of, steering) -> None:
+    """Of each sequence by itself, in one pass with others."""
+    options = [replace(one, threshold=RUNNING) for one in (steering, SUPPRESSIONS["clamp"])]
+    requests = [request_of(prompt, None, *options, num_tokens=40) for prompt in PROMPTS]
+    for request, completion in zip(requests, answers(tiny, requests), strict=True):
+        assert_as_defined(model_of("qwen2"), request, completion)
 
 
 def test_rows_of_a_pass_are_changed_each_by_its_own_request(tiny, model_of) -> None:

@@ -39,6 +39,9 @@ def weather(city: str) -> str:
     return city
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")  # 40 tokens are few
+
+
 @pytest.fixture(scope="module")
 def chat(abacus_file) -> ChatLangNorm:
     """Returns a chat model with room for few of the requests at a time."""
@@ -55,7 +58,8 @@ def options_of(draw: random.Random) -> dict[str, Any]:
         {"stop": ["is"]},
         {"layers": "all"},
         {"logprobs": True, "top_logprobs": 2},
-        {"steering": {"threshold": 12.0, "low_k": 2}},
+        {"steering": {"threshold": 12.0, "trigger": "slack", "low_k": 2}},
+        {"steering": {"cos_min": 0.0}},
         {"suppression": {"threshold": 14.0}},
         {"selection": {"n": 3}, "temperature": 0.9, "seed": draw.randrange(5)},
     ]

@@ -10,10 +10,12 @@ behind the inputs as one more token, with the position of the last of them, and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -45,6 +47,8 @@ class Outcome:
     """Index of the token, layer and best cosine, in order."""
     suppressed: dict[int, int] = field(default_factory=dict)
     """Of every layer with suppression, how many states were scaled down."""
+    compared: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    """By intervention and layer, what the last token was compared with; None for nothing."""
 
 
 class Decoder:
@@ -101,11 +105,54 @@ class Decoder:
         return int(logits.argmax())
 
 
+class Running:
+    """Thresholds of each token from the norms of the tokens before it: Q3 + k (Q3 - Q1), sinks left out."""
+
+    def __init__(self, layers: tuple[int, ...], k: float = 1.5, warm_up: int = 16) -> None:
+        self.k, self.warm_up = k, warm_up
+        self.seen: dict[int, list[float]] = {layer: [] for layer in layers}
+        self.last: dict[int, float | None] = dict.fromkeys(layers)
+
+    def __iter__(self) -> Iterator[int]:
+        """Go over the layers, as of a mapping."""
+        return iter(self.seen)
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.seen)
+
+    def compare(self, layer: int, n: float) -> float:
+        """Return tau for a token with this norm, which counts for the tokens after it."""
+        seen = np.array(self.seen[layer])
+        tau = math.inf
+        if len(seen) >= self.warm_up:
+            usual = seen[seen <= 10 * np.quantile(seen, 0.5, method="lower")]
+            q1, q3 = np.quantile(usual, [0.25, 0.75])
+            tau = float(q3 + self.k * (q3 - q1))
+        self.last[layer] = tau if tau < math.inf else None
+        if math.isfinite(n):
+            self.seen[layer].append(n)
+        return tau
+
+
+Thresholds = Mapping[int, float] | Running
+
+
+def tau_of(thresholds: Thresholds, layer: int, n: float) -> float:
+    """Return what a token with the norm `n` is compared with."""
+    return thresholds.compare(layer, n) if isinstance(thresholds, Running) else thresholds[layer]
+
+
+def last_taus(thresholds: Thresholds) -> dict[int, float | None]:
+    """Return what the last token was compared with at each layer; None for nothing."""
+    return dict(thresholds.last if isinstance(thresholds, Running) else thresholds)
+
+
 @dataclass
 class Recursion:
     """Options of recursion, and what it counted per layer."""
 
-    thresholds: dict[int, float]
+    thresholds: Thresholds
     alpha: float = 1.0
     max_extra: int = 1
     growth_eps: float = 0.2
@@ -127,9 +174,9 @@ class Recursion:
 
     def apply(self, decoder: Decoder, inputs: list[torch.Tensor], layer: int, h: torch.Tensor) -> torch.Tensor:
         """Return the state that stands after at most `max_extra` extra passes of `h`, the output of pass 0."""
-        tau = self.thresholds[layer]
         counts = self.counts[layer]
         n = norm(h)
+        tau = tau_of(self.thresholds, layer, n)
         active = tau < n < self.blowup * tau
         counts["tokens"] += 1
         counts["triggered"] += active
@@ -160,7 +207,8 @@ class Recursion:
 class Steering:
     """Options of steering, and the memory of the sequence per layer."""
 
-    thresholds: dict[int, float]
+    thresholds: Thresholds
+    trigger: str = "peak"
     bank_size: int = 32
     low_k: int = 40
     gamma: float = 1.0
@@ -177,22 +225,20 @@ class Steering:
 
     def apply(self, layer: int, h: torch.Tensor, step: int, draws: Draws) -> torch.Tensor:
         """Return `h`, moved towards a state of the bank where all conditions hold."""
-        tau = self.thresholds[layer]
         n = norm(h)
+        tau = tau_of(self.thresholds, layer, n)
+        if self.trigger == "peak":
+            return self.at_peak(layer, h, step, n, tau)
         if n > tau:
-            bank = [*self.banks[layer], (n, h)]
-            bank.sort(key=lambda entry: entry[0], reverse=True)
-            self.banks[layer] = bank[: self.bank_size]
-        self.streaks[layer] = self.streaks[layer] + 1 if n < self.gamma * tau else 0
+            self.keep(layer, n, h)
+        is_low = tau < math.inf and n < self.gamma * tau  # without a threshold nothing is low
+        self.streaks[layer] = self.streaks[layer] + 1 if is_low else 0
         self.cooldowns[layer] = max(0, self.cooldowns[layer] - 1)
 
         u = draws("steering", step, layer)
         if self.streaks[layer] < self.low_k or self.cooldowns[layer] > 0 or u >= self.p_inject:
             return h
-        best, v_best = -2.0, None
-        for _, v in self.banks[layer]:
-            if cosine(v, h) > best:
-                best, v_best = cosine(v, h), v
+        best, v_best = self.most_similar(layer, h)
         if v_best is None or best < self.cos_min:
             return h
         self.streaks[layer] = 0
@@ -200,12 +246,37 @@ class Steering:
         self.injections.append((step, layer, best))
         return h + self.beta * (v_best - h)
 
+    def at_peak(self, layer: int, h: torch.Tensor, step: int, n: float, tau: float) -> torch.Tensor:
+        """Return a state above its threshold on the way to an earlier one; the state itself goes into the bank."""
+        if n <= tau:
+            return h
+        best, v_best = self.most_similar(layer, h)
+        self.keep(layer, n, h)
+        if v_best is None or best < self.cos_min:
+            return h
+        self.injections.append((step, layer, best))
+        return (1 - self.beta) * h + self.beta * v_best
+
+    def keep(self, layer: int, n: float, h: torch.Tensor) -> None:
+        """Put a state into the bank, which keeps those of highest norm."""
+        bank = [*self.banks[layer], (n, h)]
+        bank.sort(key=lambda entry: entry[0], reverse=True)
+        self.banks[layer] = bank[: self.bank_size]
+
+    def most_similar(self, layer: int, h: torch.Tensor) -> tuple[float, torch.Tensor | None]:
+        """Return the best cosine to a state of the bank, and that state."""
+        best, v_best = -2.0, None
+        for _, v in self.banks[layer]:
+            if cosine(v, h) > best:
+                best, v_best = cosine(v, h), v
+        return best, v_best
+
 
 @dataclass
 class Suppression:
     """Options of suppression, and what it counted per layer."""
 
-    thresholds: dict[int, float]
+    thresholds: Thresholds
     mode: str = "high"
     action: str = "mul"
     factor: float = 0.1
@@ -226,8 +297,8 @@ class Suppression:
 
     def apply(self, layer: int, h: torch.Tensor, step: int, draws: Draws | None) -> torch.Tensor:
         """Return `h`, scaled down where it is suppressed."""
-        tau = self.thresholds[layer]
         n = norm(h)
+        tau = tau_of(self.thresholds, layer, n)
         if not self.is_hit(layer, step, draws, is_high=n > tau):
             return h
         self.counts[layer] += 1
@@ -290,6 +361,10 @@ def generate(
             norms.append(norm(h))
         outcome.norms.append(norms)
         outcome.tokens.append(decoder.next_token(h))
+    outcome.compared = {
+        name: last_taus(intervention.thresholds)
+        for name, intervention in {"recursion": recursing, "steering": steerer, "suppression": suppressor}.items()
+    }
     return outcome
 
 

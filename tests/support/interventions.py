@@ -14,6 +14,7 @@ from langnorm.engines.requests import Record, Request
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.random_draws import draw_uniform
+from langnorm.norms.thresholds import RunningThreshold
 from tests.reference import interventions as reference
 from tests.support.calls import answer, ask
 from tests.support.models import NUM_LAYERS
@@ -33,12 +34,15 @@ RECURSIONS = {
     "several": Recursion(max_extra=4, growth_eps=-0.5, blowup=4.0, alpha=0.6),
     "block": Recursion(max_extra=2, growth_eps=-0.5, blowup=4.0, alpha=0.4, block=2),
 }
-STEERING = Steering(low_k=2, p_inject=0.6, cos_min=0.0, cooldown=3, bank_size=4, beta=0.7)
+STEERING = Steering(trigger="slack", low_k=2, p_inject=0.6, cos_min=0.0, cooldown=3, bank_size=4, beta=0.7)
+PEAK_STEERING = Steering(cos_min=0.0, bank_size=4, beta=0.7)
 SUPPRESSIONS = {
     "high": Suppression(),
     "clamp": Suppression(action="clamp"),
     "random": Suppression(mode="random", factor=0.3),
 }
+RUNNING = RunningThreshold(k=0.3, warm_up=4)
+"""Above so little of the quartiles, a norm in five or so is high."""
 
 
 def thresholds(engine: Engine, prompt: Sequence[int], layers: Sequence[int] = LAYERS) -> tuple[float, ...]:
@@ -67,11 +71,10 @@ def expected_of(model: Any, request: Request) -> reference.Outcome:
     """Return what the oracle makes of a request."""
 
     def fields(plan: Plan[Any] | None) -> dict[str, Any] | None:
-        if plan is None or plan.thresholds is None:
+        if plan is None or not plan.is_active:
             return None
         names = [name for name in type(plan.options).__slots__ if name not in ("layers", "threshold", "only_decode")]
-        taus = dict(zip(plan.layers, plan.thresholds, strict=True))
-        return {"thresholds": taus} | {name: getattr(plan.options, name) for name in names}
+        return {"thresholds": oracle_thresholds(plan)} | {name: getattr(plan.options, name) for name in names}
 
     plans = request.plans
     return reference.generate(
@@ -85,6 +88,15 @@ def expected_of(model: Any, request: Request) -> reference.Outcome:
     )
 
 
+def oracle_thresholds(plan: Plan[Any]) -> reference.Thresholds:
+    """Return the thresholds of an active plan as the oracle takes them."""
+    if plan.thresholds is not None:
+        return dict(zip(plan.layers, plan.thresholds, strict=True))
+    rule = plan.options.rule
+    assert isinstance(rule, RunningThreshold)
+    return reference.Running(plan.layers, rule.k, rule.warm_up)
+
+
 def assert_as_defined(model: Any, request: Request, completion: Completion) -> reference.Outcome:
     """Check tokens, norms and all that was counted against the oracle."""
     expected = expected_of(model, request)
@@ -96,8 +108,11 @@ def assert_as_defined(model: Any, request: Request, completion: Completion) -> r
 
 
 def assert_same_report(request: Request, completion: Completion, expected: reference.Outcome) -> None:
-    """Check the counts, pulls and shrunk states of a completion."""
+    """Check the counts, pulls and shrunk states of a completion, and its thresholds."""
     report = completion.interventions
+    for plan in request.plans.all():
+        compared = {str(layer): tau for layer, tau in expected.compared[plan.options.name].items()}
+        assert report[plan.options.name]["thresholds"] == (pytest.approx(compared, rel=1e-4) if compared else None)
     if request.plans.recursion:
         assert report["recursion"]["layers"] == {str(i): counts for i, counts in expected.recursion.items()}
     if request.plans.steering:

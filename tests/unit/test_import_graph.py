@@ -73,6 +73,7 @@ ALSO_PURE = (
     "norms.reading",
     "norms.sinks",
     "norms.stored_sketch",
+    "interventions.layer_threshold",
     "interventions.random_draws",
     "engines.base",
     "engines.checkpoint",

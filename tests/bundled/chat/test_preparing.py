@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,10 +41,11 @@ def test_messages_report_what_was_acted_upon(
 
     monkeypatch.setattr(OnlineSnapshot, "select", select)
     chat = ChatLangNorm(engine=abacus_engine, profile=None, layers=LAYERS, temperature=0.7, max_tokens=20, seed=1)
-    acting = {"layers": LAYERS}
-    reply = chat.invoke(
-        "What is 3 + 4?", recursion=acting, steering=acting, suppression=acting, selection={"n": 2, "score": "rate"}
-    )
+    acting = {"layers": LAYERS, "threshold": "iqr"}
+    with pytest.warns(UserWarning, match="Steering moves the norms"):
+        reply = chat.invoke(
+            "What is 3 + 4?", recursion=acting, steering=acting, suppression=acting, selection={"n": 2, "score": "rate"}
+        )
     metadata = reply.response_metadata["langnorm"]
     reported = {float(f"{value:.4g}") for value in metadata["thresholds"].values()}
     for name in ("recursion", "steering", "suppression"):
@@ -75,7 +78,36 @@ def test_a_profile_that_nobody_reads_is_not_asked_for(abacus_engine: Any) -> Non
     other = replace(abacus_engine.identity, weights="0")
     profile = NormProfile("other", other, abacus_engine.profile.sketch)
     chat = ChatLangNorm(engine=abacus_engine, profile=profile, max_tokens=3)
-    assert chat.invoke("Hi", norms="off").usage_metadata["output_tokens"] <= 3  # type: ignore[index]
-    for options in ({}, {"norms": "off", "recursion": {}}):
+    for options in ({}, {"suppression": {}}, {"suppression": {"threshold": 9.0}}):  # of which none reads a distribution
+        assert chat.invoke("Hi", norms="off", **options).usage_metadata["output_tokens"] <= 3  # type: ignore[index]
+    for options in ({}, {"norms": "off", "suppression": {"threshold": "iqr"}}):
         with pytest.raises(OptionError, match="does not belong to this model"):
             chat.invoke("Hi", **options)
+
+
+@pytest.mark.transformers_engine
+def test_by_default_each_answer_has_thresholds_of_its_own(abacus_engine: Any) -> None:
+    """Nothing of earlier calls is in them, and no profile is needed; the message says what its last token met."""
+    chat = ChatLangNorm(engine=abacus_engine, profile=None, layers=LAYERS, temperature=0, max_tokens=40)
+    ask = partial(chat.invoke, "Start with 47. Add 38. Multiply by 3. What is it?", norms="tokens")
+    plain = NormTrace.from_message(ask())
+    acting = {"layers": LAYERS, "threshold": {"rule": "running", "k": 1e6}}  # never high: the norms are the model's own
+    first, second = (NormTrace.from_message(ask(suppression=acting)).suppression for _ in range(2))
+    assert first == second
+    assert plain.token_norms is not None
+    before = np.array(plain.token_norms)[:-1]  # of the tokens before the last one that was run
+    q1, q3 = np.quantile(before, [0.25, 0.75], axis=0)
+    expected = {str(layer): tau for layer, tau in zip(LAYERS, q3 + 1e6 * (q3 - q1), strict=True)}
+    assert first is not None
+    assert first["thresholds"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_steering_and_a_selection_by_norms_are_warned_of(abacus_engine: Any) -> None:
+    """Once, before anything is computed; with a score that reads none, or a function of the user's, nothing is said."""
+    chat = ChatLangNorm(engine=abacus_engine, temperature=0.2, seed=1, steering={})
+    with pytest.warns(UserWarning, match="`selection=None`") as warned:
+        chat.invoke("Hi", selection={"n": 2, "score": "mean"})
+    assert len(warned) == 1
+    for score in ("mean_logprob", None, lambda sample: float(len(sample.texts))):
+        chat.invoke("Hi", selection={"n": 2, "score": score})
+    chat.invoke("Hi", selection={"n": 2, "score": "mean"}, steering=None)

@@ -11,7 +11,7 @@ from langnorm import ChatLangNorm, NormTrace, Recursion, Steering, Suppression
 from langnorm.checks import build_options
 from langnorm.errors import OptionError
 from langnorm.interventions.random_draws import draw_uniform
-from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold
+from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold, RunningThreshold
 
 
 def test_defaults_are_the_papers() -> None:
@@ -21,7 +21,9 @@ def test_defaults_are_the_papers() -> None:
     steering = Steering()
     assert (steering.bank_size, steering.low_k, steering.gamma, steering.p_inject) == (32, 40, 1.0, 0.2)
     assert (steering.beta, steering.cos_min, steering.cooldown) == (0.5, 0.5, 32)
+    assert steering.trigger == "peak"
     assert Suppression().factor == 0.1
+    assert {kind().rule for kind in (Recursion, Steering, Suppression)} == {RunningThreshold(k=1.5, warm_up=16)}
 
 
 def test_presets_take_options() -> None:
@@ -33,6 +35,8 @@ def test_presets_take_options() -> None:
     ("threshold", "rule"),
     [
         ("iqr", IQRThreshold()),
+        ("running", RunningThreshold()),
+        ({"rule": "running", "k": 3, "warm_up": 50}, RunningThreshold(3, 50)),
         ({"rule": "quantile", "q": 0.8}, QuantileThreshold(0.8)),
         ({9: 80.0}, FixedThreshold({9: 80.0})),
         (7, FixedThreshold(7)),
@@ -57,6 +61,11 @@ def test_a_threshold_comes_in_any_form(threshold: Any, rule: Any) -> None:
         (Recursion, {"layers": "lat"}, "Did you mean `late`"),
         (Recursion, {"threshold": "irq"}, "Did you mean `iqr`"),
         (Recursion, {"threshold": "reference"}, "can only be read"),
+        (Recursion, {"threshold": {"rule": "running", "warm_up": 0}}, "an integer from 1 up"),
+        (Recursion, {"only_decode": False}, 'Give a `threshold`: "iqr"'),
+        (Steering, {"trigger": "peek"}, "Did you mean `peak`"),
+        (Steering, {"low_k": 2}, 'Add `trigger="slack"`, or leave `low_k` out'),
+        (Steering, {"trigger": "peak", "cooldown": 0}, "`cooldown=0` of `steering` is for states that have gone slack"),
         (Steering, {"bank_size": 0}, "bank_size"),
         (Steering, {"low_k": -1}, "low_k"),
         (Steering, {"p_inject": 2}, "a number from 0, to 1"),

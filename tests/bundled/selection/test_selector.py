@@ -133,7 +133,8 @@ def test_truncated_candidates_do_not_win_over_finished_ones(chat) -> None:
     """Answers that were cut off have no vote, and rank behind those that ended."""
     lengths = sorted(message.usage_metadata["output_tokens"] for message in sampled(chat, 8))
     assert lengths[0] < lengths[-1]
-    best = NormSelector(chat, n=8, vote="majority").invoke(QUESTION, max_tokens=lengths[0])
+    with pytest.warns(UserWarning, match="of 8 samples of a selection ended at `max_tokens`"):
+        best = NormSelector(chat, n=8, vote="majority").invoke(QUESTION, max_tokens=lengths[0])
     found = ranking(best)
 
     reasons = [candidate["finish_reason"] for candidate in found["candidates"]]
@@ -144,8 +145,10 @@ def test_truncated_candidates_do_not_win_over_finished_ones(chat) -> None:
 
 
 def test_all_truncated_candidates_are_ranked_by_score(chat) -> None:
-    """Where none has ended, the best score is kept and nobody votes."""
-    found = ranking(NormSelector(chat, n=3, vote="majority").invoke(QUESTION, max_tokens=3))
+    """Where none has ended, the best score is kept and nobody votes; a warning says what to do."""
+    with pytest.warns(UserWarning, match="3 of 3 samples .* Raise `max_tokens`") as warned:
+        found = ranking(NormSelector(chat, n=3, vote="majority").invoke(QUESTION, max_tokens=3))
+    assert len(warned) == 1
 
     assert {candidate["finish_reason"] for candidate in found["candidates"]} == {"length"}
     assert found["majority"] is found["agrees"] is found["agreement"] is None
@@ -222,6 +225,7 @@ def test_structured_output_is_parsed_from_the_best_answer(chat) -> None:
     assert json.loads(chosen["candidates"][chosen["chosen"]]["answer"]) == raw["parsed"].model_dump()
 
 
+@pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")  # drawn without a seed
 def test_a_cache_never_makes_one_of_n(chat) -> None:
     """Candidates are drawn in one call; a cache holds the kept answer, under a key of its own for each selection."""
     set_llm_cache(InMemoryCache())

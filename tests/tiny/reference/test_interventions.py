@@ -40,8 +40,16 @@ def test_without_interventions_is_plain_decoding(name) -> None:
     assert (outcome.recursion, outcome.injections, outcome.suppressed) == ({}, [], {})
 
 
+@pytest.mark.parametrize(
+    ("trigger", "steering", "steps"),
+    [
+        ("slack", {"low_k": 0, "p_inject": 1.0, "cooldown": 4}, range(0, NUM_TOKENS - 1, 4)),
+        ("peak", {"cos_min": -1.0}, range(1, NUM_TOKENS - 1)),  # all but the first, before which there is none
+    ],
+    ids=["slack", "peak"],
+)
 @pytest.mark.parametrize("name", MODELS)
-def test_interventions_of_no_strength_change_nothing(name) -> None:
+def test_interventions_of_no_strength_change_nothing(name, trigger, steering, steps) -> None:
     """With alpha and beta 0 and factor 1 everything is done and counted, and the answer is the plain one."""
     model = model_without_end(name)
     plain = generate(model, PROMPT, NUM_TOKENS)
@@ -52,7 +60,7 @@ def test_interventions_of_no_strength_change_nothing(name) -> None:
         PROMPT,
         NUM_TOKENS,
         recursion={"thresholds": low, "alpha": 0.0, "max_extra": 2, "growth_eps": -1.0, "blowup": 1e30},
-        steering={"thresholds": low, "low_k": 0, "p_inject": 1.0, "beta": 0.0, "cooldown": 4},
+        steering={"thresholds": low, "trigger": trigger, "beta": 0.0} | steering,
         suppression={"thresholds": low, "factor": 1.0},
         draws=lambda *_: 0.5,
     )
@@ -60,9 +68,10 @@ def test_interventions_of_no_strength_change_nothing(name) -> None:
     assert outcome.tokens == plain.tokens
     torch.testing.assert_close(torch.tensor(outcome.norms), torch.tensor(plain.norms), rtol=1e-6, atol=0)
     num_run = NUM_TOKENS - 1
-    every_fourth = [(step, layer) for step in range(0, num_run, 4) for layer in low]
     assert outcome.suppressed == dict.fromkeys(low, num_run)
-    assert [(step, layer) for step, layer, _ in outcome.injections] == every_fourth
+    assert [(step, layer) for step, layer, _ in outcome.injections] == [
+        (step, layer) for step in steps for layer in low
+    ]
     for counts in outcome.recursion.values():
         assert (counts["tokens"], counts["triggered"]) == (num_run, num_run)
         assert counts["passes"] == counts["accepted"] == 2 * num_run

@@ -17,7 +17,9 @@ from langnorm.interventions.forward_pass import Interventions
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.random_draws import draw_uniform
+from langnorm.norms.thresholds import RunningThreshold
 from tests.reference import interventions as reference
+from tests.support.interventions import oracle_thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,15 +33,35 @@ NUM_UNDOABLE = 8  # fewer than in use, so that the bank overflows here
 WEIGHTS = torch.randn(NUM_LAYERS, HIDDEN, HIDDEN, generator=torch.Generator().manual_seed(1))
 
 RECURSIONS = (
-    Recursion(growth_eps=-0.5, blowup=2.0),
-    Recursion(growth_eps=-0.3, blowup=1.4, max_extra=3, alpha=0.5, only_decode=False),
-    Recursion(growth_eps=-0.6, blowup=3.0, max_extra=2, alpha=0.7, block=2),
+    Recursion(threshold="iqr", growth_eps=-0.5, blowup=2.0),
+    Recursion(threshold="iqr", growth_eps=-0.3, blowup=1.4, max_extra=3, alpha=0.5, only_decode=False),
+    Recursion(threshold="iqr", growth_eps=-0.6, blowup=3.0, max_extra=2, alpha=0.7, block=2),
+    Recursion(threshold=RunningThreshold(k=0.1, warm_up=3), growth_eps=0.15, blowup=2.0, max_extra=2),
 )
 STEERINGS = (
-    Steering(low_k=1, p_inject=0.8, cos_min=-0.5, cooldown=2, bank_size=2),
-    Steering(low_k=2, p_inject=1.0, cos_min=0.1, cooldown=0, bank_size=3, gamma=1.3, beta=1.0),
+    Steering(threshold="iqr", trigger="slack", low_k=1, p_inject=0.8, cos_min=-0.5, cooldown=2, bank_size=2),
+    Steering(
+        threshold="iqr",
+        trigger="slack",
+        low_k=2,
+        p_inject=1.0,
+        cos_min=0.1,
+        cooldown=0,
+        bank_size=3,
+        gamma=1.3,
+        beta=1.0,
+    ),
+    Steering(threshold=RunningThreshold(k=0.0, warm_up=2), trigger="slack", low_k=2, p_inject=0.8, cos_min=-0.5),
+    Steering(threshold="iqr", cos_min=0.6, bank_size=2),
+    Steering(threshold=RunningThreshold(k=0.0, warm_up=2), cos_min=0.1, bank_size=3, beta=1.0),
 )
-SUPPRESSIONS = (Suppression(), Suppression(action="clamp"), Suppression(mode="random", factor=0.3))
+SUPPRESSIONS = (
+    Suppression(threshold="iqr"),
+    Suppression(threshold="iqr", action="clamp"),
+    Suppression(threshold="iqr", mode="random", factor=0.3),
+    Suppression(threshold=RunningThreshold(k=0.2, warm_up=4), action="clamp"),
+    Suppression(threshold=RunningThreshold(k=0.0, warm_up=1), mode="random", factor=0.3),
+)
 
 
 def run_layer(layer: int, states: Tensor, number: Tensor) -> Tensor:
@@ -139,7 +161,9 @@ def run_alone(plans: Sequence[Plans], number: int, num_tokens: int) -> tuple[dic
 
 def plan_of(options: Any) -> Plan[Any] | None:
     """Return the plan of some options."""
-    return options and Plan(options, LAYERS, THRESHOLDS)
+    if options is None:
+        return None
+    return Plan(options, LAYERS, None if isinstance(options.rule, RunningThreshold) else THRESHOLDS)
 
 
 PLANS = st.builds(
@@ -211,7 +235,7 @@ def oracle_fields(plan: Plan[Any] | None) -> dict[str, Any]:
     if plan is None:
         return {"thresholds": {}}
     names = [name for name in type(plan.options).__slots__ if name not in ("layers", "threshold", "only_decode")]
-    return {"thresholds": dict(zip(LAYERS, THRESHOLDS, strict=True))} | {n: getattr(plan.options, n) for n in names}
+    return {"thresholds": oracle_thresholds(plan)} | {name: getattr(plan.options, name) for name in names}
 
 
 @given(plans=PLANS, number=st.integers(0, 3))
@@ -239,6 +263,9 @@ def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
     report, states = run_alone([plans] * 4, number, 30)
 
     torch.testing.assert_close(torch.stack(states), torch.stack(expected), rtol=1e-4, atol=1e-5)
+    for name, oracle in {"recursion": recursion, "steering": steerer, "suppression": suppressor}.items():
+        compared = {str(layer): tau for layer, tau in reference.last_taus(oracle.thresholds).items()}
+        assert name not in report or report[name]["thresholds"] == pytest.approx(compared, rel=1e-4)
     if plans.recursion:
         assert report["recursion"]["layers"] == {str(layer): counts for layer, counts in recursion.counts.items()}
     if plans.steering:
@@ -248,9 +275,19 @@ def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
         assert report["suppression"]["suppressed"] == {str(i): count for i, count in suppressor.counts.items()}
 
 
-def test_something_is_done_in_these_tests() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        (RECURSIONS[1], STEERINGS[0], SUPPRESSIONS[2]),
+        (RECURSIONS[3], STEERINGS[2], SUPPRESSIONS[4]),
+        (RECURSIONS[3], STEERINGS[3], SUPPRESSIONS[3]),
+        (RECURSIONS[3], STEERINGS[4], SUPPRESSIONS[3]),
+    ],
+    ids=["known", "slack, running", "peak", "peak, running"],
+)
+def test_something_is_done_in_these_tests(options) -> None:
     """The toy layers have norms on both sides of the thresholds: every intervention acts, and not always."""
-    plans = Plans(*map(plan_of, (RECURSIONS[1], STEERINGS[0], SUPPRESSIONS[2])))
+    plans = Plans(*map(plan_of, options))
     report, _ = run_alone([plans], 0, 60)
     for counts in report["recursion"]["layers"].values():
         assert 5 < counts["accepted"] < counts["passes"] < 150

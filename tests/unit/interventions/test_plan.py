@@ -12,28 +12,25 @@ from hypothesis import strategies as st
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
-from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold
+from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold, RunningThreshold
 
 SHARES = st.floats(0.01, 0.99)
 NORMS = st.floats(0, 1e30)
+LAYERS = st.sampled_from(["late", "deep", "all"]) | st.lists(st.integers(-5, 5), min_size=1)
+KNOWN: st.SearchStrategy[Any] = st.one_of(
+    st.builds(IQRThreshold, k=st.floats(0, 9)),
+    st.builds(QuantileThreshold, q=SHARES),
+    st.builds(FixedThreshold, NORMS | st.dictionaries(st.integers(0, 40), NORMS, min_size=1)),
+)
 COMMON: dict[str, st.SearchStrategy[Any]] = {
-    "layers": st.sampled_from(["late", "deep", "all"]) | st.lists(st.integers(-5, 5), min_size=1),
-    "threshold": st.one_of(
-        st.builds(IQRThreshold, k=st.floats(0, 9)),
-        st.builds(QuantileThreshold, q=SHARES),
-        st.builds(FixedThreshold, NORMS | st.dictionaries(st.integers(0, 40), NORMS, min_size=1)),
-    ),
+    "layers": LAYERS,
+    "threshold": KNOWN | st.builds(RunningThreshold, k=st.floats(0, 9), warm_up=st.integers(1, 99)),
 }
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
-    "recursion": st.builds(
-        Recursion,
-        alpha=SHARES,
-        max_extra=st.integers(0, 9),
-        only_decode=st.booleans(),
-        block=st.integers(1, 3),
-        **COMMON,
-    ),
-    "steering": st.builds(Steering, beta=SHARES, low_k=st.integers(1, 99), cos_min=st.floats(-1, 1), **COMMON),
+    "recursion": st.builds(Recursion, alpha=SHARES, max_extra=st.integers(0, 9), block=st.integers(1, 3), **COMMON)
+    | st.builds(Recursion, only_decode=st.just(False), layers=LAYERS, threshold=KNOWN),
+    "steering": st.builds(Steering, beta=SHARES, cos_min=st.floats(-1, 1), **COMMON)
+    | st.builds(Steering, trigger=st.just("slack"), low_k=st.integers(1, 99), gamma=st.floats(0, 9), **COMMON),
     "suppression": st.builds(
         Suppression, mode=st.sampled_from(["high", "random"]), action=st.sampled_from(["mul", "clamp"]), **COMMON
     ),

@@ -9,8 +9,9 @@ import pytest
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.sequence import InterveningSequence
+from langnorm.norms.thresholds import RunningThreshold
 
-OPTIONS = (Recursion(), Steering(), Suppression())
+OPTIONS = (Recursion(threshold="iqr"), Steering(threshold="iqr"), Suppression(threshold="iqr"))
 
 
 def report_of(thresholds: tuple[float, ...] | None, norms: tuple[float, ...] = ()) -> dict[str, Any]:
@@ -42,3 +43,31 @@ def test_what_did_something_has_no_warning() -> None:
     report = report_of((9.0, 9.0), norms=(1.0, 10.0))
     assert report["suppression"]["warning"] is None
     assert report["suppression"]["suppressed"] == {"3": 0, "5": 1}
+
+
+def running_report(num_tokens: int) -> dict[str, Any]:
+    """Return the report of a sequence with running thresholds, of norms 1, 2 and 3 again and again."""
+    rule = RunningThreshold(warm_up=4)
+    plans = Plans(
+        Plan(Recursion(threshold=rule), (3,), None), suppression=Plan(Suppression(threshold=rule), (3,), None)
+    )
+    sequence = InterveningSequence(plans, seed=1, sample=0, num_prompt_tokens=2)
+    for step in range(num_tokens):
+        norm = 1.0 + step % 3
+        sequence.recursion[3].threshold_of(step, norm)
+        sequence.suppression[3].act(step, norm)
+    return sequence.report(num_tokens, 8)
+
+
+def test_a_running_threshold_is_reported_as_the_last_token_met_it() -> None:
+    """Of 1, 2, 3, 1, 2: the quartiles are 1 and 2."""
+    report = running_report(6)
+    assert report["suppression"]["thresholds"] == report["recursion"]["thresholds"] == {"3": 3.5}
+    assert "no norm was above its threshold" in report["suppression"]["warning"]
+
+
+def test_an_answer_that_ends_before_there_is_a_threshold_says_so() -> None:
+    """With the number of tokens that it takes."""
+    report = running_report(4)
+    assert report["recursion"]["thresholds"] is None
+    assert "its running threshold starts after 4 tokens of the answer" in report["recursion"]["warning"]

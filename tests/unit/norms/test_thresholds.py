@@ -23,6 +23,9 @@ from langnorm.norms.thresholds import (
     QuantileThreshold,
     ReferenceEstimator,
     ReferenceThreshold,
+    RunningThreshold,
+    needs_distribution,
+    readable_rule,
     resolve_thresholds,
     threshold_rule,
 )
@@ -224,6 +227,23 @@ class TestThresholdRule:
             "The threshold rule `reference` has no field `warmup`. Use `k`, `min_iqr`, `floor`, `warm_up`. "
             "Did you mean `warm_up`?"
         )
+
+    def test_a_running_rule_has_no_threshold_beforehand_and_is_not_read(self) -> None:
+        """Whatever is known of the layers, and whatever the layers; other rules can be read."""
+        assert resolve_thresholds(RunningThreshold(), LAYERS, known()) is None
+        assert [needs_distribution(threshold_rule(name)) for name in ("running", 3.0, "iqr", "quantile")] == [
+            *(False, False),
+            *(True, True),
+        ]
+        assert readable_rule("iqr") == IQRThreshold()
+        with pytest.raises(OptionError, match='can only be acted on, not read.*here use "iqr"'):
+            readable_rule({"rule": "running", "k": 2})
+
+    @pytest.mark.parametrize("field", [{"k": -1}, {"k": "x"}, {"warm_up": 0}, {"warm_up": 1.5}, {"warm_up": True}])
+    def test_fields_of_the_running_rule_are_checked(self, field) -> None:
+        """By their names."""
+        with pytest.raises(OptionError, match=f"`{next(iter(field))}="):
+            RunningThreshold(**field)
 
     def test_fixed_rule_needs_its_values(self) -> None:
         """A rule without a default says which field it lacks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,16 @@ from langnorm.engines.requests import Request
 from langnorm.errors import ModelError, OptionError
 from langnorm.interventions.options import Recursion
 from tests.support.calls import PROMPTS, answer, answers
-from tests.support.interventions import RECURSIONS, STEERING, SUPPRESSIONS, assert_as_defined, request_of, thresholds
+from tests.support.interventions import (
+    PEAK_STEERING,
+    RECURSIONS,
+    RUNNING,
+    STEERING,
+    SUPPRESSIONS,
+    assert_as_defined,
+    request_of,
+    thresholds,
+)
 
 if TYPE_CHECKING:
     from langnorm.engines.base import Engine
@@ -52,6 +62,28 @@ def test_steering_is_as_defined(family: str, endless_model_of, endless_engine_of
     assert_as_defined(endless_model_of(family), request, answer(engine, request))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steering_at_peaks_is_as_defined(family: str, endless_model_of, endless_engine_of) -> None:
+    """Toward earlier ones of the sequence."""
+    engine, prompt = endless_engine_of(family), PROMPTS[0]
+    request = request_of(prompt, thresholds(engine, prompt), PEAK_STEERING)
+    expected = assert_as_defined(endless_model_of(family), request, answer(engine, request))
+    assert len(expected.injections) > 5
+
+
+@pytest.mark.parametrize("steering", [STEERING, PEAK_STEERING], ids=["slack", "peak"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_running_thresholds_are_as_defined(family: str, steering, endless_model_of, endless_engine_of) -> None:
+    """Of each intervention by itself, and of all three together, each by the norms that reach it."""
+    engine, model = endless_engine_of(family), endless_model_of(family)
+    options = [replace(one, threshold=RUNNING) for one in (RECURSIONS["several"], steering, SUPPRESSIONS["clamp"])]
+    for chosen in (options[:1], options[1:2], options[2:], options):
+        request = request_of(PROMPTS[0], None, *chosen, num_tokens=40)
+        expected = assert_as_defined(model, request, answer(engine, request))
+    assert sum(counts["passes"] for counts in expected.recursion.values()) > 5
+    assert sum(expected.suppressed.values()) > 5
+
+
 @pytest.mark.parametrize("name", SUPPRESSIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_suppression_is_as_defined(family: str, name: str, endless_model_of, endless_engine_of) -> None:
@@ -82,6 +114,8 @@ def mixed_requests(engine: Engine, num_tokens: int, **sampling: Any) -> list[Req
         make(PROMPTS[3], taus[3][:1], SUPPRESSIONS["random"], layers=(2,)),
         make(PROMPTS[4], taus[4], RECURSIONS["paper"], SUPPRESSIONS["clamp"]),
         make(PROMPTS[4], taus[4], STEERING, SUPPRESSIONS["high"]),
+        make(PROMPTS[1], None, *(replace(one, threshold=RUNNING) for one in (RECURSIONS["several"], PEAK_STEERING))),
+        make(PROMPTS[3], None, replace(SUPPRESSIONS["clamp"], threshold=RUNNING)),
     ]
 
 
@@ -180,7 +214,7 @@ def test_the_prompt_is_recursed_on_request(endless_engine_of) -> None:
     """Then it changes what follows; padding is never counted."""
     engine = endless_engine_of("qwen3")
     taus = tuple(0.5 * tau for tau in thresholds(engine, PROMPTS[0]))
-    options = {"growth_eps": -0.9, "blowup": 9.0, "alpha": 0.5}
+    options = {"threshold": "iqr", "growth_eps": -0.9, "blowup": 9.0, "alpha": 0.5}
     plain, with_prompt = (
         request_of(p, taus, Recursion(only_decode=only, **options), num_tokens=12)
         for p, only in ((PROMPTS[0], True), (PROMPTS[0], False))
@@ -199,7 +233,8 @@ def test_the_prompt_is_recursed_on_request(endless_engine_of) -> None:
 def test_without_thresholds_nothing_is_done(endless_engine_of) -> None:
     """While there is nothing to go by, the report says so."""
     engine = endless_engine_of("qwen3")
-    completion = answer(engine, request_of(PROMPTS[0], None, Recursion(), STEERING))
+    known = (Recursion(threshold="iqr"), replace(STEERING, threshold="iqr"))
+    completion = answer(engine, request_of(PROMPTS[0], None, *known))
     assert completion.token_ids == answer(engine, request_of(PROMPTS[0], None)).token_ids
     assert completion.interventions["recursion"]["thresholds"] is None
     assert completion.interventions["recursion"]["layers"] == {}
@@ -208,7 +243,8 @@ def test_without_thresholds_nothing_is_done(endless_engine_of) -> None:
 def test_a_report_tells_of_its_own_request_only(endless_engine_of) -> None:
     """A row without thresholds beside one that acts at the same layers."""
     engine = endless_engine_of("qwen3")
-    idle = request_of(PROMPTS[0], None, Recursion(), STEERING, SUPPRESSIONS["high"], num_tokens=5)
+    known = [replace(one, threshold="iqr") for one in (Recursion(), STEERING, SUPPRESSIONS["high"])]
+    idle = request_of(PROMPTS[0], None, *known, num_tokens=5)
     taus = thresholds(engine, PROMPTS[1])
     busy = request_of(PROMPTS[1], taus, RECURSIONS["several"], SUPPRESSIONS["high"], num_tokens=5)
     beside = answers(engine, [idle, busy])[0]

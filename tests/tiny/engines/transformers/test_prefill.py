@@ -6,6 +6,7 @@ import gc
 import random
 import threading
 import weakref
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ from langnorm.interventions.options import Recursion
 from tests.reference.norms import reference_norms
 from tests.support.calls import answer, num_hooks, wait_until
 from tests.support.interventions import (
+    PEAK_STEERING,
     RECURSIONS,
+    RUNNING,
     STEERING,
     SUPPRESSIONS,
     assert_as_defined,
@@ -219,7 +222,7 @@ def test_prompts_may_be_run_in_chunks(chunk_size, new_engine_of, positions_of) -
             config.prefill_chunk_size = None
 
 
-@pytest.mark.parametrize("kind", ["recursion", "steering", "suppression", "all"])
+@pytest.mark.parametrize("kind", ["recursion", "steering", "suppression", "all", "running"])
 def test_interventions_are_as_defined_from_shared_prompts(kind, new_engine_of, positions_of) -> None:
     """With a state for each sequence, in company, with the prompt's states shared and known; answers are not kept."""
     options = {
@@ -227,9 +230,10 @@ def test_interventions_are_as_defined_from_shared_prompts(kind, new_engine_of, p
         "steering": [STEERING],
         "suppression": [SUPPRESSIONS["random"]],
         "all": [RECURSIONS["paper"], STEERING, SUPPRESSIONS["random"]],
+        "running": [replace(one, threshold=RUNNING) for one in (RECURSIONS["several"], PEAK_STEERING)],
     }[kind]
     engine = new_engine_of("qwen3")
-    taus = thresholds(engine, STEM)
+    taus = None if kind == "running" else thresholds(engine, STEM)
     engine.clear_prefix_cache()
     positions = positions_of(engine)
     requests = [request_of(prompt, taus, *options, num_tokens=20) for prompt in (STEM, PROMPTS[0], PROMPTS[2])]
@@ -256,7 +260,9 @@ def test_nothing_is_shared_or_kept_where_the_prompt_is_acted_on(new_engine_of, p
     plain = ask(STEM)
     answer(engine, plain)
     num_known = engine.prefix_cache.num_tokens
-    acting = request_of(STEM, taus, Recursion(growth_eps=-0.3, blowup=2.0, only_decode=False), num_tokens=10, n=2)
+    acting = request_of(
+        STEM, taus, Recursion(threshold="iqr", growth_eps=-0.3, blowup=2.0, only_decode=False), num_tokens=10, n=2
+    )
     positions = positions_of(engine)
     together = engine.generate([acting, plain])
     assert positions[0] == 3 * len(STEM)

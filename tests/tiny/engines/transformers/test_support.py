@@ -190,7 +190,7 @@ def test_a_layer_run_again_on_its_own_input_gives_its_own_output(family: str, an
 def test_steering_and_suppression_run_on_every_layer(family: str, any_model_of, tokenizer) -> None:
     """Every token of every row is pulled, to itself, and shrunk, by nearly nothing."""
     engine = TransformersEngine(any_model_of(family), tokenizer)
-    pull = Steering(low_k=1, gamma=1e30, p_inject=1.0, cooldown=0)
+    pull = Steering(trigger="slack", low_k=1, gamma=1e30, p_inject=1.0, cooldown=0)
     shrink = Suppression(factor=0.999)
     below_all = (1e-20,) * NUM_LAYERS
     plans = Plans(steering=Plan(pull, LAYERS, below_all), suppression=Plan(shrink, LAYERS[1:], below_all[1:]))

@@ -29,6 +29,10 @@ from langnorm.engines.requests import Completion, Record, Request
 from langnorm.engines.sample_group import SampleGroup
 from langnorm.engines.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError
+from langnorm.interventions.options import Suppression
+from langnorm.interventions.plan import Plan, Plans
+from langnorm.norms.thresholds import RunningThreshold
+from tests.reference.interventions import Running
 
 LAYERS = (0, 2)  # the last one, as in llama.cpp, has states of tokens with logits alone
 VOCABULARY = 50
@@ -57,6 +61,7 @@ class ToyObserver:
     def begin(self, *given: Any) -> None:
         """Notes what is wanted of the next pass."""
         self.layers, self.should_stop, self.was_stopped = given[2], given[-1], False
+        self.acted, self.act = given[4:6] if len(given) > 4 else ((), None)
 
     def end(self) -> None:
         """Nothing went wrong."""
@@ -104,6 +109,8 @@ class ToyContext:
             self.num_tokens_run += len(part.token_ids)
         self.num_slots_of_passes.append(len(parts))
         self.observer.norms = {layer: torch.tensor(values) for layer, values in norms.items()}
+        for layer in sorted(self.observer.acted):  # on states of one number each, which here go nowhere
+            self.observer.act(layer, self.observer.norms[layer][:, None])
         return True
 
     def logits(self, row: int) -> np.ndarray:
@@ -215,6 +222,32 @@ def test_every_answer_is_the_lone_one(seed: int) -> None:
     assert sum(len(cells) for cells in toy.context.slots.values()) == sum(
         len(slot.token_ids) for slot in toy.slots._idle.values()
     )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_running_thresholds_are_those_of_the_answer_alone(seed: int) -> None:
+    """Also of one that was put off for lack of memory and run again, in chunks, beside others that are acted on."""
+    draw = random.Random(seed)
+    toy = Toy(num_slots=4, num_cells=draw.choice([45, 1000]), most_tokens=draw.randint(5, 20))
+    rule = RunningThreshold(k=draw.choice([0.0, 0.3]), warm_up=draw.randint(1, 4))
+    plans = Plans(suppression=Plan(Suppression(threshold=rule), LAYERS, None))
+    pending = [sequence([draw.randrange(VOCABULARY) for _ in range(9)], 25, plans=plans) for _ in range(12)]
+    num_suppressed = 0
+    for one in toy.ask(*pending):
+        completion = check(one)
+        running = Running(LAYERS, rule.k, rule.warm_up)
+        counts = {str(layer): 0 for layer in LAYERS}
+        for row in completion.norms:
+            for layer, norm in zip(LAYERS, row, strict=True):
+                counts[str(layer)] += norm > running.compare(layer, norm)
+        report = completion.interventions["suppression"]
+        assert report["suppressed"] == counts
+        last = {str(layer): tau for layer, tau in running.last.items()}
+        assert report["thresholds"] == (last if any(last.values()) else None)
+        num_suppressed += sum(counts.values())
+    assert num_suppressed > 20
+    num_needed = sum(9 + len(one.future.result().token_ids) - 1 for one in pending)
+    assert (toy.context.num_tokens_run > num_needed) == (toy.context.num_cells < 1000)  # some were run again
 
 
 def test_short_sequences_leave_and_others_take_their_place() -> None:
