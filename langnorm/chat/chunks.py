@@ -46,7 +46,7 @@ class Chunks:
 
 def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
     """Yield what a call streams; closing the iterator stops the generation."""
-    if call.selection:
+    if call.candidates:
         yield from _chunks_of_chosen(call, call.engine.generate([call.request])[0])
         return
     chunks = Chunks(call)
@@ -57,7 +57,7 @@ def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
 
 async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
     """Yield what `stream_chunks` yields."""
-    if call.selection:
+    if call.candidates:
         for chunk in _chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
             yield chunk
         return
@@ -70,8 +70,8 @@ async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChu
 
 def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
     """Yield the selected message as a stream: it can begin only when all candidates have ended."""
-    assert call.selection
-    choice = choose_completion(call, call.selection, response)
+    assert call.candidates
+    choice = choose_completion(call.candidates, response)
     completion = choice.completion
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
 

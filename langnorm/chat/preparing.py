@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langnorm.chat.candidates import AnswerWindows, CandidateReader
 from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
+from langnorm.chat.recording import Recording
 from langnorm.chat.settings import CallSettings
 from langnorm.engines.base import Engine
 from langnorm.engines.deadline import Deadline
@@ -18,12 +20,11 @@ from langnorm.engines.requests import Record, Request
 from langnorm.engines.stoppable import run_in_time
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
-from langnorm.norms.baseline import Baseline, NormSnapshot
+from langnorm.norms.baseline import NormSnapshot
 from langnorm.norms.layers import select_layers
 from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
-from langnorm.text.steps import Splitter
 from langnorm.text.tool_calls import UNKNOWN, detect_tool_form
 
 if TYPE_CHECKING:
@@ -34,27 +35,6 @@ _UNKNOWN_FORM = (
     "as a whole is JSON with the name of a tool and its arguments is read as a call; other forms stay text. Force a "
     "call by `tool_choice`, which holds any model to a form that is read, or give its tokenizer a `response_template`."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """The norms of a call: what is recorded and what it is compared with, the same for messages and for scores.
-
-    Attributes:
-        layers: The recorded layers.
-        splitter: What a step is.
-        baseline: What the norms are compared with.
-        in_messages: Whether messages say something of norms.
-        in_scores: Whether a selection's score reads them.
-        keeps_tokens: Whether messages keep the norms of every token.
-    """
-
-    layers: tuple[int, ...]
-    splitter: Splitter
-    baseline: Baseline
-    in_messages: bool
-    in_scores: bool
-    keeps_tokens: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +49,7 @@ class PreparedCall:
         recording: The norms of the call, or None where nobody reads any.
         new_reader: Returns a reader of one answer.
         has_logprobs: Whether the messages say the log-probabilities.
-        selection: How the one message is chosen of the completions, or None where all of them become messages.
+        candidates: Reads completions of which the one message is chosen; None where all of them become messages.
         first_call_index: Number of the first tool call among the chunks of a stream.
     """
 
@@ -80,7 +60,7 @@ class PreparedCall:
     recording: Recording | None
     new_reader: Callable[[], Reader]
     has_logprobs: bool = False
-    selection: Selection | None = None
+    candidates: CandidateReader | None = None
     first_call_index: int = 0
 
 
@@ -124,6 +104,8 @@ def prepare_call(
     # A call that reads no norms must not be refused for the profile of another model.
     snapshot = NormSnapshot(engine, settings.norm_profile if is_comparing else None)
     recording = _resolve_recording(settings, engine, snapshot)
+    new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
+    candidates = CandidateReader(selection, recording, new_reader) if selection else None
     request = Request(
         prompt_ids=prompt.ids,
         sampling=sampling,
@@ -134,6 +116,7 @@ def prepare_call(
         grammar=grammar,
         top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
         pruner=_build_pruner(selection, recording, engine),
+        windows=AnswerWindows(candidates) if candidates and candidates.selection.may_stop else None,
     )
     return PreparedCall(
         engine=engine,
@@ -141,9 +124,9 @@ def prepare_call(
         prompt=prompt,
         request=request,
         recording=recording,
-        new_reader=reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking),
+        new_reader=new_reader,
         has_logprobs=top_logprobs is not None,
-        selection=selection,
+        candidates=candidates,
         first_call_index=first_call_index,
     )
 

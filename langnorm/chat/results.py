@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def build_result(call: PreparedCall, response: Response) -> ChatResult:
     """Return the messages of all completions, or that of the selected one."""
-    if call.selection:
-        choice = choose_completion(call, call.selection, response)
+    if call.candidates:
+        choice = choose_completion(call.candidates, response)
         messages = [build_message(call, choice.completion, choice.answer, choice)]
     else:
         messages = [build_message(call, c, parse_answer(call.new_reader(), c.pieces)) for c in response.completions]

@@ -31,6 +31,7 @@ ABILITIES: Mapping[str, str] = {
     "states": "record hidden states",
     "steering": "change hidden states (`steering`)",
     "suppression": "change hidden states (`suppression`)",
+    "windows": "draw samples until they suffice (`stop` of a selection)",
 }
 """What an engine may be able to do beyond generating text, in words."""
 
@@ -288,6 +289,7 @@ def _needed_abilities(request: Request) -> set[str]:
         "recursion": plans.recursion,
         "steering": plans.steering,
         "suppression": plans.suppression,
+        "windows": request.windows,
     }
     return {name for name, is_asked in asked.items() if is_asked}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langnorm.engines.base import check_continuations, check_token_ids
+from langnorm.engines.base import ABILITIES, check_continuations, check_token_ids
 from langnorm.engines.checkpoint import hash_bytes
 from langnorm.engines.llamacpp.forward_pass import PassRunner
 from langnorm.engines.llamacpp.library import LlamaContext, LlamaModel, PassTokens
@@ -61,7 +61,7 @@ class LlamaCppEngine(QueuedEngine):
         ModelError: llama.cpp cannot load the file.
     """
 
-    abilities = frozenset({"grammar", "logprobs", "norms", "prompt", "prune", "states", "steering", "suppression"})
+    abilities = frozenset(ABILITIES) - {"recursion"}
 
     def __init__(
         self,
