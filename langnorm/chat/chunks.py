@@ -49,6 +49,9 @@ def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
     if call.candidates:
         yield from _chunks_of_chosen(call, call.engine.generate([call.request])[0])
         return
+    if call.has_beginning:
+        yield from _chunks_of_whole(call, call.engine.generate([call.request])[0])
+        return
     chunks = Chunks(call)
     with closing(call.engine.stream(call.request)) as deltas:
         for delta in deltas:
@@ -59,6 +62,10 @@ async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChu
     """Yield what `stream_chunks` yields."""
     if call.candidates:
         for chunk in _chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
+            yield chunk
+        return
+    if call.has_beginning:
+        for chunk in _chunks_of_whole(call, (await call.engine.agenerate([call.request]))[0]):
             yield chunk
         return
     chunks = Chunks(call)
@@ -74,6 +81,12 @@ def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGe
     choice = choose_completion(call.candidates, response)
     completion = choice.completion
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
+
+
+def _chunks_of_whole(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
+    """Yield an answer that begins with given tokens: a stop text may begin in them, so it is known when it has ended."""
+    completion = call.whole(response).completions[0]
+    yield from Chunks(call).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
 def _chunk(item: ReaderEvent, first_call_index: int) -> ChatGenerationChunk | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langnorm.chat.answer_prefix import AnswerPrefix
 from langnorm.chat.candidates import AnswerWindows, CandidateReader
 from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
@@ -16,7 +17,7 @@ from langnorm.chat.settings import CallSettings
 from langnorm.engines.base import Engine
 from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Record, Request
+from langnorm.engines.requests import Record, Request, Response
 from langnorm.engines.stoppable import run_in_time
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
@@ -51,6 +52,7 @@ class PreparedCall:
         has_logprobs: Whether the messages say the log-probabilities.
         candidates: Reads completions of which the one message is chosen; None where all of them become messages.
         first_call_index: Number of the first tool call among the chunks of a stream.
+        answer_prefix: What the answers begin with, or None; the request's prompt ends with it.
     """
 
     engine: Engine
@@ -62,6 +64,19 @@ class PreparedCall:
     has_logprobs: bool = False
     candidates: CandidateReader | None = None
     first_call_index: int = 0
+    answer_prefix: AnswerPrefix | None = None
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether the answers begin with given tokens."""
+        return self.answer_prefix is not None and bool(self.answer_prefix.token_ids)
+
+    def whole(self, response: Response) -> Response:
+        """Return the answers with what they begin with."""
+        if self.answer_prefix is None or not self.has_beginning:
+            return response
+        join = self.answer_prefix.join
+        return Response(tuple(join(each, self.request, self.engine.tokenizer) for each in response.completions))
 
 
 def prepare_call(
@@ -106,15 +121,18 @@ def prepare_call(
     recording = _resolve_recording(settings, engine, snapshot)
     new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
     candidates = CandidateReader(selection, recording, new_reader) if selection else None
+    beginning = settings.answer_prefix or AnswerPrefix()
+    top_logprobs = 0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs
+    _check_beginning(beginning, recording, top_logprobs)
     request = Request(
-        prompt_ids=prompt.ids,
-        sampling=sampling,
+        prompt_ids=(*prompt.ids, *beginning.token_ids),
+        sampling=_sampling_after(beginning, sampling),
         record=Record(layers=recording.layers) if recording else None,
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
         plans=_resolve_plans(settings, engine, snapshot),
         grammar=grammar,
-        top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
+        top_logprobs=top_logprobs,
         pruner=_build_pruner(selection, recording, engine),
         windows=AnswerWindows(candidates) if candidates and candidates.selection.may_stop else None,
     )
@@ -125,9 +143,10 @@ def prepare_call(
         request=request,
         recording=recording,
         new_reader=new_reader,
-        has_logprobs=top_logprobs is not None,
+        has_logprobs=settings.top_logprobs is not None,
         candidates=candidates,
         first_call_index=first_call_index,
+        answer_prefix=settings.answer_prefix,
     )
 
 
@@ -164,6 +183,42 @@ def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
         )
         raise OptionError(msg)
     return replace(sampling, n=selection.n)
+
+
+def _check_beginning(beginning: AnswerPrefix, recording: Recording | None, top_logprobs: int | None) -> None:
+    """Raise `OptionError` where the given tokens of an answer lack what is recorded of the others."""
+    if not beginning.token_ids:
+        return
+    num_tokens, layers = len(beginning.token_ids), recording.layers if recording else ()
+    if recording and (beginning.layers != layers or len(beginning.norms) != num_tokens):
+        msg = (
+            f"This call records the layers {list(layers)} and goes on from an answer with the norms of "
+            f"{list(beginning.layers)}. Ask both with the same `layers` and `norms`."
+        )
+        raise OptionError(msg)
+    if top_logprobs is not None and len(beginning.logprobs or ()) != num_tokens:
+        msg = (
+            "This call reports log-probabilities and goes on from an answer without. Ask both with the same `logprobs`."
+        )
+        raise OptionError(msg)
+
+
+def _sampling_after(beginning: AnswerPrefix, sampling: Sampling) -> Sampling:
+    """Return how a call samples after the given tokens of an answer, which count for `max_tokens`.
+
+    Raises:
+        OptionError: They leave no room.
+    """
+    if not beginning.token_ids or sampling.max_tokens is None:
+        return sampling
+    num_left = sampling.max_tokens - len(beginning.token_ids)
+    if num_left < 1:
+        msg = (
+            f"An answer is to go on from its first {len(beginning.token_ids)} tokens, and "
+            f"`max_tokens={sampling.max_tokens}` allows no more. Raise it."
+        )
+        raise OptionError(msg)
+    return replace(sampling, max_tokens=num_left)
 
 
 def _room(sampling: Sampling, engine: Engine, prompt: Prompt) -> int | None:

@@ -73,6 +73,7 @@ ALSO_PURE = (
     "norms.sinks",
     "norms.stored_sketch",
     "interventions.random_draws",
+    "chat.answer_prefix",
     "engines.base",
     "engines.checkpoint",
     "engines.deadline",
