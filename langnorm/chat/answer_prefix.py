@@ -61,10 +61,8 @@ class AnswerPrefix(Stored):
         num_tokens, num_kept = len(text.pieces), len(self.token_ids)
         rows = [*map(list, self.norms), *completion.norms] if request.norm_layers else []
         logprobs = [TokenLogprob(float(entry["logprob"])) for entry in self.logprobs or ()]  # type: ignore[arg-type]
-        hit = completion.prefix_hit
-        if (
-            hit and (most := len(request.prompt_ids) - num_kept) < hit.tokens
-        ):  # kept tokens count as those of the answer
+        hit, most = completion.prefix_hit, len(request.prompt_ids) - num_kept
+        if hit and most < hit.tokens:  # kept tokens count as those of the answer
             hit = PrefixHit(most, hit.bytes * most // hit.tokens)
         return replace(
             completion,

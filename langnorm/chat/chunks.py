@@ -84,7 +84,7 @@ def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGe
 
 
 def _chunks_of_whole(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
-    """Yield an answer that begins with given tokens: a stop text may begin in them, so it is known when it has ended."""
+    """Yield an answer that begins with given tokens when it has ended: a stop text may begin in them."""
     completion = call.whole(response).completions[0]
     yield from Chunks(call).of(Delta(tuple(enumerate(completion.pieces)), completion))
 

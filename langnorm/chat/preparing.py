@@ -197,9 +197,7 @@ def _check_beginning(beginning: AnswerPrefix, recording: Recording | None, top_l
         )
         raise OptionError(msg)
     if top_logprobs is not None and len(beginning.logprobs or ()) != num_tokens:
-        msg = (
-            "This call reports log-probabilities and goes on from an answer without. Ask both with the same `logprobs`."
-        )
+        msg = "This call reports log-probabilities and goes on from an answer without. Ask both with `logprobs=True`."
         raise OptionError(msg)
 
 

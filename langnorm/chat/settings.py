@@ -218,8 +218,8 @@ def _check_answer_prefix(settings: CallSettings) -> None:
     for what, (is_on, mend) in mends.items():
         if is_on:
             msg = (
-                f"An answer cannot go on from its last good step (`refine`) with {what}, which has to see all of it from "
-                f'its start. Use another `escalation`, such as "resample", or {mend}.'
+                f"An answer cannot go on from its last good step (`refine`) with {what}, which has to see all of it "
+                f'from its start. Use another `escalation`, such as "resample", or {mend}.'
             )
             raise OptionError(msg)
 

@@ -109,8 +109,8 @@ def _resolve_step(step: Any) -> EscalationStep:
     check_call_options(_settings_of(step), "A step of `escalation`")
     if step.get("refine") and (fixed := next((name for name in step if name in _FIXED_FOR_REFINING), None)):
         msg = (
-            f"A step of `escalation` refines an answer, and so cannot set `{fixed}`: what is kept of the answer was made "
-            "without. Leave that out, or make two steps of it."
+            f"A step of `escalation` refines an answer, and so cannot set `{fixed}`: what is kept of the answer was "
+            "made without. Leave that out, or make two steps of it."
         )
         raise OptionError(msg)
     return step
@@ -131,8 +131,8 @@ def resolve_change(
 
     Every retry has a seed of its own: where the seed is fixed, that seed plus the number of the retry, else a random
     one. As a setting of the call it also keeps a cache from answering with the attempt before. A greedy call that would
-    repeat itself is sampled. One that refines goes on from the steps of the best attempt before its first low one; where
-    there are none, or the model is none of ours, it draws again.
+    repeat itself is sampled. One that refines goes on from the steps of the best attempt before its first low one;
+    where there are none, or the model is none of ours, it draws again.
 
     Args:
         steps: Those of a checked escalation.

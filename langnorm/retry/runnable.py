@@ -54,8 +54,8 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         max_low_share: Share of low steps, 0 to 1, above which an answer is weak.
         max_attempts: Most attempts, the first one included.
         escalation: What the retries change, in their order; the last step serves all further ones. A step is
-            `"resample"`, `"refine"`, `"recursion"`, `"steering"`, a dict of settings of a call such as `{"max_tokens": 2048}`, or
-            another chat model, which is called instead. Every retry has a seed of its own, and one that would repeat a
+            `"resample"`, `"refine"`, `"recursion"`, `"steering"`, a dict of settings of a call such as
+            `{"max_tokens": 2048}`, or another chat model, which is called instead. Every retry has a seed of its own, and one that would repeat a
             greedy answer is sampled at a temperature of 0.7. `"refine"` keeps the steps of the best answer before its
             first low one and goes on from there; it needs a `ChatLangNorm` and answers without schema, forced call,
             selection and intervention.
