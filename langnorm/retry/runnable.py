@@ -55,10 +55,10 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         max_attempts: Most attempts, the first one included.
         escalation: What the retries change, in their order; the last step serves all further ones. A step is
             `"resample"`, `"refine"`, `"recursion"`, `"steering"`, a dict of settings of a call such as
-            `{"max_tokens": 2048}`, or another chat model, which is called instead. Every retry has a seed of its own, and one that would repeat a
-            greedy answer is sampled at a temperature of 0.7. `"refine"` keeps the steps of the best answer before its
-            first low one and goes on from there; it needs a `ChatLangNorm` and answers without schema, forced call,
-            selection and intervention.
+            `{"max_tokens": 2048}`, or another chat model, which is called instead. Every retry has a seed of its own,
+            and one that would repeat a greedy answer is sampled at a temperature of 0.7. `"refine"` keeps the steps of
+            the best answer before its first low one and goes on from there. It needs a `ChatLangNorm`, without a
+            schema, a forced call, a selection or an intervention.
         stop: A stop condition of tenacity, such as `stop_after_delay(60)`, in addition to `max_attempts`.
         wait: A wait strategy of tenacity for the time between attempts; none by default.
         on_exhausted: When all attempts are weak, `"best"` keeps the best, `"last"` the last; `"raise"` raises.
