@@ -221,9 +221,10 @@ class _Call:
         model, settings = self._request.model, self._request.model_settings
         if change.model is not None:
             model, settings = change.model, settings_for(change.model, settings)
-        resumed = settings_for_refining(self._middleware.policy.steps, self._request.model, change)
+        if self._most_retries > 0:
+            settings = settings | settings_for_refining(self._middleware.policy.steps, self._request.model, change)
         model = _hidden(model) if self._is_hidden else model
-        return self._request.override(model=model, model_settings={**settings, **change.settings, **resumed})
+        return self._request.override(model=model, model_settings={**settings, **change.settings})
 
     def add(self, change: RetryChange, response: ModelResponse[Any]) -> None:
         """Append an attempt that gave an answer."""

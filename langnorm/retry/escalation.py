@@ -39,7 +39,7 @@ _ALLOWED_STEPS = (
     'A step is "resample", "refine", "recursion", "steering", a dict of settings of a call, or a chat model.'
 )
 _FIXED_FOR_REFINING = (  # both parts of an answer have them in common, or see all of it
-    *("model", "layers", "norms", "logprobs", "top_logprobs", "selection", "n"),
+    *("model", "enable_thinking", "special_tokens", "layers", "norms", "logprobs", "top_logprobs", "selection", "n"),
     *INTERVENTIONS,
 )
 _PREFIX = "answer_prefix"
@@ -192,7 +192,7 @@ def settings_for_refining(
     is_otherwise = change.model is not None or not set(_FIXED_FOR_REFINING).isdisjoint(change.settings)
     if not is_refining or is_otherwise or not is_only_langnorm(llm):
         return {}
-    return {_PREFIX: change.settings.get(_PREFIX, AnswerPrefix())}
+    return {_PREFIX: AnswerPrefix()}
 
 
 def settings_for(other_model: BaseChatModel, settings: Mapping[str, Any]) -> dict[str, Any]:

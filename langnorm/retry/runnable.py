@@ -230,8 +230,9 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         """Return the model that makes an attempt, and the settings of its call."""
         model = change.model
         if model is None:
-            resumed = settings_for_refining(self.escalation, self.llm, change)
-            return self.llm, settings | change.settings | resumed
+            if self.max_attempts > 1:
+                settings = settings | settings_for_refining(self.escalation, self.llm, change)
+            return self.llm, settings | change.settings
         settings = unwrap_model(self.llm)[1] | settings
         changed_settings = settings_for(model, settings) | change.settings
         if is_langnorm(model) or not (tools := settings.get("tools")):
