@@ -213,8 +213,8 @@ class _Call:
         if self.is_new:
             return NO_CHANGE
         steps, num_retry = self._middleware.policy.steps, len(self._attempts)
-        best = self._attempts.best
-        return resolve_change(steps, num_retry, self._request.model, self._request.model_settings, best)
+        beginning = self._attempts.best.good_beginning
+        return resolve_change(steps, num_retry, self._request.model, self._request.model_settings, beginning)
 
     def build_request(self, change: RetryChange) -> ModelRequest[Any]:
         """Return the request of an attempt."""

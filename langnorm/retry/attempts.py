@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from langnorm.chat.answer_prefix import without_resume
+from langnorm.chat.answer_prefix import AnswerPrefix, prefix_of, without_resume
 from langnorm.errors import WeakReasoningError
 from langnorm.trace import KEY, NormTrace
 
@@ -63,10 +63,11 @@ class Attempt:
         return metadata.get("finish_reason")
 
     @property
-    def num_good_tokens(self) -> int:
-        """Number of tokens before the first low step; 0 where none is low or nothing is known."""
-        lows = [step.start for step in self.trace.steps if step.low] if self.trace else []
-        return min(lows, default=0)
+    def good_beginning(self) -> AnswerPrefix | None:
+        """The tokens before the first low step; None where none is low or the first is, or it does not carry them."""
+        steps = self.trace.steps if self.trace else ()
+        first_low = next((number for number, step in enumerate(steps) if step.low), 0)
+        return prefix_of(self.message, steps[first_low].start) if first_low else None
 
     @property
     def has_calls(self) -> bool:

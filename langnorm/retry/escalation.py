@@ -10,11 +10,10 @@ from typing import Any, Literal
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langnorm.chat.answer_prefix import AnswerPrefix, prefix_of
+from langnorm.chat.answer_prefix import AnswerPrefix
 from langnorm.chat.settings import CALL_NAMES, INTERVENTIONS, check_call_options, check_names
 from langnorm.checks import brief, check_flag
 from langnorm.errors import OptionError, closest
-from langnorm.retry.attempts import Attempt
 from langnorm.wrapped_models import is_langnorm, is_only_langnorm, unwrap_model
 
 StepName = Literal["resample", "refine", "recursion", "steering"]
@@ -125,29 +124,29 @@ def resolve_change(
     num_retry: int,
     llm: Runnable[Any, Any],
     settings: Mapping[str, Any],
-    best: Attempt | None = None,
+    beginning: AnswerPrefix | None = None,
 ) -> RetryChange:
     """Return what a retry changes.
 
     Every retry has a seed of its own: where the seed is fixed, that seed plus the number of the retry, else a random
     one. As a setting of the call it also keeps a cache from answering with the attempt before. A greedy call that would
-    repeat itself is sampled. One that refines goes on from the steps of the best attempt before its first low one;
-    where there are none, or the model is none of ours, it draws again.
+    repeat itself is sampled. One that refines goes on from what is good of the best attempt; where nothing is, or the
+    model is none of ours, it draws again.
 
     Args:
         steps: Those of a checked escalation.
         num_retry: Number of the retry, from 1.
         llm: The chat model that made the first attempt, with what it may be wrapped in.
         settings: Those of the call.
-        best: The best attempt so far.
+        beginning: Of the best attempt so far, the tokens before its first low step, or None where there are none.
     """
     step = steps[min(num_retry, len(steps)) - 1]
     model, bound_settings = unwrap_model(llm)
     call = {**bound_settings, **settings}
     other_model = None if isinstance(step, Mapping) else step
     changes = _possible_changes(step, model) if isinstance(step, Mapping) else {}
-    if isinstance(step, Mapping) and step.get("refine") and (prefix := _good_beginning(llm, best)):
-        changes[_PREFIX] = prefix
+    if isinstance(step, Mapping) and step.get("refine") and beginning and is_only_langnorm(llm):
+        changes[_PREFIX] = beginning
     if other_model is not None:
         if not is_langnorm(other_model):
             return RetryChange(other_model, {})
@@ -167,13 +166,6 @@ def _possible_changes(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
     if not is_named or not is_langnorm(model):
         return _settings_of(step)  # what a user has written out is refused by the engine, which says why
     return {name: value for name, value in _settings_of(step).items() if model.is_able_to(name)}
-
-
-def _good_beginning(llm: Any, best: Attempt | None) -> AnswerPrefix | None:
-    """Return the tokens of an attempt before its first low step, or None where there is nothing to go on from."""
-    if best is None or not best.num_good_tokens or not is_only_langnorm(llm):
-        return None
-    return prefix_of(best.message, best.num_good_tokens)
 
 
 def settings_for_refining(

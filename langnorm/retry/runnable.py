@@ -222,7 +222,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         """Return what the attempt after these changes."""
         if not len(attempts):
             return NO_CHANGE
-        return resolve_change(self.escalation, len(attempts), self.llm, settings, attempts.best)
+        return resolve_change(self.escalation, len(attempts), self.llm, settings, attempts.best.good_beginning)
 
     def _resolve_call(
         self, change: RetryChange, settings: dict[str, Any]

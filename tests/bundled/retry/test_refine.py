@@ -242,23 +242,23 @@ def test_steps_that_refine_are_checked() -> None:
         assert words in str(caught.value)
 
 
-def best_of(message: Any) -> Any:
-    """Returns the only attempt, with this message."""
+def beginning_of(message: Any) -> AnswerPrefix | None:
+    """Returns what is good of the only attempt, with this message."""
     attempts = Attempts(RetryPolicy())
     attempts.add({}, message)
-    return attempts.best
+    return attempts.best.good_beginning
 
 
-def test_where_nothing_is_good_it_draws_again(chat) -> None:
+def test_where_nothing_is_good_it_draws_again(chat, whole) -> None:
     """With the first step low, with a model of another package, and where the message lacks what it needs."""
-    steps = resolve_escalation("refine")
-    weak = message_with_norms(["a ", "b "], intensities=[0.0, 0.9])
-    good = message_with_norms(["a ", "b "], intensities=[0.9, 0.0])
-    assert (best_of(weak).num_good_tokens, best_of(good).num_good_tokens) == (0, 1)
-    for message in (weak, good):
-        assert "answer_prefix" not in resolve_change(steps, 1, chat, {}, best_of(message)).settings
+    steps, beginning = resolve_escalation("refine"), prefix_of(whole, 5)
+    for intensities in ([0.0, 0.9], [0.9, 0.0]):
+        assert beginning_of(message_with_norms(["a ", "b "], intensities=intensities)) is None
+    assert beginning_of(chat.invoke(QUESTION, **WHOLE, low_below=1.0)) is None
+    assert resolve_change(steps, 1, chat, {}, beginning).settings["answer_prefix"] == beginning
+    assert "answer_prefix" not in resolve_change(steps, 1, chat, {}).settings
     fake = FakeListChatModel(responses=["a"])
-    assert "answer_prefix" not in resolve_change(steps, 1, fake, {}, best_of(good)).settings
+    assert "answer_prefix" not in resolve_change(steps, 1, fake, {}, beginning).settings
     assert settings_for_refining(steps, fake, NO_CHANGE) == {}
     assert settings_for_refining(steps, chat.with_fallbacks([fake]), NO_CHANGE) == {}
     assert settings_for_refining(resolve_escalation("resample"), chat, NO_CHANGE) == {}
