@@ -163,7 +163,8 @@ def main() -> None:
     arguments = parser.parse_args()
     num_problems = arguments.num_problems or NUM_PROBLEMS[arguments.split]
     figures = rounded(measure(arguments.split, num_problems, arguments.processes))
-    (ROOT / "benchmarks" / "results" / f"adaptive-{arguments.split}.json").write_text(json.dumps(figures) + "\n")
+    name = "adaptive" if arguments.split == "test" else f"adaptive-{arguments.split}"
+    (ROOT / "benchmarks" / "results" / f"{name}.json").write_text(json.dumps(figures) + "\n")
     print(table(figures))
     if arguments.write:
         for file in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):

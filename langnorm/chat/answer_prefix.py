@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RESUME = "resume"
 """Where `additional_kwargs["langnorm"]` has what a message needs to be gone on from."""
 
-_GREATEST = 3.4028235e38  # JSON has no word for the norm of a state that overflowed
+_GREATEST = 3.4028235e38  # JSON has no word for the norm of a state that overflowed, nor for what is no number
 
 
 class AnswerPrefix(Stored):
@@ -83,7 +83,7 @@ def resume_field(completion: Completion, layers: tuple[int, ...]) -> dict[str, A
     return {
         "token_ids": list(completion.token_ids),
         "layers": list(layers),
-        "norms": [[min(value, _GREATEST) for value in row] for row in completion.norms],
+        "norms": [[value if value <= _GREATEST else _GREATEST for value in row] for row in completion.norms],
     }
 
 
