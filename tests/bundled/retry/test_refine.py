@@ -144,9 +144,10 @@ def test_a_retry_keeps_the_steps_before_the_first_low_one(chat) -> None:
     assert settings["refine"] == steps[low].start
     assert set(settings) == {"refine", "seed", "temperature"}
     kept = steps[low].start
-    assert trace.token_norms[:kept] == NormTrace.from_message(first).token_norms[:kept]
-    assert trace.token_texts[:kept] == NormTrace.from_message(first).token_texts[:kept]
-    assert trace.steps[: low - 1] == steps[: low - 1]
+    of_first = NormTrace.from_message(first)  # asked again, and so rounded otherwise on some engines
+    np.testing.assert_allclose(trace.token_norms[:kept], of_first.token_norms[:kept], rtol=1e-4)
+    assert trace.token_texts[:kept] == of_first.token_texts[:kept]
+    assert [(step.start, step.end) for step in trace.steps[:low]] == [(step.start, step.end) for step in steps[:low]]
     assert trace.tokens == found.usage_metadata["output_tokens"]
     assert set(found.additional_kwargs["langnorm"]) == {"token_norms", "token_texts"}
     assert "langnorm" not in retry.invoke(QUESTION, low_below=median).additional_kwargs
