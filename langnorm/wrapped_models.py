@@ -36,6 +36,13 @@ def is_langnorm(llm: Any) -> bool:
     return isinstance(model, BaseChatModel) and model._llm_type == "langnorm"
 
 
+def is_only_langnorm(llm: Any) -> bool:
+    """Return whether a ChatLangNorm answers in any case: fallbacks and alternatives may be models of other packages."""
+    while isinstance(llm, RunnableBindingBase):
+        llm = llm.bound
+    return isinstance(llm, BaseChatModel) and is_langnorm(llm)
+
+
 def unwrap_bindings(llm: Any) -> tuple[Any, dict[str, Any], RunnableConfig | None]:
     """Return what is inside of bindings alone, and the settings and the configuration that are bound to it.
 

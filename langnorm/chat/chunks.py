@@ -46,8 +46,11 @@ class Chunks:
 
 def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
     """Yield what a call streams; closing the iterator stops the generation."""
-    if call.selection:
+    if call.candidates:
         yield from _chunks_of_chosen(call, call.engine.generate([call.request])[0])
+        return
+    if call.has_beginning:
+        yield from _chunks_of_whole(call, call.engine.generate([call.request])[0])
         return
     chunks = Chunks(call)
     with closing(call.engine.stream(call.request)) as deltas:
@@ -57,8 +60,12 @@ def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
 
 async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
     """Yield what `stream_chunks` yields."""
-    if call.selection:
+    if call.candidates:
         for chunk in _chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
+            yield chunk
+        return
+    if call.has_beginning:
+        for chunk in _chunks_of_whole(call, (await call.engine.agenerate([call.request]))[0]):
             yield chunk
         return
     chunks = Chunks(call)
@@ -70,10 +77,16 @@ async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChu
 
 def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
     """Yield the selected message as a stream: it can begin only when all candidates have ended."""
-    assert call.selection
-    choice = choose_completion(call, call.selection, response)
+    assert call.candidates
+    choice = choose_completion(call.candidates, response)
     completion = choice.completion
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
+
+
+def _chunks_of_whole(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
+    """Yield an answer that begins with given tokens when it has ended: a stop text may begin in them."""
+    completion = call.whole(response).completions[0]
+    yield from Chunks(call).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
 def _chunk(item: ReaderEvent, first_call_index: int) -> ChatGenerationChunk | None:

@@ -8,23 +8,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langnorm.chat.answer_prefix import AnswerPrefix
+from langnorm.chat.candidates import AnswerWindows, CandidateReader
 from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
+from langnorm.chat.recording import Recording
 from langnorm.chat.settings import CallSettings
 from langnorm.engines.base import Engine
 from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Record, Request
+from langnorm.engines.requests import Record, Request, Response
 from langnorm.engines.stoppable import run_in_time
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plan, Plans
-from langnorm.norms.baseline import Baseline, NormSnapshot
+from langnorm.norms.baseline import NormSnapshot
 from langnorm.norms.layers import select_layers
 from langnorm.norms.thresholds import needs_distribution
 from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 from langnorm.text.readers import Reader, reader_factory
-from langnorm.text.steps import Splitter
 from langnorm.text.tool_calls import UNKNOWN, detect_tool_form
 
 if TYPE_CHECKING:
@@ -44,27 +46,6 @@ _STEERED_SELECTION = (
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """The norms of a call: what is recorded and what it is compared with, the same for messages and for scores.
-
-    Attributes:
-        layers: The recorded layers.
-        splitter: What a step is.
-        baseline: What the norms are compared with.
-        in_messages: Whether messages say something of norms.
-        in_scores: Whether a selection's score reads them.
-        keeps_tokens: Whether messages keep the norms of every token.
-    """
-
-    layers: tuple[int, ...]
-    splitter: Splitter
-    baseline: Baseline
-    in_messages: bool
-    in_scores: bool
-    keeps_tokens: bool
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedCall:
     """One call, ready to be run.
 
@@ -76,8 +57,9 @@ class PreparedCall:
         recording: The norms of the call, or None where nobody reads any.
         new_reader: Returns a reader of one answer.
         has_logprobs: Whether the messages say the log-probabilities.
-        selection: How the one message is chosen of the completions, or None where all of them become messages.
+        candidates: Reads completions of which the one message is chosen; None where all of them become messages.
         first_call_index: Number of the first tool call among the chunks of a stream.
+        answer_prefix: What the answers begin with, or None; the request's prompt ends with it.
     """
 
     engine: Engine
@@ -87,8 +69,21 @@ class PreparedCall:
     recording: Recording | None
     new_reader: Callable[[], Reader]
     has_logprobs: bool = False
-    selection: Selection | None = None
+    candidates: CandidateReader | None = None
     first_call_index: int = 0
+    answer_prefix: AnswerPrefix | None = None
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether the answers begin with given tokens."""
+        return self.answer_prefix is not None and bool(self.answer_prefix.token_ids)
+
+    def whole(self, response: Response) -> Response:
+        """Return the answers with what they begin with."""
+        if self.answer_prefix is None or not self.has_beginning:
+            return response
+        join = self.answer_prefix.join
+        return Response(tuple(join(each, self.request, self.engine.tokenizer) for each in response.completions))
 
 
 def prepare_call(
@@ -137,16 +132,22 @@ def prepare_call(
     # A call that reads no norms must not be refused for the profile of another model.
     snapshot = NormSnapshot(engine, settings.norm_profile if is_comparing else None)
     recording = _resolve_recording(settings, engine, snapshot)
+    new_reader = reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking)
+    candidates = CandidateReader(selection, recording, new_reader) if selection else None
+    beginning = settings.answer_prefix or AnswerPrefix()
+    top_logprobs = 0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs
+    _check_beginning(beginning, recording, top_logprobs)
     request = Request(
-        prompt_ids=prompt.ids,
-        sampling=sampling,
+        prompt_ids=(*prompt.ids, *beginning.token_ids),
+        sampling=_sampling_after(beginning, sampling),
         record=_build_record(recording, selection),
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
         plans=_resolve_plans(settings, engine, snapshot),
         grammar=grammar,
-        top_logprobs=0 if top_logprobs is None and selection and selection.needs_logprobs else top_logprobs,
+        top_logprobs=top_logprobs,
         pruner=_build_pruner(selection, recording, engine),
+        windows=AnswerWindows(candidates) if candidates and candidates.selection.may_stop else None,
     )
     return PreparedCall(
         engine=engine,
@@ -154,10 +155,11 @@ def prepare_call(
         prompt=prompt,
         request=request,
         recording=recording,
-        new_reader=reader_factory(tokenizer, prompt.ids, use.tools, form, is_thinking=prompt.is_thinking),
-        has_logprobs=top_logprobs is not None,
-        selection=selection,
+        new_reader=new_reader,
+        has_logprobs=settings.top_logprobs is not None,
+        candidates=candidates,
         first_call_index=first_call_index,
+        answer_prefix=settings.answer_prefix,
     )
 
 
@@ -194,6 +196,40 @@ def resolve_sampling(settings: CallSettings, engine: Engine) -> Sampling:
         )
         raise OptionError(msg)
     return replace(sampling, n=selection.n)
+
+
+def _check_beginning(beginning: AnswerPrefix, recording: Recording | None, top_logprobs: int | None) -> None:
+    """Raise `OptionError` where the given tokens of an answer lack what is recorded of the others."""
+    if not beginning.token_ids:
+        return
+    num_tokens, layers = len(beginning.token_ids), recording.layers if recording else ()
+    if recording and (beginning.layers != layers or len(beginning.norms) != num_tokens):
+        msg = (
+            f"This call records the layers {list(layers)} and goes on from an answer with the norms of "
+            f"{list(beginning.layers)}. Ask both with the same `layers` and `norms`."
+        )
+        raise OptionError(msg)
+    if top_logprobs is not None and len(beginning.logprobs or ()) != num_tokens:
+        msg = "This call reports log-probabilities and goes on from an answer without. Ask both with `logprobs=True`."
+        raise OptionError(msg)
+
+
+def _sampling_after(beginning: AnswerPrefix, sampling: Sampling) -> Sampling:
+    """Return how a call samples after the given tokens of an answer, which count for `max_tokens`.
+
+    Raises:
+        OptionError: They leave no room.
+    """
+    if not beginning.token_ids or sampling.max_tokens is None:
+        return sampling
+    num_left = sampling.max_tokens - len(beginning.token_ids)
+    if num_left < 1:
+        msg = (
+            f"An answer is to go on from its first {len(beginning.token_ids)} tokens, and "
+            f"`max_tokens={sampling.max_tokens}` allows no more. Raise it."
+        )
+        raise OptionError(msg)
+    return replace(sampling, max_tokens=num_left)
 
 
 def _room(sampling: Sampling, engine: Engine, prompt: Prompt) -> int | None:

@@ -11,6 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from langnorm.chat.answer_prefix import RESUME, resume_field
 from langnorm.chat.choosing import Choice, choose_completion
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.traces import build_message_trace, num_reasoning_tokens
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 def build_result(call: PreparedCall, response: Response) -> ChatResult:
     """Return the messages of all completions, or that of the selected one."""
-    if call.selection:
-        choice = choose_completion(call, call.selection, response)
+    response = call.whole(response)
+    if call.candidates:
+        choice = choose_completion(call.candidates, response)
         messages = [build_message(call, choice.completion, choice.answer, choice)]
     else:
         messages = [build_message(call, c, parse_answer(call.new_reader(), c.pieces)) for c in response.completions]
@@ -75,7 +77,10 @@ def closing_fields(
     }
     of_ours, extra = _norm_fields(call, completion, answer)
     if completion.logprobs and call.has_logprobs:
-        metadata["logprobs"] = {"content": list(_logprob_entries(call.engine.tokenizer, completion))}
+        entries = list(_logprob_entries(call.engine.tokenizer, completion))
+        if call.answer_prefix and call.answer_prefix.logprobs:
+            entries = [*call.answer_prefix.logprobs, *entries[len(call.answer_prefix.logprobs) :]][: len(entries)]
+        metadata["logprobs"] = {"content": entries}
     if choice:
         of_ours["selection"] = choice.ranking
         num_tokens, num_reasoning = choice.tokens, choice.reasoning_tokens
@@ -96,7 +101,8 @@ def _norm_fields(
     call: PreparedCall, completion: Completion, answer: ParsedAnswer
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `response_metadata` and `additional_kwargs` say of norms and of what was done by them."""
-    recording, of_ours, extra = call.recording, {}, {}
+    recording, of_ours = call.recording, {}
+    extra: dict[str, Any] = {}
     if recording and recording.in_messages:
         trace = build_message_trace(completion, answer.segments, recording, keep_tokens=recording.keeps_tokens)
         # Once for each message that is kept: what candidates of a selection would teach is not learnt.
@@ -107,6 +113,8 @@ def _norm_fields(
                 "token_norms": [list(row) for row in trace.token_norms],
                 "token_texts": list(trace.token_texts or ()),
             }
+    if call.answer_prefix is not None:
+        extra[KEY] = extra.get(KEY, {}) | {RESUME: resume_field(completion, recording.layers if recording else ())}
     return of_ours | completion.interventions, extra
 
 

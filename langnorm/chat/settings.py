@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from langnorm.chat.answer_prefix import AnswerPrefix
 from langnorm.chat.control_tokens import SpecialTokens
 from langnorm.chat.tools import ToolUse, resolve_schema, resolve_tool_use
 from langnorm.checks import build_options, check_choice, check_flag, check_integer, check_number, check_text, refuse
@@ -33,6 +34,7 @@ INTERVENTIONS: Mapping[str, type[Intervention]] = {kind.name: kind for kind in (
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
 _TOOL_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")  # of calls alone
+_ANSWER_NAMES = ("answer_prefix",)  # of calls alone
 _WITHOUT_EFFECT = ("stream", "strict", "ls_structured_output_format")  # LangChain's own, which need nothing done
 
 
@@ -109,7 +111,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 CALL_NAMES = tuple(_CHECKS)
 """What a call may set, as it may be set in the constructor."""
 
-_ALL_NAMES = (*CALL_NAMES, *_TOOL_NAMES, *_WITHOUT_EFFECT, "profile")
+_ALL_NAMES = (*CALL_NAMES, *_TOOL_NAMES, *_ANSWER_NAMES, *_WITHOUT_EFFECT, "profile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ class CallSettings:
         max_batch_size: Most sequences in one forward pass.
         tool_use: The tools that are offered, and whether one must be called.
         schema: What the answer is held to, or None.
+        answer_prefix: What the answer begins with, or None.
     """
 
     model: str
@@ -153,6 +156,7 @@ class CallSettings:
     max_batch_size: int
     tool_use: ToolUse
     schema: dict[str, Any] | None
+    answer_prefix: AnswerPrefix | None
 
 
 def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) -> CallSettings:
@@ -173,7 +177,7 @@ def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) 
             "are sampled with `Selection(n=...)`, or switch it off with `selection=None`."
         )
         raise OptionError(msg)
-    return CallSettings(
+    settings = CallSettings(
         model=values["model"],
         sampling={name: values[name] for name in _SAMPLING_NAMES if values[name] is not None},
         enable_thinking=values["enable_thinking"],
@@ -193,7 +197,31 @@ def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) 
             options.get("tools"), options.get("tool_choice"), is_parallel=options.get("parallel_tool_calls")
         ),
         schema=resolve_schema(options.get("response_format")),
+        answer_prefix=options.get("answer_prefix"),
     )
+    _check_answer_prefix(settings)
+    return settings
+
+
+def _check_answer_prefix(settings: CallSettings) -> None:
+    """Raise `OptionError` where an answer cannot go on from a beginning and be what the model would have said."""
+    prefix: object = settings.answer_prefix
+    if prefix is None:
+        return
+    if not isinstance(prefix, AnswerPrefix):
+        refuse("answer_prefix", prefix, "what `AnswerPrefix` holds, or None")
+    mends = {
+        "a schema or a forced call": (settings.schema or settings.tool_use.must_call, "leave that out"),
+        "a selection": (settings.selection, "switch it off with `selection=None`"),
+        **{name: (True, f"switch it off with `{name}=None`") for name in settings.interventions},
+    }
+    for what, (is_on, mend) in mends.items():
+        if is_on:
+            msg = (
+                f"An answer cannot go on from its last good step (`refine`) with {what}, which has to see all of it "
+                f'from its start. Use another `escalation`, such as "resample", or {mend}.'
+            )
+            raise OptionError(msg)
 
 
 def check_options(options: Mapping[str, Any], where: str = "This call") -> dict[str, Any]:

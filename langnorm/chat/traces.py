@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langnorm.chat.preparing import Recording
+from langnorm.chat.recording import Recording
 from langnorm.engines.requests import Completion
 from langnorm.norms.reading import read_norms
 from langnorm.text.reasoning import Segment

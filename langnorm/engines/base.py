@@ -34,6 +34,7 @@ ABILITIES: Mapping[str, str] = {
     "steering": "change hidden states (`steering`)",
     "suppression": "change hidden states (`suppression`)",
     "updates": "record what layers add to hidden states",
+    "windows": "draw samples until they suffice (`stop` of a selection)",
 }
 """What an engine may be able to do beyond generating text, in words."""
 
@@ -294,6 +295,7 @@ def _needed_abilities(request: Request) -> set[str]:
         "steering": plans.steering,
         "suppression": plans.suppression,
         "updates": request.update_layers,
+        "windows": request.windows,
     }
     return {name for name, is_asked in asked.items() if is_asked}
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import secrets
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from langnorm.engines.base import BaseEngine
 from langnorm.engines.deadline import Deadline
-from langnorm.engines.requests import Completion, Delta, Request, Response
-from langnorm.engines.sample_group import SampleGroup
+from langnorm.engines.requests import Delta, Request, Response
+from langnorm.engines.samples_to_draw import SamplesToDraw, new_seed
 from langnorm.engines.sequence import PendingSequence
-
-_MOST_QUEUED = 1024  # sequences of one call, unless a batch may hold more
 
 
 class QueuedEngine(BaseEngine):
@@ -35,30 +31,28 @@ class QueuedEngine(BaseEngine):
             OptionError: A layer is outside the model.
             TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
-        completions: list[list[Completion]] = [[] for _ in requests]
         deadlines = [Deadline(request.timeout, request.since) for request in requests]
-        for portion in self._portions(requests):
-            self._enqueue([sequence for _, sequence in portion])
+        samples = self._checked_samples(requests)
+        while portion := self._enqueue_next(samples):
             try:
                 for number, sequence in portion:
-                    completions[number].append(deadlines[number].result(sequence.future))
+                    samples.add(number, deadlines[number].result(sequence.future))
             finally:
                 _cancel(portion)  # without effect on sequences that are done
-        return [Response(tuple(group)) for group in completions]
+        return samples.responses()
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns; cancelling stops the generation."""
-        completions: list[list[Completion]] = [[] for _ in requests]
         deadlines = [Deadline(request.timeout, request.since) for request in requests]
-        for portion in self._portions(requests):
-            self._enqueue([sequence for _, sequence in portion])
+        samples = self._checked_samples(requests)
+        while portion := self._enqueue_next(samples):
             try:
                 for number, sequence in portion:
                     async with deadlines[number].limit():
-                        completions[number].append(await asyncio.wrap_future(sequence.future))
+                        samples.add(number, await asyncio.wrap_future(sequence.future))
             finally:
                 _cancel(portion)
-        return [Response(tuple(group)) for group in completions]
+        return samples.responses()
 
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
@@ -97,21 +91,23 @@ class QueuedEngine(BaseEngine):
         finally:
             sequence.cancel()
 
-    def _portions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, PendingSequence]]]:
-        """Yield the sequences of requests, each with the number of its request, as many at a time as are to be queued.
-
-        A million samples are nothing that a request with a timeout could wait for, not even to be queued.
-        """
+    def _checked_samples(self, requests: Sequence[Request]) -> SamplesToDraw:
         for request in requests:
             self.check(request)
-        sequences = ((number, sequence) for number, request in enumerate(requests) for sequence in _sequences(request))
-        size = max([_MOST_QUEUED, *(request.max_batch_size for request in requests)])
-        while portion := list(islice(sequences, size)):
-            yield portion
+        return SamplesToDraw(requests)
+
+    def _enqueue_next(self, samples: SamplesToDraw) -> list[tuple[int, PendingSequence]]:
+        """Queue the samples that are to be run now, and return them; none when all requests have what they need."""
+        # Other calls, whose windows have ended with ours, decide in this moment too.
+        with self.preparing() if samples.has_windows else nullcontext():
+            portion = samples.next_portion()
+        if portion:
+            self._enqueue([sequence for _, sequence in portion])
+        return portion
 
     def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
         self.check(request)
-        sequence = PendingSequence(request, 0, _seed(request), sink)
+        sequence = PendingSequence(request, 0, new_seed(request), sink)
 
         def report(future: Any) -> None:
             if not future.cancelled() and (error := future.exception()):
@@ -120,17 +116,6 @@ class QueuedEngine(BaseEngine):
         sequence.future.add_done_callback(report)
         self._enqueue([sequence])
         return sequence
-
-
-def _seed(request: Request) -> int:
-    return secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
-
-
-def _sequences(request: Request) -> Iterator[PendingSequence]:
-    """Yield the samples of a request."""
-    seed, group = _seed(request), SampleGroup(request.pruner) if request.pruner else None
-    for sample in range(request.sampling.n):
-        yield PendingSequence(request, sample, seed, sample_group=group)
 
 
 def _cancel(portion: Sequence[tuple[int, PendingSequence]]) -> None:

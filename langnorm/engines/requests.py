@@ -82,6 +82,21 @@ class Pruner(Protocol):
         """
 
 
+class Windows(Protocol):
+    """Decides after how many samples of a request no more are drawn."""
+
+    @property
+    def size(self) -> int:
+        """Number of samples that are drawn together, between two decisions."""
+
+    def is_enough(self, completions: Sequence[Completion]) -> bool:
+        """Return whether no more samples are needed.
+
+        Args:
+            completions: The samples so far, in their order: some whole windows.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What is kept of a request's sequences: of the residual stream after decoder layers, and of what it leads to.
@@ -138,6 +153,7 @@ class Request:
         top_logprobs: How many most likely tokens are reported beside each generated one; None reports no
             log-probabilities.
         pruner: What stops some of its `n` samples early, or None.
+        windows: What ends the draw of its `n` samples before all are there, or None.
         since: From when `timeout` counts, as `time.monotonic` has it; None counts from when an engine gets the request.
     """
 
@@ -150,6 +166,7 @@ class Request:
     grammar: Grammar | None = None
     top_logprobs: int | None = None
     pruner: Pruner | None = None
+    windows: Windows | None = None
     since: float | None = None
 
     @property
@@ -263,7 +280,7 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The `n` completions of one request, in the order of their samples."""
+    """The completions of one request, in the order of their samples: `n`, or as many as its windows took."""
 
     completions: tuple[Completion, ...]
 

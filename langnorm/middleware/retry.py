@@ -21,6 +21,7 @@ from langnorm.retry.escalation import (
     RetryChange,
     resolve_change,
     settings_for,
+    settings_for_refining,
 )
 from langnorm.retry.policy import MAX_LOW_SHARE, OnExhausted, RetryPolicy
 from langnorm.trace import KEY
@@ -212,13 +213,16 @@ class _Call:
         if self.is_new:
             return NO_CHANGE
         steps, num_retry = self._middleware.policy.steps, len(self._attempts)
-        return resolve_change(steps, num_retry, self._request.model, self._request.model_settings)
+        beginning = self._attempts.best.good_beginning
+        return resolve_change(steps, num_retry, self._request.model, self._request.model_settings, beginning)
 
     def build_request(self, change: RetryChange) -> ModelRequest[Any]:
         """Return the request of an attempt."""
         model, settings = self._request.model, self._request.model_settings
         if change.model is not None:
             model, settings = change.model, settings_for(change.model, settings)
+        if self._most_retries > 0:
+            settings = settings | settings_for_refining(self._middleware.policy.steps, self._request.model, change)
         model = _hidden(model) if self._is_hidden else model
         return self._request.override(model=model, model_settings={**settings, **change.settings})
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from langnorm.chat.answer_prefix import AnswerPrefix, prefix_of, without_resume
 from langnorm.errors import WeakReasoningError
 from langnorm.trace import KEY, NormTrace
 
@@ -60,6 +61,13 @@ class Attempt:
         """Why the answer ended; `"length"` where it was cut short."""
         metadata = getattr(self.message, "response_metadata", None) or {}
         return metadata.get("finish_reason")
+
+    @property
+    def good_beginning(self) -> AnswerPrefix | None:
+        """The tokens before the first low step; None where none is low or the first is, or it does not carry them."""
+        steps = self.trace.steps if self.trace else ()
+        first_low = next((number for number, step in enumerate(steps) if step.low), 0)
+        return prefix_of(self.message, steps[first_low].start) if first_low else None
 
     @property
     def has_calls(self) -> bool:
@@ -156,10 +164,14 @@ class Attempts:
 
         It is a copy: messages from a cache are shared. An only message without norms is returned as it is.
         """
+        message = chosen.message
+        extra = without_resume(getattr(message, "additional_kwargs", {}))
+        if extra != getattr(message, "additional_kwargs", {}):
+            message = message.model_copy(update={"additional_kwargs": extra})
         if len(self) == 1 and chosen.trace is None:
-            return chosen.message
+            return message
         attempts = [attempt.to_dict(is_kept=attempt is chosen) for attempt in self._all]
-        return with_metadata(chosen.message, weak=self._is_weak(chosen), attempts=attempts)
+        return with_metadata(message, weak=self._is_weak(chosen), attempts=attempts)
 
 
 def with_metadata(message: Any, **entries: Any) -> Any:

@@ -10,13 +10,14 @@ from typing import Any, Literal
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langnorm.chat.settings import CALL_NAMES, check_call_options, check_names
-from langnorm.checks import brief
+from langnorm.chat.answer_prefix import AnswerPrefix
+from langnorm.chat.settings import CALL_NAMES, INTERVENTIONS, check_call_options, check_names
+from langnorm.checks import brief, check_flag
 from langnorm.errors import OptionError, closest
-from langnorm.wrapped_models import is_langnorm, unwrap_model
+from langnorm.wrapped_models import is_langnorm, is_only_langnorm, unwrap_model
 
-StepName = Literal["resample", "recursion", "steering"]
-"""Short names of steps: draw again, think some tokens over, pull states of high norm together."""
+StepName = Literal["resample", "refine", "recursion", "steering"]
+"""Short names of steps: draw again, go on from the last good step, think some tokens over, pull high norms together."""
 
 EscalationStep = Mapping[str, Any] | BaseChatModel
 """What a retry changes: settings of the call, or the model that is called."""
@@ -30,10 +31,18 @@ cannot do that."""
 
 _NAMED_STEPS: dict[str, dict[str, Any]] = {
     "resample": {},
+    "refine": {"refine": True},
     "recursion": {"recursion": {}},
     "steering": {"steering": {}},
 }
-_ALLOWED_STEPS = 'A step is "resample", "recursion", "steering", a dict of settings of a call, or a chat model.'
+_ALLOWED_STEPS = (
+    'A step is "resample", "refine", "recursion", "steering", a dict of settings of a call, or a chat model.'
+)
+_FIXED_FOR_REFINING = (  # both parts of an answer have them in common, or see all of it
+    *("model", "enable_thinking", "special_tokens", "layers", "norms", "logprobs", "top_logprobs", "selection", "n"),
+    *INTERVENTIONS,
+)
+_PREFIX = "answer_prefix"
 _TEMPERATURE = 0.7  # of a retry that greedy decoding would make a repetition
 _MAKE_A_DIFFERENCE = {"model", "temperature", "enable_thinking"}  # recursion may find nothing to do
 _UNDERSTOOD_BY_ALL = ("stop", "temperature", "max_tokens")  # by chat models of other packages too
@@ -52,8 +61,14 @@ class RetryChange:
     settings: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all that is changed, by the names of settings; another model is the setting `model`."""
-        return self.settings if self.model is None else {"model": self.model} | self.settings
+        """Return all that is changed, by the names of settings.
+
+        Another model is the setting `model`; `refine` is the number of tokens that the answer begins with.
+        """
+        changed = {name: value for name, value in self.settings.items() if name != _PREFIX}
+        if _PREFIX in self.settings:
+            changed["refine"] = len(self.settings[_PREFIX].token_ids)
+        return changed if self.model is None else {"model": self.model} | changed
 
 
 NO_CHANGE = RetryChange(None, {})
@@ -65,8 +80,8 @@ def resolve_escalation(escalation: EscalationOption) -> tuple[EscalationStep, ..
 
     Args:
         escalation: Steps in the order of the retries; the last one serves all later retries. A step is a dict of
-            settings of a call, another chat model, `"resample"`, `"recursion"` or `"steering"`. A single step may
-            stand alone.
+            settings of a call, which may also have `"refine": True`, another chat model, `"resample"`, `"refine"`,
+            `"recursion"` or `"steering"`. A single step may stand alone.
 
     Raises:
         OptionError: It is something else, or a setting is unknown or has a value that is not allowed.
@@ -89,31 +104,50 @@ def _resolve_step(step: Any) -> EscalationStep:
         hint = closest(step, _NAMED_STEPS) if isinstance(step, str) else ""
         msg = f"`escalation` has the step `{brief(step)}`. {_ALLOWED_STEPS}{hint}"
         raise OptionError(msg)
-    check_names(step, (*CALL_NAMES, "profile"), "A step of `escalation`")  # tools stay as the call has them
-    check_call_options(step, "A step of `escalation`")
+    check_names(step, (*CALL_NAMES, "profile", "refine"), "A step of `escalation`")  # tools stay as the call has them
+    check_flag("refine", step.get("refine", False), owner="escalation")
+    check_call_options(_settings_of(step), "A step of `escalation`")
+    if step.get("refine") and (fixed := next((name for name in step if name in _FIXED_FOR_REFINING), None)):
+        msg = (
+            f"A step of `escalation` refines an answer, and so cannot set `{fixed}`: what is kept of the answer was "
+            "made without. Leave that out, or make two steps of it."
+        )
+        raise OptionError(msg)
     return step
 
 
+def _settings_of(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in step.items() if name != "refine"}
+
+
 def resolve_change(
-    steps: Sequence[EscalationStep], num_retry: int, llm: Runnable[Any, Any], settings: Mapping[str, Any]
+    steps: Sequence[EscalationStep],
+    num_retry: int,
+    llm: Runnable[Any, Any],
+    settings: Mapping[str, Any],
+    beginning: AnswerPrefix | None = None,
 ) -> RetryChange:
     """Return what a retry changes.
 
     Every retry has a seed of its own: where the seed is fixed, that seed plus the number of the retry, else a random
     one. As a setting of the call it also keeps a cache from answering with the attempt before. A greedy call that would
-    repeat itself is sampled.
+    repeat itself is sampled. One that refines goes on from what is good of the best attempt; where nothing is, or the
+    model is none of ours, it draws again.
 
     Args:
         steps: Those of a checked escalation.
         num_retry: Number of the retry, from 1.
         llm: The chat model that made the first attempt, with what it may be wrapped in.
         settings: Those of the call.
+        beginning: Of the best attempt so far, the tokens before its first low step, or None where there are none.
     """
     step = steps[min(num_retry, len(steps)) - 1]
     model, bound_settings = unwrap_model(llm)
     call = {**bound_settings, **settings}
     other_model = None if isinstance(step, Mapping) else step
     changes = _possible_changes(step, model) if isinstance(step, Mapping) else {}
+    if isinstance(step, Mapping) and step.get("refine") and beginning and is_only_langnorm(llm):
+        changes[_PREFIX] = beginning
     if other_model is not None:
         if not is_langnorm(other_model):
             return RetryChange(other_model, {})
@@ -131,8 +165,27 @@ def _possible_changes(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Return what a step changes; a named one draws again where the engine has not the intervention that it names."""
     is_named = any(step is named for named in _NAMED_STEPS.values())
     if not is_named or not is_langnorm(model):
-        return dict(step)  # what a user has written out is refused by the engine, which says why
-    return {name: value for name, value in step.items() if model.is_able_to(name)}
+        return _settings_of(step)  # what a user has written out is refused by the engine, which says why
+    return {name: value for name, value in _settings_of(step).items() if model.is_able_to(name)}
+
+
+def settings_for_refining(
+    steps: Sequence[EscalationStep], llm: Runnable[Any, Any], change: RetryChange
+) -> dict[str, Any]:
+    """Return the settings with which the message of an attempt carries what a later one may go on from.
+
+    There are none where no step refines, and where the attempt is made otherwise than one that goes on from it.
+
+    Args:
+        steps: Those of a checked escalation.
+        llm: The chat model that makes the first attempt, with what it may be wrapped in.
+        change: What the attempt changes.
+    """
+    is_refining = any(isinstance(step, Mapping) and step.get("refine") for step in steps)
+    is_otherwise = change.model is not None or not set(_FIXED_FOR_REFINING).isdisjoint(change.settings)
+    if not is_refining or is_otherwise or not is_only_langnorm(llm):
+        return {}
+    return {_PREFIX: AnswerPrefix()}
 
 
 def settings_for(other_model: BaseChatModel, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from langnorm.retry.escalation import (
     RetryChange,
     resolve_change,
     settings_for,
+    settings_for_refining,
 )
 from langnorm.retry.policy import MAX_LOW_SHARE, OnExhausted, RetryPolicy
 from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
@@ -53,9 +54,11 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         max_low_share: Share of low steps, 0 to 1, above which an answer is weak.
         max_attempts: Most attempts, the first one included.
         escalation: What the retries change, in their order; the last step serves all further ones. A step is
-            `"resample"`, `"recursion"`, `"steering"`, a dict of settings of a call such as `{"max_tokens": 2048}`, or
-            another chat model, which is called instead. Every retry has a seed of its own, and one that would repeat a
-            greedy answer is sampled at a temperature of 0.7.
+            `"resample"`, `"refine"`, `"recursion"`, `"steering"`, a dict of settings of a call such as
+            `{"max_tokens": 2048}`, or another chat model, which is called instead. Every retry has a seed of its own,
+            and one that would repeat a greedy answer is sampled at a temperature of 0.7. `"refine"` keeps the steps of
+            the best answer before its first low one and goes on from there. It needs a `ChatLangNorm`, without a
+            schema, a forced call, a selection or an intervention.
         stop: A stop condition of tenacity, such as `stop_after_delay(60)`, in addition to `max_attempts`.
         wait: A wait strategy of tenacity for the time between attempts; none by default.
         on_exhausted: When all attempts are weak, `"best"` keeps the best, `"last"` the last; `"raise"` raises.
@@ -167,7 +170,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         attempts = Attempts(self._policy)
 
         def attempt() -> Attempts:
-            number, change = len(attempts), self._resolve_change(len(attempts), kwargs)
+            number, change = len(attempts), self._resolve_change(attempts, kwargs)
             try:
                 llm, settings = self._resolve_call(change, kwargs)
                 message = llm.invoke(question, _of_attempt(config, run_manager, number), **settings)
@@ -191,7 +194,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         attempts = Attempts(self._policy)
 
         async def attempt() -> Attempts:
-            number, change = len(attempts), self._resolve_change(len(attempts), kwargs)
+            number, change = len(attempts), self._resolve_change(attempts, kwargs)
             try:
                 llm, settings = self._resolve_call(change, kwargs)
                 message = await llm.ainvoke(question, _of_attempt(config, run_manager, number), **settings)
@@ -215,9 +218,11 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
             retry_tool_calls=self.retry_tool_calls,
         )
 
-    def _resolve_change(self, num_before: int, settings: dict[str, Any]) -> RetryChange:
-        """Return what the attempt after `num_before` others changes."""
-        return resolve_change(self.escalation, num_before, self.llm, settings) if num_before else NO_CHANGE
+    def _resolve_change(self, attempts: Attempts, settings: dict[str, Any]) -> RetryChange:
+        """Return what the attempt after these changes."""
+        if not len(attempts):
+            return NO_CHANGE
+        return resolve_change(self.escalation, len(attempts), self.llm, settings, attempts.best.good_beginning)
 
     def _resolve_call(
         self, change: RetryChange, settings: dict[str, Any]
@@ -225,6 +230,8 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         """Return the model that makes an attempt, and the settings of its call."""
         model = change.model
         if model is None:
+            if self.max_attempts > 1:
+                settings = settings | settings_for_refining(self.escalation, self.llm, change)
             return self.llm, settings | change.settings
         settings = unwrap_model(self.llm)[1] | settings
         changed_settings = settings_for(model, settings) | change.settings

@@ -19,6 +19,7 @@ from langnorm.scores.registry import (
 )
 from langnorm.selection.answers import AnswerForm, check_answer_form, name_of_form
 from langnorm.selection.pruning import RULES, Pruning, Rule
+from langnorm.selection.stopping import DEFAULT_WINDOW, Stopping, StopRule
 
 Vote = Literal["none", "majority", "weighted", "filtered"]
 VOTES: tuple[str, ...] = get_args(Vote)
@@ -29,7 +30,7 @@ class Selection:
     r"""Samples several responses to a prompt and keeps the best.
 
     Attributes:
-        n: How many are sampled, in one call of the engine.
+        n: How many are sampled, in one call of the engine; with `stop`, how many at most.
         score: By what they are ranked: a name of `SCORES`, a function of a `Sample`, weights of several by name (they
             are combined), or None for no score: then answers with more support are ahead.
         combine: What is added up where `score` has weights: `"scores"`, each standardised over the responses, or
@@ -46,6 +47,11 @@ class Selection:
         near: Scores that differ by no more than this many of their standard deviations are as good as tied: then the
             answer with more support is ahead. 0 takes scores at their word.
         prune: Stops responses early: None, `"halving"`, `"threshold"`, a `Pruning` or a dict of its fields.
+        stop: Draws responses in windows until they settle the answer, which then is kept whatever `vote` says: None
+            draws all n, `"unanimous"` stops at a window that agrees, `"beta"` where the most frequent answer leads
+            beyond doubt, `"confidence"` where it does with its scores counted in. See `Stopping`.
+        window: How many are drawn between two decisions of `stop`.
+        stop_above: How sure `"beta"` and `"confidence"` must be, above 0 and below 1; None for 0.95.
 
     Raises:
         OptionError: A value is not allowed.
@@ -59,6 +65,9 @@ class Selection:
     keep: float = 0.5
     near: float = 0.1
     prune: Pruning | Rule | Mapping[str, Any] | None = None
+    stop: StopRule | None = None
+    window: int = DEFAULT_WINDOW
+    stop_above: float | None = None
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, low=1, allowed="1 or above")
@@ -76,6 +85,22 @@ class Selection:
         object.__setattr__(self, "prune", build_options(Pruning, "prune", rule))
         if self.prune and self.score is None:
             msg = "`prune` stops responses by their score, and `score=None`. Name a score, or leave `prune` out."
+            raise OptionError(msg)
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        check_integer("window", self.window, low=1, allowed="1 or above")
+        if self.stopping is None:
+            if self.stop_above is not None:
+                refuse("stop_above", self.stop_above, "None without `stop`, or say by what rule to stop")
+        elif self.prune:
+            msg = (
+                "`prune` compares all n responses while they run, and `stop` draws them window by window. Leave one of "
+                "the two out."
+            )
+            raise OptionError(msg)
+        elif self.stop == "confidence" and self.score is None:
+            msg = '`stop="confidence"` weighs answers by their score, and `score=None`. Name a score, or use "beta".'
             raise OptionError(msg)
 
     @property
@@ -123,6 +148,16 @@ class Selection:
         """When responses are stopped early, or None where none is: what `prune` means."""
         return cast("Pruning | None", self.prune)  # since the check
 
+    @property
+    def stopping(self) -> Stopping | None:
+        """When no more responses are drawn, or None where all n are: what `stop` means."""
+        return None if self.stop is None else Stopping(rule=self.stop, window=self.window, above=self.stop_above)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether fewer than n responses may be drawn: there is a rule for it, and n are more than a window."""
+        return self.stop is not None and self.n > self.window
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options in plain JSON types, functions by their names."""
         names = {score.name: weight for score, weight in weighted_scores(self.score)}
@@ -136,6 +171,7 @@ class Selection:
             "keep": self.keep,
             "near": self.near,
             "prune": None if self.pruning is None else asdict(self.pruning),
+            "stop": None if self.stopping is None else asdict(self.stopping),
         }
 
 

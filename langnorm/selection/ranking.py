@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from langnorm.scores.scaling import LENGTH_WARNING, length_correlation, standard
 
 if TYPE_CHECKING:
     from langnorm.selection.options import Selection
+    from langnorm.selection.stopping import Lead
 
 _CUT_OFF = ("length", "max_tokens", "content_filter")  # in lower case; other models have many words for the end
 _FEWEST_FOR_WARNING = 5  # of so few, one in three is in line with the lengths by chance
@@ -75,6 +76,7 @@ class Ranking:
         scores: What they were ranked by; None for those that cannot be scored, and for those stopped early.
         parts: The scores that it is made of, by name.
         supports: How many candidates vote for the answer of each; 0 for those that do not vote themselves.
+        settled: The answer that settled it before all were drawn, or None.
     """
 
     selection: Selection
@@ -83,6 +85,7 @@ class Ranking:
     scores: tuple[float | None, ...]
     parts: dict[str, list[float | None]]
     supports: tuple[int, ...]
+    settled: Lead | None = None
 
     @property
     def best(self) -> int:
@@ -201,6 +204,9 @@ class Ranking:
             "warnings": self.warnings,
             "tokens": sum(candidate.tokens for candidate in self.candidates),
             "tokens_saved": self.tokens_saved if self.selection.prune else None,
+            "drawn": len(self.candidates),
+            "samples_saved": self.selection.n - len(self.candidates) if self.selection.stop else None,
+            "settled": None if self.settled is None else asdict(self.settled),
             "candidates": [
                 {
                     "score": self.scores[i],
@@ -246,6 +252,40 @@ def rank_candidates(selection: Selection, candidates: Sequence[Candidate]) -> Ra
         parts={name: spread(values) for name, values in of_whole.parts.items()},
         supports=tuple(supports),
     )
+
+
+def leading_answer(selection: Selection, candidates: Sequence[Candidate]) -> Lead | None:
+    """Return the answer that leads among the candidates so far, by the rule of `stop`; None without votes.
+
+    The weight of a candidate under `"confidence"` is exp(z), z being its score standardised over the candidates that
+    have one; one without a score weighs 1, as the mean does.
+
+    Raises:
+        OptionError: A candidate lacks what the score reads.
+    """
+    assert selection.stopping, "only a selection with a rule for it stops"
+    weights = [1.0] * len(candidates)
+    if selection.stop == "confidence":
+        scores = rank_candidates(selection, candidates).scores
+        scored = [i for i, score in enumerate(scores) if score is not None]
+        for i, z in zip(scored, standardised([_number(scores[i]) for i in scored]), strict=True):
+            weights[i] = math.exp(z)
+    return selection.stopping.lead([candidate.vote for candidate in candidates], weights)
+
+
+def settled_ranking(ranking: Ranking) -> Ranking:
+    """Return the ranking of candidates that were drawn by the rule of `stop`.
+
+    Where that has ended the draw before all n were there, those with its answer are ahead, in their order.
+    """
+    selection, candidates = ranking.selection, ranking.candidates
+    if not selection.stop or len(candidates) >= selection.n:
+        return ranking
+    lead = leading_answer(selection, candidates)
+    if lead is None:  # a user's own way to read answers said otherwise when the draw ended
+        return ranking
+    order = sorted(ranking.order, key=lambda i: candidates[i].vote != lead.answer)
+    return replace(ranking, order=tuple(order), settled=lead)
 
 
 def by_score(

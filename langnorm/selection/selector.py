@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -33,7 +34,8 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
     Args:
         llm: A ChatLangNorm, or one that has something bound, such as `chat.bind_tools(tools)`.
         selection: The selection; by default one of these options.
-        **options: Fields of `Selection`: `n`, `score`, `combine`, `vote`, `answer`, `keep`, `near`, `prune`.
+        **options: Fields of `Selection`: `n`, `score`, `combine`, `vote`, `answer`, `keep`, `near`, `prune`, `stop`,
+            `window`, `stop_above`.
 
     Raises:
         OptionError: `llm` is something else, or an option is not allowed.
@@ -90,7 +92,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     Args:
         messages: Answers with what the score reads: made with `norms="tokens"`, or with `logprobs=True`. Where the
             score is None or reads log-probabilities alone, messages of any chat model do.
-        selection: The selection; by default one of these options. Its `n` is of no account.
+        selection: The selection; by default one of these options. Its `n` and `stop` are of no account.
         **options: Fields of `Selection`, such as `score` and `vote`.
 
     Raises:
@@ -107,6 +109,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
             kind = type(message).__name__
             msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
+    chosen = replace(chosen, stop=None, stop_above=None)
     ranking = rank_candidates(chosen, [_candidate(message, chosen) for message in messages])
     ordered = [messages[i] for i in ranking.order]
     metadata = ordered[0].response_metadata

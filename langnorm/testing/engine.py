@@ -42,8 +42,8 @@ class ScriptedAnswer:
 class ScriptedEngine(BaseEngine):
     """An engine without weights that gives the answers of a script, in order.
 
-    Each sample of each request takes the next answer. Stop texts and `max_tokens` are obeyed; sampling, grammars,
-    interventions and pruners are accepted and change nothing. It streams token by token.
+    Each sample of each request takes the next answer. Stop texts, `max_tokens` and windows are obeyed; sampling,
+    grammars, interventions and pruners are accepted and change nothing. It streams token by token.
 
     Args:
         answers: Texts, `ScriptedAnswer` objects, or exceptions, which are raised.
@@ -130,10 +130,21 @@ class ScriptedEngine(BaseEngine):
         """
         for request in requests:
             self.check(request)
-        return [
-            Response(tuple(self._answered(request, answer)[1] for answer in self._next(request)))
-            for request in requests
-        ]
+        return [Response(tuple(self._samples(request))) for request in requests]
+
+    def _samples(self, request: Request) -> list[Completion]:
+        """Return the samples of a request: all, or as many whole windows as it takes."""
+        with self._lock:
+            self.requests.append(request)
+        num_samples = request.sampling.n
+        size = request.windows.size if request.windows else num_samples
+        completions: list[Completion] = []
+        while len(completions) < num_samples:
+            answers = self._next(min(size, num_samples - len(completions)))
+            completions += [self._answered(request, answer)[1] for answer in answers]
+            if request.windows and len(completions) < num_samples and request.windows.is_enough(completions):
+                break
+        return completions
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns, on the same thread."""
@@ -142,7 +153,9 @@ class ScriptedEngine(BaseEngine):
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the next answer of the script token by token."""
         self.check(request)
-        deltas, _ = self._answered(request, self._next(request)[0])
+        with self._lock:
+            self.requests.append(request)
+        deltas, _ = self._answered(request, self._next(1)[0])
         yield from deltas
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta]:
@@ -150,12 +163,11 @@ class ScriptedEngine(BaseEngine):
         for delta in self.stream(request):
             yield delta
 
-    def _next(self, request: Request) -> list[ScriptedAnswer]:
-        """Return an answer for each sample of a request."""
+    def _next(self, num_samples: int) -> list[ScriptedAnswer]:
+        """Return an answer for each of so many samples."""
         answers = []
         with self._lock:
-            self.requests.append(request)
-            for _ in range(request.sampling.n):
+            for _ in range(num_samples):
                 if self._num_used == len(self._answers) and not self._is_repeated:
                     msg = (
                         f"All `{len(self._answers)}` answers of the script are used up. Give more of them, or "

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,15 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import langnorm.abacus
-from benchmarks import llamacpp, packing, real_selection, samples
+from benchmarks import adaptive, llamacpp, packing, real_selection, samples
 from benchmarks.documents import between
 from benchmarks.real_samples import Decoder, sample
+from langnorm import ChatLangNorm, NormSelector, Selection
+from langnorm.scores.samples import Sample
+from langnorm.selection.ranking import Candidate
+from langnorm.selection.stopping import STOP_RULES
+from langnorm.testing import ScriptedEngine
+from tests.support.selections import ranking
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +33,7 @@ def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
     assert samples.check(samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4
 
 
-@pytest.mark.parametrize("measuring", [packing, llamacpp], ids=["packing", "llamacpp"])
+@pytest.mark.parametrize("measuring", [packing, llamacpp, adaptive], ids=["packing", "llamacpp", "adaptive"])
 def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType) -> None:
     """Published anew from the stored measurement, the README stays as it is."""
     readme = ROOT / "README.md"
@@ -117,3 +124,16 @@ def expected_values(model: Qwen2ForCausalLM, prompt: list[int], ids: list[int]) 
     turned = torch.cat([torch.ones(len(norms), 1), between_tokens], 1)
     means = torch.stack([part.mean(-1) for part in (norms, updates, cosine(new[1:], new[:-1], -1), turned)])
     return [torch.stack(values, -1).numpy(), divergence.numpy(), norms.T.numpy(), means.numpy()]
+
+
+@pytest.mark.parametrize("stop", STOP_RULES)
+def test_stored_samples_are_drawn_as_a_selector_draws(stop: Any) -> None:
+    """As many of them, by the same rule."""
+    answers = ["4", "5", "4", "4", "4", "4", "5", "4", "4", "4", "4", "5"]
+    selection = Selection(n=12, score="mean_logprob", stop=stop, window=2, stop_above=None)
+    engine = ScriptedEngine([f"The answer is {answer}." for answer in answers])
+    message = NormSelector(ChatLangNorm(engine=engine, temperature=1), selection=selection).invoke("?")
+    candidates = [Candidate(Sample((), (), logprobs=[-1.0]), answer, 1, "stop") for answer in answers]
+    found = adaptive.drawn_ranking(selection, candidates)
+    assert len(found.candidates) == ranking(message)["drawn"] < 12
+    assert found.candidates[found.best].answer == "4"

@@ -103,7 +103,7 @@ def test_samples_beyond_a_portion_are_all_there(abacus_engine, monkeypatch) -> N
         return [str(generation.message.content_blocks) for generation in generations]
 
     expected = contents()
-    monkeypatch.setattr("langnorm.engines.queued._MOST_QUEUED", 3)
+    monkeypatch.setattr("langnorm.engines.samples_to_draw._MOST_QUEUED", 3)
 
     assert contents() == expected
     assert len(set(expected)) > 1

@@ -12,8 +12,9 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langnorm.chat.chunks import Chunks
-from langnorm.chat.preparing import PreparedCall, Recording
+from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.prompts import Prompt
+from langnorm.chat.recording import Recording
 from langnorm.chat.results import build_message
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Delta, FinishReason, Request

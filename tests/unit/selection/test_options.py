@@ -71,6 +71,7 @@ def test_the_defaults_of_a_selection() -> None:
         "keep": 0.5,
         "near": 0.1,
         "prune": None,
+        "stop": None,
     }
 
 
