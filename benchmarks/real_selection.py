@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.adaptive import drawn_ranking
 from benchmarks.candidates import Candidates
 from benchmarks.documents import put
 from benchmarks.real_candidates import Reader, Split
@@ -24,12 +25,15 @@ from benchmarks.selection import all_scores, picks, rounded
 from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
 from langnorm.scores.registry import SCORES
 from langnorm.selection.options import Selection
+from langnorm.selection.ranking import Candidate
+from langnorm.selection.stopping import STOP_RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SIZE = 8
 SPLITS: tuple[Split, ...] = ("train", "test")
 BASELINES = ("random pick", "random distinct pick", "majority vote", "oracle")
+WINDOWS = (2, 3, 4)
 PER_LAYER = "mean norm, layer "
 MIXTURES = {
     f"`{of_numerals}` and half of `{other}`": {of_numerals: 1.0, other: 0.5}
@@ -108,6 +112,7 @@ def measure(model: str) -> tuple[dict[str, Any], dict[Split, list[Candidates]]]:
             "auroc": {name: within(problems[split], name)[0] for name in names},
             "residual": {name: within(problems[split], name, residual=True)[0] for name in names},
             "accuracy": {method: bootstrap_mean(values) for method, values in picked[split].items()},
+            "adaptive": adaptive(problems[split]),
             "over_majority": {method: bootstrap_mean(values - majority) for method, values in picked[split].items()},
         }
     # Of the library's own: what was merely tried, and what no option can say, is not a choice.
@@ -141,7 +146,11 @@ def table(figures: dict[str, Any]) -> str:
 
 def points(of_split: dict[str, Any], method: str) -> str:
     """Return in words how much better a method is than majority vote, in points."""
-    mean, low, high = (100 * value for value in of_split["over_majority"][method])
+    return _points(of_split["over_majority"][method])
+
+
+def _points(interval: Sequence[float]) -> str:
+    mean, low, high = (100 * value for value in interval)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
@@ -183,7 +192,51 @@ def summary(figures: dict[str, Any]) -> str:
 def report(figures: dict[str, Any]) -> str:
     """Return all that the README of the benchmarks says of a model."""
     plotted = f"![AUROC of the mean norm by decoder layer](results/real-{figures['model']}.png)"
-    return f"{summary(figures)}\n\n{table(figures)}\n\n{plotted}"
+    return f"{summary(figures)}\n\n{table(figures)}\n\n{plotted}\n\n{adaptive_table(figures)}"
+
+
+def adaptive(problems: Sequence[Candidates]) -> dict[str, dict[str, Any]]:
+    """Return accuracy and share of the samples of each rule that ends the draw early, by majority vote as in theirs.
+
+    `accuracy` is of those drawn, `over_all` its difference from that of all samples.
+    """
+    whole = Selection(n=SIZE, vote="majority")
+    ways = {
+        f"`{rule}`, windows of {window}": Selection(n=SIZE, vote="majority", stop=rule, window=window)  # type: ignore[arg-type]
+        for rule in STOP_RULES
+        for window in WINDOWS
+    }
+    right: dict[str, list[float]] = {name: [] for name in ("all", *ways)}
+    shares: dict[str, list[float]] = {name: [] for name in ways}
+    for of_problem in problems:
+        columns = zip(of_problem.samples, of_problem.answers, of_problem.tokens.tolist(), strict=True)
+        drawn = [Candidate(sample, answer, tokens, "stop") for sample, answer, tokens in columns]
+        right["all"].append(float(of_problem.is_right[drawn_ranking(whole, drawn).best]))
+        for name, way in ways.items():
+            ranking = drawn_ranking(way, drawn)
+            right[name].append(float(of_problem.is_right[ranking.best]))
+            shares[name].append(len(ranking.candidates) / SIZE)
+    return {
+        name: {
+            "share": bootstrap_mean(shares[name]),
+            "accuracy": bootstrap_mean(right[name]),
+            "over_all": bootstrap_mean(np.array(right[name]) - np.array(right["all"])),
+        }
+        for name in ways
+    }
+
+
+def adaptive_table(figures: dict[str, Any]) -> str:
+    """Return what each rule saves and costs, as Markdown."""
+    lines = [f"| rule, n = {SIZE} | drawn, train | points over all, train | drawn, test | points over all, test |"]
+    lines.append("|---" * 5 + "|")
+    for name in figures["train"]["adaptive"]:
+        cells = []
+        for split in SPLITS:
+            of_rule = figures[split]["adaptive"][name]
+            cells += [f"{of_rule['share'][0]:.0%}", _points(of_rule["over_all"])]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def save_scores(file: Path, problems: dict[Split, list[Candidates]]) -> None:
