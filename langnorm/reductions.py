@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,27 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
+class _Arrays:
+    """Fields that are arrays; two of a kind are equal when all numbers are."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return all(_is_same(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return bool(one == other) if isinstance(one, _Arrays) else one is other
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Distribution:
+class Distribution(_Arrays):
     """The distributions that T generated tokens were taken from, each reduced to six numbers.
 
     They are the model's own, over all V tokens of the vocabulary, before temperature and all that chooses among tokens.
@@ -36,7 +56,7 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Updates:
+class Updates(_Arrays):
     """What each recorded layer did to the residual stream at each of the first T - 1 tokens.
 
     h_t^l is the residual stream after layer l at token t, with all that interventions made of it; h_t^-1 is what enters
@@ -64,7 +84,7 @@ class Updates:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Reductions:
+class Reductions(_Arrays):
     """What was kept of a sequence of T tokens; None is what was not asked for.
 
     Attributes:
@@ -77,7 +97,3 @@ class Reductions:
     distribution: Distribution | None = None
     updates: Updates | None = None
     mean_states: FloatArray | None = None
-
-
-NO_REDUCTIONS = Reductions()
-"""Where nothing was asked for."""

@@ -10,7 +10,7 @@ from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError
 from langnorm.interventions.plan import Plans
 from langnorm.norms.layers import check_layers
-from langnorm.reductions import NO_REDUCTIONS, Reductions
+from langnorm.reductions import Reductions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ class Partial:
     norms: Sequence[Sequence[float]]
     logprobs: Sequence[float]
     is_running: bool
-    reductions: Reductions = NO_REDUCTIONS
+    reductions: Reductions = field(default_factory=Reductions)
 
 
 class Pruner(Protocol):
@@ -257,7 +257,7 @@ class Completion:
     states: Tensor | None = None
     prompt_states: Tensor | None = None
     prefix_hit: PrefixHit | None = None
-    reductions: Reductions = NO_REDUCTIONS
+    reductions: Reductions = field(default_factory=Reductions)
 
 
 @dataclass(frozen=True, slots=True)

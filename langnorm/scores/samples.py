@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langnorm.errors import OptionError
-from langnorm.reductions import NO_REDUCTIONS, Distribution, Reductions
+from langnorm.reductions import Distribution, Reductions
 
 if TYPE_CHECKING:
     from langnorm.trace import NormTrace
@@ -44,7 +44,7 @@ class Sample:
     steps: Sequence[tuple[int, int]] = ()
     logprobs: Sequence[float] | None = None
     texts: Sequence[str] | None = None
-    reductions: Reductions = NO_REDUCTIONS
+    reductions: Reductions = field(default_factory=Reductions)
 
     def __post_init__(self) -> None:
         num_layers = len(self.layers)
@@ -198,7 +198,7 @@ def sample_of(
     trace: NormTrace,
     logprobs: Sequence[float] | None = None,
     texts: Sequence[str] | None = None,
-    reductions: Reductions = NO_REDUCTIONS,
+    reductions: Reductions | None = None,
 ) -> Sample:
     """Return what scores see of the response whose trace this is.
 
@@ -206,7 +206,7 @@ def sample_of(
         trace: With the norms of its tokens.
         logprobs: Log-probability of every generated token.
         texts: Text of every generated token.
-        reductions: What was kept beside norms.
+        reductions: What was kept beside norms, if anything was.
 
     Raises:
         OptionError: The trace has no norms of tokens.
@@ -222,7 +222,7 @@ def sample_of(
         steps=tuple((step.start, step.end) for step in trace.steps),
         logprobs=logprobs,
         texts=texts,
-        reductions=reductions,
+        reductions=reductions or Reductions(),
     )
 
 
