@@ -15,6 +15,8 @@ from langnorm.scores.samples import Sample
 from langnorm.selection import rank
 from tests.support.selections import QUESTION, ranking, sampled
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")  # sixty tokens are few
+
 NAMES = [name for name, score in SCORES.items() if score.needs_reductions]
 SOME = ("self_certainty", "relative_update", "consensus")
 
