@@ -26,6 +26,7 @@ _OPTIONS: Mapping[str, str] = {
 _LOADER_ARGUMENT = re.compile(r'`model_kwargs=\{"(\w+)": ([^`{}]*)\}`')
 _ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `model_kwargs`)?")
 _NAME = re.compile(r"`(device_map|gguf_file)`")
+_NO_SELECTION = "`selection=None`"
 _FILES = ("chat_template", "norm_profile", "profile")
 
 
@@ -38,6 +39,6 @@ def in_options(text: str) -> str:
             return match[0]
         return f"`{_OPTIONS[name]} {'FILE' if name in _FILES and value == '...' else value}`"
 
-    text = _LOADER_ARGUMENT.sub(option, text)
+    text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--best-of 1`")
     text = _ARGUMENT.sub(option, text)
     return _NAME.sub(lambda match: f"`{_OPTIONS[match[1]]}`", text)

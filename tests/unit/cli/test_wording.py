@@ -17,6 +17,7 @@ from langnorm.cli.wording import in_options
         ('Use `layers="late"` or', "Use `--layers late` or"),
         ("`max_tokens=0` is not", "`--max-tokens 0` is not"),
         ("Give `gguf_cache=False`, `a == b`", "Give `gguf_cache=False`, `a == b`"),
+        ("switch it off with `selection=None`.", "switch it off with `--best-of 1`."),
         ('`model_kwargs={"token": ...}`', '`model_kwargs={"token": ...}`'),
     ],
 )
