@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that spin take what they wait for
 
+import signal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,11 @@ ENGINE = os.environ.get("LANGNORM_TEST_ENGINE", "transformers")
 settings.register_profile("langnorm", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)  # a fifth of the cases drawn, for `make quick`
 settings.load_profile("langnorm")
+
+
+# A shell starts what runs in the background with Ctrl-C ignored, and so would the processes be that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -95,14 +95,14 @@ def ask(
         step_splitter=step_splitter,
     )
     selection: dict[str, Any] = {"selection": {"n": best_of}} if best_of else {}
-    if is_json:
-        _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
-        return
     from langnorm.viz.terminal import print_stream, print_summary
 
     started = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\d+ of \d+ samples of a selection ended")  # as the summary says too
+        warnings.filterwarnings("ignore", r"\d+ of \d+ samples of a selection ended")  # what is printed says it too
+        if is_json:
+            _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
+            return
         message = print_stream(new_console(), chat.stream(messages, **selection))
     print_summary(new_console(), message, time.perf_counter() - started)
 
