@@ -46,6 +46,7 @@ class StoredTrace(Stored):
     profile: str | None
     token_norms: tuple[_Norms, ...] | None = None
     token_texts: tuple[str, ...] | None = None
+    token_ids: tuple[_Index, ...] | None = None
     recursion: _Report | None = None
     steering: _Report | None = None
     suppression: _Report | None = None
@@ -77,6 +78,9 @@ class StoredTrace(Stored):
             raise ValueError(msg)
         if self.token_texts is not None and len(self.token_texts) != self.tokens:
             msg = f"it has the texts of {len(self.token_texts)} tokens in place of {self.tokens}"
+            raise ValueError(msg)
+        if self.token_ids is not None and len(self.token_ids) != self.tokens:
+            msg = f"it has the ids of {len(self.token_ids)} tokens in place of {self.tokens}"
             raise ValueError(msg)
         return self
 

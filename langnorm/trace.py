@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
+_OF_TOKENS = ("token_norms", "token_texts", "token_ids")  # in `additional_kwargs`
 _WHERE_DONE = ("recursion", "steering", "suppression", "prefix_cache")  # in a trace where there is something to say
 
 
@@ -68,6 +69,7 @@ class NormTrace:
         profile: Name of the profile that the norms were compared with, `"online"`, or None.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
         token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.
+        token_ids: With `norms="tokens"`, the ids of the T tokens.
         recursion: Thresholds, counts per layer, and the share of all layer passes that were extra, if there was any.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
         suppression: Thresholds, and the number of shrunk states per layer, if there was suppression.
@@ -86,6 +88,7 @@ class NormTrace:
     profile: str | None = None
     token_norms: tuple[tuple[float, ...], ...] | None = None
     token_texts: tuple[str, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
     recursion: dict[str, Any] | None = None
     steering: dict[str, Any] | None = None
     suppression: dict[str, Any] | None = None
@@ -128,7 +131,7 @@ class NormTrace:
         stored = message.response_metadata[KEY]
         of_tokens = message.additional_kwargs.get(KEY) if isinstance(message.additional_kwargs, Mapping) else None
         if isinstance(stored, Mapping) and isinstance(of_tokens, Mapping):
-            stored = {**stored, **{name: of_tokens.get(name) for name in ("token_norms", "token_texts")}}
+            stored = {**stored, **{name: of_tokens.get(name) for name in _OF_TOKENS}}
         return cls.from_dict(stored, source=f"What this `{type(message).__name__}` carries")
 
     @classmethod
@@ -156,7 +159,7 @@ class NormTrace:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], *, source: str = "This") -> NormTrace:
-        """Return the trace whose `to_dict` is `stored`, which may have `token_norms` and `token_texts` too.
+        """Return the trace whose `to_dict` is `stored`, which may have `token_norms`, `token_texts` and `token_ids`.
 
         Args:
             stored: The JSON form.
@@ -211,6 +214,8 @@ class NormTrace:
             of_tokens["token_norms"] = [list(row) for row in self.token_norms]
         if self.token_texts is not None:
             of_tokens["token_texts"] = list(self.token_texts)
+        if self.token_ids is not None:
+            of_tokens["token_ids"] = list(self.token_ids)
         try:
             return json.dumps(self.to_dict() | of_tokens, allow_nan=False)
         except ValueError as error:

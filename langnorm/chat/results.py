@@ -106,6 +106,7 @@ def _norm_fields(
             extra[KEY] = {
                 "token_norms": [list(row) for row in trace.token_norms],
                 "token_texts": list(trace.token_texts or ()),
+                "token_ids": list(trace.token_ids or ()),
             }
     return of_ours | completion.interventions, extra
 
