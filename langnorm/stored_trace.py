@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from langnorm.norms.baseline import IntensityKind
 from langnorm.stored import PlainJSON, Stored, StoredForm
 from langnorm.text.reasoning import Part
 
@@ -44,6 +45,7 @@ class StoredTrace(Stored):
     trigger_rate: dict[str, _Share] | None
     sinks: tuple[_Index, ...]
     profile: str | None
+    intensity_kind: IntensityKind = "layer"
     token_norms: tuple[_Norms, ...] | None = None
     token_texts: tuple[str, ...] | None = None
     token_ids: tuple[_Index, ...] | None = None

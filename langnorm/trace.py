@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.norms.baseline import IntensityKind
 from langnorm.stored_trace import TRACE, VERSION, StoredTrace
 from langnorm.text.reasoning import Part
 
@@ -36,8 +37,8 @@ class NormStep:
             its calls as the model wrote them.
         mean: Mean norm of its tokens, one per layer; None when none of its tokens was run. Attention sinks are left
             out.
-        intensity: Mean percentile of its norms over tokens and layers, 0 to 1; None while there is nothing to compare
-            them with.
+        intensity: How high its norms are, mean over tokens and layers, 0 to 1, in the sense of the trace's
+            `intensity_kind`; None while there is nothing to compare them with.
         low: Whether the intensity is low; None together with it.
     """
 
@@ -62,11 +63,13 @@ class NormTrace:
         layers: 0-based indices of the decoder layers that were read, ascending.
         mean: Mean norm of all rows, one per layer; None when there is no row. Attention sinks are left out.
         steps: The steps in order.
-        intensity: Mean percentile of all norms, 0 to 1, or None.
+        intensity: How high all norms are, 0 to 1, or None.
         thresholds: The norm of each layer above which it is high; None while the rule has nothing to go by.
         trigger_rate: Share of the rows above it, one per layer; None together with `thresholds`.
         sinks: Indices of the tokens that are attention sinks.
         profile: Name of the profile that the norms were compared with, `"online"`, or None.
+        intensity_kind: What intensities are: `"layer"` for percentiles among all norms of the layer, `"token"` for
+            Phi(z) of the distances z from the usual norms of the same tokens.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
         token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.
         token_ids: With `norms="tokens"`, the ids of the T tokens.
@@ -86,6 +89,7 @@ class NormTrace:
     trigger_rate: tuple[float, ...] | None = None
     sinks: tuple[int, ...] = ()
     profile: str | None = None
+    intensity_kind: IntensityKind = "layer"
     token_norms: tuple[tuple[float, ...], ...] | None = None
     token_texts: tuple[str, ...] | None = None
     token_ids: tuple[int, ...] | None = None
@@ -195,6 +199,7 @@ class NormTrace:
             "layers": list(self.layers),
             "mean": _list(self.mean),
             "intensity": self.intensity,
+            "intensity_kind": self.intensity_kind,
             "low_steps": _list(self.low_steps),
             "steps": steps,
             "thresholds": _by_layer(self.thresholds, self.layers),

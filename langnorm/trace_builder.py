@@ -74,6 +74,7 @@ def build_trace(
         trigger_rate=_rounded_all(reading.trigger_rate),
         sinks=reading.sinks,
         profile=reading.source,
+        intensity_kind=reading.intensity_kind,
         token_norms=tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None,
         token_texts=None if token_texts is None else tuple(token_texts),
         token_ids=None if token_ids is None else tuple(token_ids),

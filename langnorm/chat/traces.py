@@ -29,7 +29,7 @@ def build_message_trace(
         recording.layers,
         completion.norms,
         split_steps(segments, recording.splitter),
-        read_norms(completion.norms, recording.layers, recording.baseline),
+        read_norms(completion.norms, recording.layers, recording.baseline, completion.token_ids),
         token_texts=completion.pieces if keep_tokens else None,
         token_ids=completion.token_ids if keep_tokens else None,
         keep_tokens=keep_tokens,

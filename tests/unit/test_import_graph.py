@@ -71,6 +71,7 @@ ALSO_PURE = (
     "norms.p_square",
     "norms.profile",
     "norms.reading",
+    "norms.relative",
     "norms.sinks",
     "norms.stored_sketch",
     "norms.token_file",
