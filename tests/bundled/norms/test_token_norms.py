@@ -155,14 +155,8 @@ def test_answers_are_ranked_by_norms_relative_to_their_tokens(chat: ChatLangNorm
     replies = [generation.message for generation in generations]
     traces = [NormTrace.from_message(reply) for reply in replies]
     lists = lists_of(replies)
-    table = np.array(
-        [
-            np.mean(
-                [lists.relative(*of_one) for of_one in zip(trace.token_ids, trace.token_norms, strict=False)], axis=0
-            )
-            for trace in traces
-        ]
-    )
+    of_tokens = [zip(trace.token_ids or (), trace.token_norms or (), strict=False) for trace in traces]
+    table = np.array([np.mean([lists.relative(i, list(row)) for i, row in rows], axis=0) for rows in of_tokens])
     expected = ((table - table.mean(axis=0)) / table.std(axis=0)).mean(axis=1)
     assert scores == pytest.approx(expected.tolist(), abs=0.02)
     ranked = rank(replies, score="token_norm")
