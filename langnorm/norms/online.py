@@ -83,10 +83,10 @@ class OnlineSnapshot:
 
     def tokens(self, layers: Sequence[int]) -> TokenSums:
         """Return the norms of token ids in these layers, of all sequences that recorded all of them."""
-        found = TokenSums(layers)
-        for sums in self._tokens:
-            if set(layers) <= set(sums.layers):
-                found.merge(sums.select(layers))
+        covering = [sums.select(layers) for sums in self._tokens if set(layers) <= set(sums.layers)]
+        found, *others = covering or [TokenSums(layers)]
+        for other in others:
+            found.merge(other)
         return found
 
     def estimator(self, rule: ReferenceThreshold, layers: Sequence[int]) -> ReferenceEstimator:

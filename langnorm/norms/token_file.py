@@ -146,7 +146,7 @@ def write_pair(path: Path, text: str, content: bytes | None) -> None:
     """
     beside = path_beside(Path(os.path.realpath(path)))
     earlier = _earlier(beside)
-    is_in_the_way = beside == Path(os.path.realpath(path)) or (beside.exists() and not _is_table(beside))
+    is_in_the_way = beside == Path(os.path.realpath(path)) or (beside.exists() and not is_table(beside))
     if is_in_the_way and content is not None:
         msg = (
             f"`{beside}` is no table of tokens, and one would take its place. Give the profile another name or folder."
@@ -200,7 +200,7 @@ def _names(path: Path, table: Path) -> bool:
     return path.is_file() and table.is_file() and digest_of(table.read_bytes()).encode() in path.read_bytes()
 
 
-def _is_table(path: Path) -> bool:
+def is_table(path: Path) -> bool:
     """Return whether a file is a table of this or another version of langnorm."""
     if not path.is_file():
         return False

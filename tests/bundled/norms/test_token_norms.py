@@ -79,6 +79,15 @@ def test_calibrated_intensities_relative_to_tokens(chat: ChatLangNorm, tmp_path:
     json.dumps(reply.response_metadata, allow_nan=False)
 
 
+def test_the_bundled_model_ships_its_table() -> None:
+    """So that its intensities may be relative to tokens from the first answer on."""
+    chat = ChatLangNorm(temperature=0, max_tokens=20, intensity="token")
+    trace = NormTrace.from_message(chat.invoke("What is 47 + 385?"))
+    assert (trace.profile, trace.intensity_kind) == ("abacus", "token")
+    assert trace.intensity is not None
+    assert trace.intensity != NormTrace.from_message(chat.invoke("What is 47 + 385?", intensity="layer")).intensity
+
+
 def test_a_profile_without_tokens_is_refused_where_they_are_needed(chat: ChatLangNorm) -> None:
     """Before anything is computed, with what to do; so are layers that its table lacks, and other intensities."""
     profile = NormProfile.calibrate(chat, PROMPTS[:2], show_progress=False)
