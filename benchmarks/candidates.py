@@ -14,6 +14,7 @@ from benchmarks.samples import MAX_TOKENS, Sampled, load
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.chat.results import build_message
 from langnorm.engines.requests import Completion, TokenLogprob
+from langnorm.norms.relative import AnswerNorms, relative_norms
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.statements import stated_number
@@ -75,12 +76,18 @@ class Reader:
             samples.append(sample_of(trace, logprobs, pieces))
             texts.append(message.text if completion.finish_reason == "stop" else "")
             traces.append(trace)
+        answers = [
+            AnswerNorms(sampled.ids.tolist(), sample.norms, sample.sinks)
+            for sampled, sample in zip(drawn, samples, strict=True)
+        ]
+        relative = relative_norms(answers, call.recording.layers)
+        samples = [replace(sample, relative_norms=rows) for sample, rows in zip(samples, relative, strict=True)]
         return samples, texts, traces
 
     def values(self, sampled: Sampled, sample: Sample, trace: NormTrace) -> dict[str, np.ndarray]:
         """Return all scores of one answer, those of the library under their names."""
         every = tuple(range(sampled.norms.shape[1]))
-        whole = replace(sample, norms=sampled.norms.tolist(), layers=every, thresholds=None)
+        whole = replace(sample, norms=sampled.norms.tolist(), layers=every, thresholds=None, relative_norms=None)
         top = replace(whole, norms=sampled.norms[:, -4:-1].tolist(), layers=every[-4:-1])
         scores = {name: per_layer(name, sample) for name, score in SCORES.items() if not score.needs_reductions}
         scores["quiet_logprob, all layers"] = per_layer("quiet_logprob", whole)

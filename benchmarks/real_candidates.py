@@ -15,6 +15,8 @@ from benchmarks.candidates import Candidates
 from benchmarks.real_models import fetch
 from benchmarks.real_samples import NUM_LATE, TOKEN_VALUES, load
 from langnorm.norms.layers import LayerSelection, select_layers
+from langnorm.norms.token_sums import TokenSums
+from langnorm.norms.token_table import TokenTable
 from langnorm.reductions import Distribution, Reductions
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample
@@ -28,7 +30,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "build" / "real-samples"
 
 Split = Literal["train", "test"]
 
-_PRIOR_TOKENS = 10.0  # how often a token must have been seen until its own norm counts as much as the layer's
 _QUARTILES = (0.25, 0.75)
 _LENS_DISTANCE = 0.5  # bits within which the distribution of an earlier layer counts as settled
 
@@ -64,34 +65,16 @@ class Answer:
     is_right: bool
 
 
-class Usual:
-    """The usual logarithm of the norm of each token id in the last layers, and its spread, from some answers.
-
-    A token that was seen rarely is taken to be much like all tokens of the layer: its mean and its variance are drawn
-    to those of the layer with the weight of ten tokens.
-    """
-
-    def __init__(self, answers: Sequence[Answer], vocabulary: int) -> None:
-        ids = np.concatenate([answer.ids[:-1] for answer in answers])
-        values = np.log(np.concatenate([answer.norms for answer in answers]).astype(np.float64))
-        counts = np.bincount(ids, minlength=vocabulary)[:, None]
-        sums, squares = (
-            np.stack([np.bincount(ids, column, vocabulary) for column in columns.T], axis=1)
-            for columns in (values, values**2)
-        )
-        mean, variance = values.mean(axis=0), values.var(axis=0)
-        within = (squares - sums**2 / np.maximum(counts, 1)).sum(axis=0) / len(values)
-        self.explained = 1 - within / variance
-        """Share of the variance of each layer's norms that the token id explains (last layers,)."""
-        self.mean = (sums + _PRIOR_TOKENS * mean) / (counts + _PRIOR_TOKENS)
-        spread = squares - 2 * self.mean * sums + counts * self.mean**2
-        self.deviation = np.sqrt((spread + _PRIOR_TOKENS * within) / (counts + _PRIOR_TOKENS))
-
-    def relative(self, answer: Answer) -> np.ndarray:
-        """Return the standardised norms (T - 1, last layers) of an answer."""
-        ids = answer.ids[:-1]
-        values: np.ndarray = (np.log(answer.norms) - self.mean[ids]) / self.deviation[ids]
-        return values
+def usual_norms(answers: Sequence[Answer]) -> TokenTable:
+    """Return the usual norm of each token id in the late layers, from some answers."""
+    num_layers = answers[0].means.shape[1]
+    late = select_layers("late", num_layers)
+    sums = TokenSums(late)
+    for answer in answers:
+        sums.update(answer.ids, answer.norms[:, _columns(late, num_layers)])
+    table = sums.table()
+    assert table is not None, "answers have tokens"
+    return table
 
 
 class Reader:
@@ -149,8 +132,7 @@ class Reader:
         """
         train = self.answers("train")
         halves = [[answer for answer in train if answer.problem % 2 == half] for half in (0, 1)]
-        size = 1 + max(int(answer.ids.max()) for answer in [*train, *self.answers("test")])
-        usual = [Usual(train, size)] * 2 if split == "test" else [Usual(halves[1], size), Usual(halves[0], size)]
+        usual = [usual_norms(train)] * 2 if split == "test" else [usual_norms(half) for half in reversed(halves)]
         taus = [_thresholds(train)] * 2 if split == "test" else [_thresholds(half) for half in reversed(halves)]
         by_problem: dict[int, list[Answer]] = {}
         for answer in self.answers(split):
@@ -179,13 +161,13 @@ def _thresholds(answers: Sequence[Answer]) -> np.ndarray:
     return tau
 
 
-def _candidates(answers: list[Answer], usual: Usual, tau: np.ndarray) -> Candidates:
+def _candidates(answers: list[Answer], usual: TokenTable, tau: np.ndarray) -> Candidates:
     num_layers = answers[0].means.shape[1]
-    samples = [_sample(answer, "late", num_layers, tau) for answer in answers]
-    deep = [_sample(answer, "deep", num_layers, tau) for answer in answers]
+    samples = [_sample(answer, "late", num_layers, tau, usual) for answer in answers]
+    deep = [_sample(answer, "deep", num_layers, tau, usual) for answer in answers]
     readable = [name for name, score in SCORES.items() if not (score.needs_updates or score.needs_mean_states)]
     values = {name: np.stack([np.atleast_1d(per_layer(name, one)) for one in samples]) for name in readable}
-    for name in ("mean", "tail", "numeral_norm"):
+    for name in ("mean", "tail", "numeral_norm", "token_norm"):
         values[f"{name}, deep"] = np.stack([per_layer(name, one) for one in deep])
     late = list(select_layers("late", num_layers))
     means = np.stack([answer.means for answer in answers])
@@ -194,8 +176,6 @@ def _candidates(answers: list[Answer], usual: Usual, tau: np.ndarray) -> Candida
     values["coe_r"], values["coe_c"] = np.stack([answer.coe for answer in answers]).T[..., None]
     distances = (values["coe_r"] - values["coe_r"].T) ** 2
     values["consensus"] = -distances.sum(axis=1, keepdims=True)
-    relative = [usual.relative(answer)[:, [layer - num_layers for layer in late]] for answer in answers]
-    values["token-relative norm"] = np.stack([of_one.mean(axis=0) for of_one in relative])
     values["settling"] = np.array([[np.mean(answer.lens > _LENS_DISTANCE)] for answer in answers])
     values |= {f"mean norm, layer {layer}": means[:, 0, [layer]] for layer in range(num_layers)}
     return Candidates(
@@ -207,13 +187,20 @@ def _candidates(answers: list[Answer], usual: Usual, tau: np.ndarray) -> Candida
     )
 
 
-def _sample(answer: Answer, layers: LayerSelection, num_layers: int, tau: np.ndarray) -> Sample:
+def _columns(layers: Sequence[int], num_layers: int) -> list[int]:
+    """Return where layers are among the last `NUM_LATE`."""
+    return [layer - num_layers + NUM_LATE for layer in layers]
+
+
+def _sample(answer: Answer, layers: LayerSelection, num_layers: int, tau: np.ndarray, usual: TokenTable) -> Sample:
     """Return what scores see of an answer whose last `NUM_LATE` layers were kept."""
     selected = select_layers(layers, num_layers)
-    columns = [layer - num_layers + NUM_LATE for layer in selected]
+    columns = _columns(selected, num_layers)
+    norms = answer.norms[:, columns]
     steps = split_steps([Segment(part="answer", text=text, token=i) for i, text in enumerate(answer.pieces) if text])
     return Sample(
-        norms=answer.norms[:, columns].tolist(),
+        norms=norms.tolist(),
+        relative_norms=usual.select(selected).relative(answer.ids, norms).tolist(),
         layers=selected,
         thresholds=tau[columns].tolist(),
         steps=[(step.start, step.end) for step in steps],

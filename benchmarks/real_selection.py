@@ -38,7 +38,7 @@ PER_LAYER = "mean norm, layer "
 MIXTURES = {
     f"`{of_numerals}` and half of `{other}`": {of_numerals: 1.0, other: 0.5}
     for of_numerals in ("numeral_logprob", "numeral_entropy")
-    for other in ("numeral_norm", "minus update_cosine", "token-relative norm", "mean_logprob", "deepconf_tail")
+    for other in ("numeral_norm", "minus update_cosine", "token_norm", "mean_logprob", "deepconf_tail")
 }
 """Mixtures that are tried: what is best alone, with something of another kind."""
 

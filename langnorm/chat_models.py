@@ -63,7 +63,7 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
             ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache``, ``prefix_cache_bytes`` and
             ``packed_weights``.
         temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, stop, seed, n: Sampling.
-        norms, layers, profile, threshold, low_below, step_splitter: What messages say of norms.
+        norms, layers, profile, threshold, intensity, low_below, step_splitter: What messages say of norms.
         recursion, steering, suppression: What is done by norms while the model decodes.
         selection: Samples several answers and returns the best of them.
 

@@ -28,8 +28,8 @@ def is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is never seen half-written; text in UTF-8.
 
     Of a link, the file that it names is written; a pipe or a device is written to. What is replaced leaves its
     permissions to the new file.
@@ -37,23 +37,24 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OptionError: The folder does not exist or cannot be written.
     """
+    coded = content.encode() if isinstance(content, str) else content
     try:
         if is_stream(path):
-            with path.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with path.open("wb") as stream:
+                stream.write(coded)
         else:
-            _replace(_target(path), text)
+            _replace(_target(path), coded)
     except OSError as error:
         msg = f"`{path}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
         raise OptionError(msg) from error
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     _remove_left_behind(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():

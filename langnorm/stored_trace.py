@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from langnorm.norms.baseline import IntensityKind
 from langnorm.stored import PlainJSON, Stored, StoredForm
 from langnorm.text.reasoning import Part
 
@@ -44,8 +45,10 @@ class StoredTrace(Stored):
     trigger_rate: dict[str, _Share] | None
     sinks: tuple[_Index, ...]
     profile: str | None
+    intensity_kind: IntensityKind = "layer"
     token_norms: tuple[_Norms, ...] | None = None
     token_texts: tuple[str, ...] | None = None
+    token_ids: tuple[_Index, ...] | None = None
     recursion: _Report | None = None
     steering: _Report | None = None
     suppression: _Report | None = None
@@ -77,6 +80,9 @@ class StoredTrace(Stored):
             raise ValueError(msg)
         if self.token_texts is not None and len(self.token_texts) != self.tokens:
             msg = f"it has the texts of {len(self.token_texts)} tokens in place of {self.tokens}"
+            raise ValueError(msg)
+        if self.token_ids is not None and len(self.token_ids) != self.tokens:
+            msg = f"it has the ids of {len(self.token_ids)} tokens in place of {self.tokens}"
             raise ValueError(msg)
         return self
 

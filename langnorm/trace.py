@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import MissingDependencyError, OptionError
+from langnorm.norms.baseline import IntensityKind
 from langnorm.stored_trace import TRACE, VERSION, StoredTrace
 from langnorm.text.reasoning import Part
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
+_OF_TOKENS = ("token_norms", "token_texts", "token_ids")  # in `additional_kwargs`
 _WHERE_DONE = ("recursion", "steering", "suppression", "prefix_cache")  # in a trace where there is something to say
 
 
@@ -35,8 +37,8 @@ class NormStep:
             its calls as the model wrote them.
         mean: Mean norm of its tokens, one per layer; None when none of its tokens was run. Attention sinks are left
             out.
-        intensity: Mean percentile of its norms over tokens and layers, 0 to 1; None while there is nothing to compare
-            them with.
+        intensity: How high its norms are, mean over tokens and layers, 0 to 1, in the sense of the trace's
+            `intensity_kind`; None while there is nothing to compare them with.
         low: Whether the intensity is low; None together with it.
     """
 
@@ -61,13 +63,16 @@ class NormTrace:
         layers: 0-based indices of the decoder layers that were read, ascending.
         mean: Mean norm of all rows, one per layer; None when there is no row. Attention sinks are left out.
         steps: The steps in order.
-        intensity: Mean percentile of all norms, 0 to 1, or None.
+        intensity: How high all norms are, 0 to 1, or None.
         thresholds: The norm of each layer above which it is high; None while the rule has nothing to go by.
         trigger_rate: Share of the rows above it, one per layer; None together with `thresholds`.
         sinks: Indices of the tokens that are attention sinks.
         profile: Name of the profile that the norms were compared with, `"online"`, or None.
+        intensity_kind: What intensities are: `"layer"` for percentiles among all norms of the layer, `"token"` for
+            Phi(z) of the distances z from the usual norms of the same tokens.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
         token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.
+        token_ids: With `norms="tokens"`, the ids of the T tokens.
         recursion: Thresholds (running ones as the last token met them), counts per layer, and the share of all layer
             passes that were extra, if there was any.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
@@ -85,8 +90,10 @@ class NormTrace:
     trigger_rate: tuple[float, ...] | None = None
     sinks: tuple[int, ...] = ()
     profile: str | None = None
+    intensity_kind: IntensityKind = "layer"
     token_norms: tuple[tuple[float, ...], ...] | None = None
     token_texts: tuple[str, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
     recursion: dict[str, Any] | None = None
     steering: dict[str, Any] | None = None
     suppression: dict[str, Any] | None = None
@@ -129,7 +136,7 @@ class NormTrace:
         stored = message.response_metadata[KEY]
         of_tokens = message.additional_kwargs.get(KEY) if isinstance(message.additional_kwargs, Mapping) else None
         if isinstance(stored, Mapping) and isinstance(of_tokens, Mapping):
-            stored = {**stored, **{name: of_tokens.get(name) for name in ("token_norms", "token_texts")}}
+            stored = {**stored, **{name: of_tokens.get(name) for name in _OF_TOKENS}}
         return cls.from_dict(stored, source=f"What this `{type(message).__name__}` carries")
 
     @classmethod
@@ -157,7 +164,7 @@ class NormTrace:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], *, source: str = "This") -> NormTrace:
-        """Return the trace whose `to_dict` is `stored`, which may have `token_norms` and `token_texts` too.
+        """Return the trace whose `to_dict` is `stored`, which may have `token_norms`, `token_texts` and `token_ids`.
 
         Args:
             stored: The JSON form.
@@ -193,6 +200,7 @@ class NormTrace:
             "layers": list(self.layers),
             "mean": _list(self.mean),
             "intensity": self.intensity,
+            "intensity_kind": self.intensity_kind,
             "low_steps": _list(self.low_steps),
             "steps": steps,
             "thresholds": _by_layer(self.thresholds, self.layers),
@@ -212,6 +220,8 @@ class NormTrace:
             of_tokens["token_norms"] = [list(row) for row in self.token_norms]
         if self.token_texts is not None:
             of_tokens["token_texts"] = list(self.token_texts)
+        if self.token_ids is not None:
+            of_tokens["token_ids"] = list(self.token_ids)
         try:
             return json.dumps(self.to_dict() | of_tokens, allow_nan=False)
         except ValueError as error:

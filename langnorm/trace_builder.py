@@ -27,6 +27,7 @@ def build_trace(
     *,
     keep_tokens: bool,
     token_texts: Sequence[str] | None = None,
+    token_ids: Sequence[int] | None = None,
 ) -> NormTrace:
     """Return the trace of a sequence.
 
@@ -38,6 +39,7 @@ def build_trace(
         reading: What the norms mean.
         keep_tokens: Whether the trace keeps the rows.
         token_texts: The text that became decodable with each token, where the trace keeps that.
+        token_ids: The ids of the tokens, where the trace keeps them.
     """
     sinks = frozenset(reading.sinks)
 
@@ -72,8 +74,10 @@ def build_trace(
         trigger_rate=_rounded_all(reading.trigger_rate),
         sinks=reading.sinks,
         profile=reading.source,
+        intensity_kind=reading.intensity_kind,
         token_norms=tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None,
         token_texts=None if token_texts is None else tuple(token_texts),
+        token_ids=None if token_ids is None else tuple(token_ids),
     )
 
 

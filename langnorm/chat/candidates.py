@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langnorm.chat.recording import Recording
 from langnorm.chat.traces import build_message_trace
 from langnorm.engines.requests import Completion
+from langnorm.norms.relative import AnswerNorms, relative_norms
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
@@ -49,6 +50,26 @@ class CandidateReader:
         )
         return candidate, answer
 
+    def compared(self, candidates: list[Candidate], completions: Sequence[Completion]) -> list[Candidate]:
+        """Return the candidates with what only all of them together tell: norms relative to the usual ones of tokens.
+
+        Args:
+            candidates: As `read` returns them.
+            completions: What they were read from, in the same order.
+        """
+        recording = self.recording
+        if not (recording and recording.in_scores and self.selection.needs_relative_norms):
+            return candidates
+        norms = [
+            AnswerNorms(completion.token_ids, completion.norms, candidate.sample.sinks)
+            for completion, candidate in zip(completions, candidates, strict=True)
+        ]
+        relative = relative_norms(norms, recording.layers, recording.baseline)
+        return [
+            replace(each, sample=replace(each.sample, relative_norms=rows))
+            for each, rows in zip(candidates, relative, strict=True)
+        ]
+
 
 class AnswerWindows:
     """Ends the draw of samples by the rule of a selection: what a request calls its windows.
@@ -72,5 +93,5 @@ class AnswerWindows:
         """Return whether the samples so far settle the answer."""
         known = {id(completion): candidate for completion, candidate in self._read}
         self._read = [(each, known.get(id(each)) or self._reader.read(each)[0]) for each in completions]
-        candidates = [candidate for _, candidate in self._read]
+        candidates = self._reader.compared([candidate for _, candidate in self._read], completions)
         return self._stopping.is_enough(leading_answer(self._reader.selection, candidates))

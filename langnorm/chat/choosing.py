@@ -40,7 +40,7 @@ class Choice:
 def choose_completion(reader: CandidateReader, response: Response) -> Choice:
     """Return the completion that the selection prefers."""
     read = [reader.read(completion) for completion in response.completions]
-    candidates = [candidate for candidate, _ in read]
+    candidates = reader.compared([candidate for candidate, _ in read], response.completions)
     ranking = settled_ranking(rank_candidates(reader.selection, candidates))
     if ranking.num_at_limit * 2 > len(candidates):
         warnings.warn(_MOSTLY_CUT_OFF.format(ranking.num_at_limit, len(candidates)), stacklevel=2)

@@ -33,7 +33,7 @@ from langnorm.engines.registry import (
 )
 from langnorm.errors import LangNormError, OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
-from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
+from langnorm.norms.baseline import AUTO, LOW_BELOW, IntensityKind, ProfileOption
 from langnorm.norms.layers import LayerSelection
 from langnorm.norms.thresholds import ThresholdOption
 from langnorm.selection.options import Selection
@@ -115,6 +115,9 @@ class ChatFields(BaseChatModel):
     threshold: SkipValidation[ThresholdOption] = "iqr"
     """Which norms are high: `"iqr"`, `{"rule": "quantile", "q": 0.9}`, a norm, norms by layer, or `"reference"` for the
     paper's own estimator."""
+    intensity: SkipValidation[IntensityKind] = "layer"
+    """What intensities are measured by: `"layer"` compares a token's norms with those of all tokens, `"token"` with the
+    usual ones of the same token id, as a profile or this process knows them."""
     low_below: SkipValidation[float] = LOW_BELOW
     """Intensity below which a step is low, 0 to 1."""
     step_splitter: SkipValidation[str | Splitter] = "sentence"

@@ -249,7 +249,7 @@ def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSna
     if not (in_messages or in_scores):
         return None
     layers = select_layers(settings.layers, engine.num_layers)
-    baseline = snapshot.baseline(layers, settings.threshold, settings.low_below)
+    baseline = snapshot.baseline(layers, settings.threshold, settings.low_below, settings.intensity)
     is_without_thresholds = baseline.thresholds is None and baseline.estimator is None
     if selection and selection.needs_thresholds and is_without_thresholds:
         msg = (

@@ -112,6 +112,7 @@ def _norm_fields(
             extra[KEY] = {
                 "token_norms": [list(row) for row in trace.token_norms],
                 "token_texts": list(trace.token_texts or ()),
+                "token_ids": list(trace.token_ids or ()),
             }
     if call.answer_prefix is not None:
         extra[KEY] = extra.get(KEY, {}) | {RESUME: resume_field(completion, recording.layers if recording else ())}

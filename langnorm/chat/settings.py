@@ -14,7 +14,7 @@ from langnorm.checks import build_options, check_choice, check_flag, check_integ
 from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
-from langnorm.norms.baseline import ProfileOption, check_low_below, check_profile
+from langnorm.norms.baseline import IntensityKind, ProfileOption, check_intensity, check_low_below, check_profile
 from langnorm.norms.layers import LayerSelection, check_layers
 from langnorm.norms.thresholds import ThresholdRule, readable_rule
 from langnorm.selection.options import Selection
@@ -74,6 +74,12 @@ def _low_below(_name: str, value: Any) -> float:
     return float(value)
 
 
+def _intensity(_name: str, value: Any) -> IntensityKind:
+    check_intensity(value)
+    kind: IntensityKind = value
+    return kind
+
+
 def _options(kind: type[Any]) -> Callable[[str, Any], Any]:
     return lambda name, value: build_options(kind, name, value)
 
@@ -91,6 +97,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "layers": lambda _, value: check_layers(value),
     "norm_profile": _profile,
     "threshold": lambda _, value: readable_rule(value),
+    "intensity": _intensity,
     "low_below": _low_below,
     "step_splitter": lambda _, value: get_splitter(value),
     **{name: _options(kind) for name, kind in INTERVENTIONS.items()},
@@ -128,6 +135,7 @@ class CallSettings:
         layers: Which decoder layers are recorded.
         norm_profile: What norms are compared with.
         threshold: Which norms are high.
+        intensity: What intensities are measured by.
         low_below: Intensity below which a step is low, 0 to 1.
         splitter: What a step is.
         interventions: The options of those that are on, by name.
@@ -148,6 +156,7 @@ class CallSettings:
     layers: LayerSelection
     norm_profile: ProfileOption
     threshold: ThresholdRule
+    intensity: IntensityKind
     low_below: float
     splitter: Splitter
     interventions: Mapping[str, Intervention]
@@ -187,6 +196,7 @@ def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) 
         layers=values["layers"],
         norm_profile=values["norm_profile"],
         threshold=values["threshold"],
+        intensity=values["intensity"],
         low_below=values["low_below"],
         splitter=values["step_splitter"],
         interventions={name: values[name] for name in INTERVENTIONS if values[name]},

@@ -22,15 +22,16 @@ def build_message_trace(
         completion: With norms of the recorded layers.
         segments: Its text, told apart.
         recording: What its norms are compared with.
-        keep_tokens: Whether the trace keeps the norms and the texts of its tokens.
+        keep_tokens: Whether the trace keeps the norms, texts and ids of its tokens.
     """
     return build_trace(
         len(completion.token_ids),
         recording.layers,
         completion.norms,
         split_steps(segments, recording.splitter),
-        read_norms(completion.norms, recording.layers, recording.baseline),
+        read_norms(completion.norms, recording.layers, recording.baseline, completion.token_ids),
         token_texts=completion.pieces if keep_tokens else None,
+        token_ids=completion.token_ids if keep_tokens else None,
         keep_tokens=keep_tokens,
     )
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from langnorm.checks import brief, check_number
+from langnorm.checks import brief, check_choice, check_number
 from langnorm.errors import OptionError
 from langnorm.norms.profile import NormProfile
 from langnorm.norms.thresholds import (
@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.online import OnlineSnapshot, OnlineStatistics
     from langnorm.norms.sketch import QuantileSketch
+    from langnorm.norms.token_sums import TokenSums
+    from langnorm.norms.token_table import TokenTable
 
 AUTO = "auto"
 """The profile that came with the weights, or where there is none, what the engine has seen."""
 
 LOW_BELOW = 0.1
 """A step is low when its intensity is below this, unless the user says otherwise."""
+
+IntensityKind = Literal["layer", "token"]
+"""What the option `intensity` takes: a token's norms are compared with those of all tokens of the layer, or with those
+of the same token id."""
 
 ProfileOption = NormProfile | str | os.PathLike[str] | None
 """What the option `profile` takes: a profile, the path of one, `"auto"`, or None for none."""
@@ -65,9 +71,13 @@ class Baseline:
             reference rule, whose thresholds change from token to token.
         estimator: The state from which the paper's reference rule goes on; None for the other rules.
         low_below: Intensity below which a step is low, 0 to 1.
+        intensity: What intensities are measured by.
+        tokens: The usual norms of token ids in the recorded layers, from the profile or, where intensities are
+            measured by them, from what the engine saw; None while there are none.
+        seen_tokens: Where no profile has them, what the engine saw, for scores to go on from.
 
     Raises:
-        OptionError: `low_below` is not between 0 and 1.
+        OptionError: `low_below` is not between 0 and 1, or there is no such intensity.
     """
 
     distribution: QuantileSketch | None = None
@@ -76,9 +86,13 @@ class Baseline:
     thresholds: tuple[float, ...] | None = None
     estimator: ReferenceEstimator | None = None
     low_below: float = LOW_BELOW
+    intensity: IntensityKind = "layer"
+    tokens: TokenTable | None = None
+    seen_tokens: TokenSums | None = None
 
     def __post_init__(self) -> None:
         check_low_below(self.low_below)
+        check_intensity(self.intensity)
 
 
 class NormSnapshot:
@@ -116,23 +130,60 @@ class NormSnapshot:
         distribution = self.distribution(layers)[0] if needs_distribution(rule) else None
         return resolve_thresholds(rule, layers, distribution)
 
-    def baseline(self, layers: Sequence[int], rule: ThresholdRule, low_below: float) -> Baseline:
+    def baseline(
+        self, layers: Sequence[int], rule: ThresholdRule, low_below: float, intensity: IntensityKind = "layer"
+    ) -> Baseline:
         """Return what the norms of some layers are compared with.
 
         Raises:
-            OptionError: The profile lacks a layer, or a layer has no fixed threshold.
+            OptionError: The profile lacks a layer, or what is usual there for tokens while intensities are measured by
+                that, or a layer has no fixed threshold.
         """
         distribution, source = self.distribution(layers)
-        if isinstance(rule, ReferenceThreshold):
-            estimator = self._online.estimator(rule, layers)
-            return Baseline(distribution, source, rule, estimator=estimator, low_below=low_below)
-        thresholds = resolve_thresholds(rule, layers, distribution)
-        return Baseline(distribution, source, rule, thresholds, low_below=low_below)
+        estimator = self._online.estimator(rule, layers) if isinstance(rule, ReferenceThreshold) else None
+        tokens = self._profile.select_tokens(layers) if self._profile else None
+        seen = self._online.tokens(layers) if tokens is None else None
+        if intensity == "token" and seen is not None:
+            tokens = self._seen_table(seen)
+        return Baseline(
+            distribution,
+            source,
+            rule,
+            thresholds=None if estimator else resolve_thresholds(rule, layers, distribution),
+            estimator=estimator,
+            low_below=low_below,
+            intensity=intensity,
+            tokens=tokens,
+            seen_tokens=seen,
+        )
+
+    def _seen_table(self, seen: TokenSums) -> TokenTable | None:
+        """Return what the engine saw as a table, or None before the warm-up is over.
+
+        Raises:
+            OptionError: There is a profile, and it does not know these layers' tokens.
+        """
+        from langnorm.norms.online import WARM_UP
+
+        if self._profile:
+            msg = (
+                f'`intensity="token"` compares norms with the usual ones of the same token, and the profile '
+                f"`{self._profile.name}` does not have those of the layers {', '.join(map(str, seen.layers))}. "
+                "Calibrate it again with these `layers`, or use `profile=None` for what this process has seen, or "
+                '`intensity="layer"`.'
+            )
+            raise OptionError(msg)
+        return seen.table() if seen.num_tokens >= WARM_UP else None
 
 
 def check_low_below(value: object) -> None:
     """Raise `OptionError` unless a value is something that the option `low_below` takes."""
     check_number("low_below", value, low=0, high=1, allowed="a number between 0 and 1; 0 calls no step low")
+
+
+def check_intensity(value: object) -> None:
+    """Raise `OptionError` unless a value is something that the option `intensity` takes."""
+    check_choice("intensity", value, get_args(IntensityKind))
 
 
 def check_profile(option: object) -> None:

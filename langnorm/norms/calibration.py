@@ -11,11 +11,14 @@ from langnorm.checks import check_integer
 from langnorm.errors import OptionError
 from langnorm.norms.calibration_checkpoint import Checkpoint, describe_work
 from langnorm.norms.calibration_report import CalibrationReport, Tally, build_report
+from langnorm.norms.layers import LayerSelection, select_layers
 from langnorm.norms.loops import are_looping
+from langnorm.norms.token_sums import TokenSums
 
 if TYPE_CHECKING:
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.sketch import QuantileSketch
+    from langnorm.norms.token_table import TokenTable
 
 MAX_TOKENS = 1024
 """Most tokens of an answer where neither the chat model nor the model's own configuration names a limit: an answer that
@@ -39,11 +42,13 @@ class RecordedAnswer:
     """An answer of T tokens.
 
     Attributes:
+        token_ids: The T tokens.
         norms: T - 1 rows, each with one norm per decoder layer.
         texts: The text that became decodable with each of the T tokens.
         is_cut_off: Whether it ended at the limit of tokens.
     """
 
+    token_ids: Sequence[int]
     norms: Sequence[Sequence[float]]
     texts: Sequence[str]
     is_cut_off: bool
@@ -54,6 +59,7 @@ class NormAnswers(Protocol):
 
     model: str
     max_batch_size: int
+    layers: LayerSelection
 
     def loaded_engine(self) -> LoadedModel:
         """Return what runs it, with the weights loaded."""
@@ -76,8 +82,10 @@ def calibrate(
     checkpoint: Path | None,
     restart: bool,
     show_progress: bool,
-) -> tuple[QuantileSketch, CalibrationReport]:
-    """Return the distribution of the norms of all decoder layers, and what was seen on the way.
+) -> tuple[QuantileSketch, TokenTable | None, CalibrationReport]:
+    """Return the distribution of the norms of all decoder layers, the usual ones of tokens, and what was seen.
+
+    The table of tokens is None where no token had a norm above 0 in all of its layers.
 
     Arguments are as for `NormProfile.calibrate`.
     """
@@ -105,10 +113,11 @@ def calibrate(
     if not run.num_samples:
         msg = f"Not a single norm was recorded. {ending}"
         raise OptionError(msg)
-    report = build_report(run.state.halves, run.state.tally, max_tokens=run.max_tokens, ending=ending)
+    tokens = run.state.tokens.table()
+    report = build_report(run.state.halves, tokens, run.state.tally, max_tokens=run.max_tokens, ending=ending)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return run.sketch, report
+    return run.sketch, tokens, report
 
 
 class _Run:
@@ -125,9 +134,11 @@ class _Run:
         self._batches = [list(prompts[start : start + size]) for start in range(0, len(prompts), size)]
         self.max_tokens: int = settings["max_tokens"] or MAX_TOKENS
         decisive = settings | {"max_tokens": self.max_tokens, "batch_size": size} | asdict(engine.identity)
-        self.work = describe_work(decisive, prompts, engine.num_layers)
         layers = range(engine.num_layers)
-        self.state = Checkpoint((QuantileSketch(layers), QuantileSketch(layers)), Tally(), 0)
+        named: tuple[LayerSelection, ...] = ("late", "deep", chat.layers)
+        of_tokens = sorted({layer for each in named for layer in select_layers(each, engine.num_layers)})
+        self.work = describe_work(decisive | {"token_layers": of_tokens}, prompts, engine.num_layers)
+        self.state = Checkpoint((QuantileSketch(layers), QuantileSketch(layers)), TokenSums(of_tokens), Tally(), 0)
         self._num_before_round = -1
 
     @property
@@ -164,8 +175,8 @@ class _Run:
         batch = self._batches[number % len(self._batches)]
         tally = self.state.tally
         for answer in self._chat.record_answers(batch, max_tokens=self.max_tokens, **seed):
-            tally = _count(self.state.halves[tally.answers % 2], tally, answer)
-        self.state = Checkpoint(self.state.halves, tally, number + 1)
+            tally = _count(self.state.halves[tally.answers % 2], self.state.tokens, tally, answer)
+        self.state = Checkpoint(self.state.halves, self.state.tokens, tally, number + 1)
 
 
 def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
@@ -177,8 +188,8 @@ def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
     return known[::-1]
 
 
-def _count(sketch: QuantileSketch, tally: Tally, answer: RecordedAnswer) -> Tally:
-    """Add the norms of an answer to a distribution, and return what has been counted with it."""
+def _count(sketch: QuantileSketch, tokens: TokenSums, tally: Tally, answer: RecordedAnswer) -> Tally:
+    """Add the norms of an answer to a distribution and to those of tokens, and return what has been counted with it."""
     import torch
 
     from langnorm.norms.sinks import sinks_among
@@ -195,5 +206,7 @@ def _count(sketch: QuantileSketch, tally: Tally, answer: RecordedAnswer) -> Tall
         return tally
     norms = torch.tensor(answer.norms, dtype=torch.float64)
     is_sink = sinks_among(norms) & ~is_loop
-    sketch.update(norms, ~is_sink & ~is_loop)
+    is_counted = ~is_sink & ~is_loop
+    sketch.update(norms, is_counted)
+    tokens.update(answer.token_ids, norms[:, tokens.layers].numpy(), is_counted.numpy())
     return replace(tally, sinks=tally.sinks + int(is_sink.sum()))

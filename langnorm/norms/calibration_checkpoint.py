@@ -15,22 +15,24 @@ from langnorm.errors import OptionError
 from langnorm.files import write_atomically
 from langnorm.norms.calibration_report import Tally
 from langnorm.norms.stored_sketch import StoredSketch
+from langnorm.norms.token_sums import StoredSums, TokenSums
 from langnorm.stored import Stored, StoredForm
 
 if TYPE_CHECKING:
     from langnorm.norms.sketch import QuantileSketch
 
-_VERSION: Literal[1] = 1
+_VERSION: Literal[2] = 2
 
 
 class _StoredCheckpoint(Stored):
     """A checkpoint in a file."""
 
-    langnorm_calibration: Literal[1]
+    langnorm_calibration: Literal[2]
     work: dict[str, str]
     num_batches: Annotated[int, Field(ge=0)]
     tally: Tally
     halves: tuple[StoredSketch, StoredSketch]
+    tokens: StoredSums
 
 
 _FORM = StoredForm(
@@ -46,11 +48,13 @@ class Checkpoint:
 
     Attributes:
         halves: The distributions of the norms of every second answer, and of the others.
+        tokens: The norms of each token id, in all answers.
         tally: What was counted on the way.
         num_batches: Number of batches that are done.
     """
 
     halves: tuple[QuantileSketch, QuantileSketch]
+    tokens: TokenSums
     tally: Tally
     num_batches: int
 
@@ -75,7 +79,7 @@ class Checkpoint:
             )
             raise OptionError(msg)
         first, second = (QuantileSketch.from_stored(half) for half in stored.halves)
-        return cls((first, second), stored.tally, stored.num_batches)
+        return cls((first, second), TokenSums.from_stored(stored.tokens), stored.tally, stored.num_batches)
 
     def save(self, path: Path, work: Mapping[str, str]) -> None:
         """Write the checkpoint, whole or not at all.
@@ -89,6 +93,7 @@ class Checkpoint:
             "num_batches": self.num_batches,
             "tally": asdict(self.tally),
             "halves": [half.to_dict() for half in self.halves],
+            "tokens": self.tokens.to_dict(),
         }
         write_atomically(path, json.dumps(stored, separators=(",", ":")))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from langnorm.norms.thresholds import IQRThreshold, resolve_thresholds
 
 if TYPE_CHECKING:
     from langnorm.norms.sketch import QuantileSketch
+    from langnorm.norms.token_table import TokenTable
 
 _STEADY = 0.01  # relative error of a threshold that is good enough: norms of one layer differ by several percent
 _FEWEST_FOR_HALVES = 100  # tokens of a half, from which its threshold says something
@@ -51,6 +52,8 @@ class CalibrationReport:
         trigger_rates: Share of the norms of each layer above its IQR threshold.
         error: About how far thresholds are off for want of tokens, relative, mean over the layers: half of what
             separates those of one half of the answers from those of the other. None with too few tokens.
+        explained: Share of the variance of the logarithms of norms that the token id explains, by layer of the table
+            of tokens.
     """
 
     tokens: int
@@ -60,6 +63,7 @@ class CalibrationReport:
     layers: tuple[int, ...]
     trigger_rates: tuple[float, ...]
     error: float | None
+    explained: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def enough_tokens(self) -> int | None:
@@ -103,16 +107,25 @@ class CalibrationReport:
                 f"Thresholds are known to within about {self.error:.1%}. To within 1 % it takes about "
                 f"{self.enough_tokens:,} tokens."
             )
+        if self.explained:
+            shares = ", ".join(f"{share:.0%} in layer {layer}" for layer, share in self.explained.items())
+            lines.append(f"Which token it is explains of the variance of log norms: {shares}.")
         return [*lines, *(f"Warning: {warning}" for warning in self.warnings)]
 
 
 def build_report(
-    halves: tuple[QuantileSketch, QuantileSketch], tally: Tally, *, max_tokens: int | None, ending: str
+    halves: tuple[QuantileSketch, QuantileSketch],
+    tokens: TokenTable | None,
+    tally: Tally,
+    *,
+    max_tokens: int | None,
+    ending: str,
 ) -> CalibrationReport:
     """Return the report of a calibration.
 
     Args:
         halves: The distributions of the norms of every second answer, and of the others.
+        tokens: The usual norms of token ids, or None.
         tally: What was counted on the way.
         max_tokens: Most tokens that an answer could have.
         ending: Why it ended, as a sentence.
@@ -134,4 +147,5 @@ def build_report(
         layers=whole.layers,
         trigger_rates=tuple(rates.tolist()),
         error=error,
+        explained={} if tokens is None else dict(zip(tokens.layers, tokens.explained.tolist(), strict=True)),
     )

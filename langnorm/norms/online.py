@@ -13,6 +13,7 @@ import torch
 from langnorm.norms.sinks import sinks_among
 from langnorm.norms.sketch import QuantileSketch
 from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold
+from langnorm.norms.token_sums import TokenSums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ WARM_UP = 500
 """Decode tokens per layer before which nothing is said; the paper's number."""
 
 _MOST_ESTIMATORS = 16  # rules whose state is kept, those that learned last
+_MOST_SELECTIONS = 16  # of layers, whose norms of tokens are kept, those that were recorded last
 
 _EstimatorKey = tuple[ReferenceThreshold, tuple[int, ...]]
 
@@ -56,14 +58,20 @@ class OnlineSnapshot:
 
     Args:
         sketch: The norms of all layers.
+        tokens: The norms of token ids, for each selection of layers that was recorded.
         estimators: The states of the paper's reference rule, which nobody else has.
         lock: That of the statistics, so that of the requests of a batch one computes what all of them ask for.
     """
 
     def __init__(
-        self, sketch: QuantileSketch, estimators: Mapping[_EstimatorKey, ReferenceEstimator], lock: threading.Lock
+        self,
+        sketch: QuantileSketch,
+        tokens: Sequence[TokenSums],
+        estimators: Mapping[_EstimatorKey, ReferenceEstimator],
+        lock: threading.Lock,
     ) -> None:
         self._sketch = sketch
+        self._tokens = tokens
         self._estimators = estimators
         self._lock = lock
 
@@ -72,6 +80,14 @@ class OnlineSnapshot:
         with self._lock:
             selected = self._sketch.select(layers)
             return selected if selected.num_samples >= WARM_UP else None
+
+    def tokens(self, layers: Sequence[int]) -> TokenSums:
+        """Return the norms of token ids in these layers, of all sequences that recorded all of them."""
+        covering = [sums.select(layers) for sums in self._tokens if set(layers) <= set(sums.layers)]
+        found, *others = covering or [TokenSums(layers)]
+        for other in others:
+            found.merge(other)
+        return found
 
     def estimator(self, rule: ReferenceThreshold, layers: Sequence[int]) -> ReferenceEstimator:
         """Return the state of the paper's rule for these layers; it is the snapshot's own: copy it to go on."""
@@ -89,16 +105,25 @@ class OnlineStatistics:
 
     def __init__(self, num_layers: int) -> None:
         self._sketch = QuantileSketch(range(num_layers))
+        self._tokens: dict[tuple[int, ...], TokenSums] = {}  # by layers, those that were recorded last at the end
         self._estimators: dict[_EstimatorKey, ReferenceEstimator] = {}
         self._lock = threading.Lock()
 
-    def update(self, norms: Tensor, layers: Sequence[int], lengths: Sequence[int]) -> None:
+    def update(
+        self,
+        norms: Tensor,
+        layers: Sequence[int],
+        lengths: Sequence[int],
+        token_ids: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         """Add a batch.
 
         Args:
             norms: Of all steps (steps, B, L).
             layers: The L layers, as indices.
             lengths: Number of steps of each of the B sequences; what follows is padding.
+            token_ids: Of the generated tokens of each sequence, at least as many as it has steps; None where nobody
+                knows them, and nothing is learnt about tokens.
         """
         steps = torch.arange(norms.size(0), device=norms.device)
         is_token = steps[:, None] < torch.tensor(lengths, device=norms.device)  # (steps, B)
@@ -106,6 +131,25 @@ class OnlineStatistics:
         is_counted = is_token.T & ~sinks_among(by_sequence)
         with self._lock:
             self._sketch.update(by_sequence, is_counted, layers)
+            if token_ids is not None:
+                self._learn_tokens(by_sequence, is_counted, tuple(layers), lengths, token_ids)
+
+    def _learn_tokens(
+        self,
+        norms: Tensor,
+        is_counted: Tensor,
+        layers: tuple[int, ...],
+        lengths: Sequence[int],
+        token_ids: Sequence[Sequence[int]],
+    ) -> None:
+        sums = self._tokens.pop(layers, None) or TokenSums(layers)
+        self._tokens[layers] = sums  # the last one now
+        if len(self._tokens) > _MOST_SELECTIONS:
+            del self._tokens[next(iter(self._tokens))]
+        rows = [norms[i, :length] for i, length in enumerate(lengths)]
+        counted = [is_counted[i, :length] for i, length in enumerate(lengths)]
+        ids = [token_id for of_one, length in zip(token_ids, lengths, strict=True) for token_id in of_one[:length]]
+        sums.update(ids, torch.cat(rows).double().cpu().numpy(), torch.cat(counted).cpu().numpy())
 
     def snapshot(self) -> OnlineSnapshot:
         """Return what has been seen as of now, or as of the first time inside the enclosing `frozen_snapshots`."""
@@ -116,7 +160,8 @@ class OnlineStatistics:
         """Return what has been seen as of now."""
         with self._lock:
             estimators = {key: estimator.copy() for key, estimator in self._estimators.items()}
-            return OnlineSnapshot(self._sketch.copy(), estimators, self._lock)
+            tokens = [sums.copy() for sums in self._tokens.values()]
+            return OnlineSnapshot(self._sketch.copy(), tokens, estimators, self._lock)
 
     def learn(self, rule: ReferenceThreshold, layers: Sequence[int], rows: Sequence[Sequence[float]]) -> None:
         """Let the paper's rule go on over the tokens of an answer, in their order.

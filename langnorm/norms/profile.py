@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import model_validator
 
 from langnorm.errors import OptionError
-from langnorm.files import write_atomically
+from langnorm.files import is_stream, write_atomically
 from langnorm.norms.calibration import calibrate
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.stored_sketch import StoredSketch
+from langnorm.norms.token_file import digest_of, read_table, to_bytes, write_pair
+from langnorm.norms.token_sums import TokenSums
 from langnorm.stored import Stored, StoredForm
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from langnorm.norms.calibration import NormAnswers
     from langnorm.norms.calibration_report import CalibrationReport
     from langnorm.norms.sketch import QuantileSketch
+    from langnorm.norms.token_table import TokenTable
 
 FILE_NAME = "norm_profile.json"
 """A profile of this name beside a model's weights is taken by itself."""
@@ -31,12 +34,13 @@ _VERSION: Literal[2] = 2
 
 
 class NormProfile:
-    """The distribution of the norms of each decoder layer, and of what model it is.
+    """The distribution of the norms of each decoder layer, what is usual for each token, and of what model it is.
 
     Args:
         name: What messages call it.
         identity: Of the model that it was fitted on.
         sketch: The distributions, of one or more of the model's layers.
+        tokens: The usual norms of token ids in some of these layers, or None.
 
     Attributes:
         report: What its calibration has seen, in the process that has just run one; None otherwise.
@@ -44,16 +48,22 @@ class NormProfile:
 
     report: CalibrationReport | None = None
 
-    def __init__(self, name: str, identity: ModelIdentity, sketch: QuantileSketch) -> None:
+    def __init__(
+        self, name: str, identity: ModelIdentity, sketch: QuantileSketch, tokens: TokenTable | None = None
+    ) -> None:
         self.name = name
         self.identity = identity
         self.sketch = sketch
+        self.tokens = tokens
 
     def __repr__(self) -> str:
-        return f"NormProfile({self.name!r}, layers={list(self.layers)}, num_tokens={self.num_tokens})"
+        tokens = "" if self.tokens is None else f", tokens={self.tokens!r}"
+        return f"NormProfile({self.name!r}, layers={list(self.layers)}, num_tokens={self.num_tokens}{tokens})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, NormProfile) and self.to_dict() == other.to_dict()
+        if not isinstance(other, NormProfile):
+            return False
+        return self.to_dict() == other.to_dict() and self.tokens == other.tokens
 
     __hash__ = None  # type: ignore[assignment]  # it can be merged into
 
@@ -80,9 +90,11 @@ class NormProfile:
     ) -> NormProfile:
         """Return the profile of the answers that `chat` gives to `prompts`.
 
-        All decoder layers are recorded. Left out are attention sinks, and tokens by which an answer that runs in a loop
-        only says again what it said before. The `report` of the profile tells how many these were, how often norms are
-        above the IQR threshold, and how many tokens would have been enough: some thousands usually are.
+        All decoder layers are recorded, and for each token id what is usual in the layers that `"late"`, `"deep"` and
+        the chat model's own `layers` name. Left out are attention sinks, and tokens by which an answer that runs in a
+        loop only says again what it said before. The `report` of the profile tells how many these were, how often norms
+        are above the IQR threshold, how much of them the token explains, and how many tokens would have been enough:
+        some thousands usually are.
 
         Args:
             chat: A `ChatLangNorm` with the sampling that the profile is for. Where neither it nor the model's own
@@ -99,7 +111,7 @@ class NormProfile:
             OptionError: There are no prompts, nothing was recorded, or the checkpoint belongs to another calibration:
                 other prompts, settings or another model.
         """
-        sketch, report = calibrate(
+        sketch, tokens, report = calibrate(
             chat,
             prompts,
             num_tokens=num_tokens,
@@ -107,22 +119,29 @@ class NormProfile:
             restart=restart,
             show_progress=show_progress,
         )
-        profile = cls(chat.model, chat.loaded_engine().identity, sketch)
+        profile = cls(chat.model, chat.loaded_engine().identity, sketch, tokens)
         profile.report = report
         return profile
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NormProfile:
-        """Return the profile in a file.
+        """Return the profile in a file, with the table of tokens that lies beside it where it has one.
 
         Raises:
-            OptionError: There is no such file, or it holds no profile.
+            OptionError: There is no such file, it holds no profile, or its table is missing or that of another profile.
         """
-        return cls._from_stored(_FORM.read(path))
+        stored = _FORM.read(path)
+        profile = cls._from_stored(stored)
+        if stored.token_table is not None:
+            profile.tokens = read_table(Path(path), stored.token_table)
+            if missing := sorted({*profile.tokens.layers} - {*profile.layers}):
+                msg = f"The table of tokens of `{path}` has layers that the profile lacks: {missing}. Copy both files."
+                raise OptionError(msg)
+        return profile
 
     @classmethod
     def from_dict(cls, stored: Any) -> NormProfile:
-        """Return the profile whose JSON form is `stored`.
+        """Return the profile whose JSON form is `stored`, without its table of tokens.
 
         Raises:
             OptionError: It is not the JSON form of a profile of this version; the message says what is wrong where.
@@ -136,15 +155,26 @@ class NormProfile:
         return cls(stored.name, stored.identity, QuantileSketch.from_stored(stored.sketch))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the profile to a file, whole or not at all.
+        """Write the profile to a file, and its table of tokens beside it, of the same name but for `.safetensors`.
+
+        Both are replaced together or not at all. Into a pipe or a device goes the profile without its table.
 
         Raises:
-            OptionError: The folder does not exist or cannot be written.
+            OptionError: The folder does not exist or cannot be written, or other safetensors have the table's name.
         """
-        write_atomically(Path(path), json.dumps(self.to_dict(), separators=(",", ":")) + "\n")
+        path, stored = Path(path), self.to_dict()
+        is_alone = is_stream(path)
+        content = None if self.tokens is None or is_alone else to_bytes(self.tokens)
+        if content is not None:
+            stored["token_table"] = digest_of(content)
+        text = json.dumps(stored, separators=(",", ":")) + "\n"
+        if is_alone:
+            write_atomically(path, text)
+        else:
+            write_pair(path, text, content)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return its JSON form."""
+        """Return its JSON form, without its table of tokens."""
         return {
             "langnorm_profile": _VERSION,
             "name": self.name,
@@ -156,10 +186,20 @@ class NormProfile:
         """Add the tokens of another profile of the same model and layers.
 
         Raises:
-            OptionError: They differ in what they were fitted on.
+            OptionError: They differ in what they were fitted on, or in the layers of their tables of tokens.
         """
         self._refuse(self.identity.differences(other.identity), f"`{other.name}`")
+        if (self.tokens is None) != (other.tokens is None):
+            msg = (
+                f"Of `{self.name}` and `{other.name}` only one has a table of tokens. Calibrate the other one again, "
+                "or do without: `profile.tokens = None`."
+            )
+            raise OptionError(msg)
+        tokens = self.tokens
+        if tokens is not None and other.tokens is not None:
+            tokens = TokenSums.of(tokens).merged_with(TokenSums.of(other.tokens)).table()
         self.sketch.merge(other.sketch)
+        self.tokens = tokens
 
     def check(self, identity: ModelIdentity) -> None:
         """Do nothing if this is a profile of the model with this identity, such as `engine.identity`.
@@ -184,6 +224,11 @@ class NormProfile:
             raise OptionError(msg)
         return self.sketch.select(layers)
 
+    def select_tokens(self, layers: Sequence[int]) -> TokenTable | None:
+        """Return what is usual for token ids in some layers; None if it does not know that of one of them."""
+        is_known = self.tokens is not None and set(layers) <= set(self.tokens.layers)
+        return self.tokens.select(layers) if self.tokens is not None and is_known else None
+
     def _refuse(self, differences: list[str], what: str) -> None:
         if differences:
             msg = (
@@ -200,6 +245,7 @@ class _StoredProfile(Stored):
     name: str
     identity: ModelIdentity
     sketch: StoredSketch
+    token_table: str | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> _StoredProfile:

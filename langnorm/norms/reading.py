@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langnorm.norms.baseline import LOW_BELOW, Baseline, NormSource
+from langnorm.norms.baseline import LOW_BELOW, Baseline, IntensityKind, NormSource
 from langnorm.norms.sinks import sinks_by_medians
 from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold
+from langnorm.norms.token_table import shares_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,15 @@ class NormReading:
     """The norms of one sequence of T tokens, read against a baseline.
 
     Attributes:
-        intensities: Of each of the T - 1 rows the mean percentile of its norms, 0 to 1; None without a distribution.
+        intensities: Of each of the T - 1 rows the mean over layers of how high its norms are, 0 to 1: their percentile
+            among all norms of the layer, or Phi(z) of their distance z from the usual norm of their token (see
+            `TokenTable`); None where there is nothing to compare with.
         sinks: Indices of the rows that are attention sinks; they count nowhere else.
         thresholds: One per layer, at the end of the sequence; None while the rule has nothing to go by.
         trigger_rate: Share of the rows above the threshold, one per layer; None together with `thresholds`.
         source: What the norms were compared with.
         low_below: Intensity below which a step is low.
+        intensity_kind: Which of the two `intensities` are.
     """
 
     intensities: tuple[float, ...] | None = None
@@ -32,10 +36,20 @@ class NormReading:
     trigger_rate: tuple[float, ...] | None = None
     source: str | None = None
     low_below: float = LOW_BELOW
+    intensity_kind: IntensityKind = "layer"
 
 
-def read_norms(norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline) -> NormReading:
-    """Return what `norms`, T - 1 rows of one norm per layer, mean against `baseline`, which stays as it is."""
+def read_norms(
+    norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline, token_ids: Sequence[int] = ()
+) -> NormReading:
+    """Return what norms mean.
+
+    Args:
+        norms: T - 1 rows with one norm per layer.
+        layers: 0-based indices of the recorded layers.
+        baseline: What they are compared with; it stays as it is.
+        token_ids: The T tokens, where intensities are relative to them.
+    """
     values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
     distribution = baseline.distribution
     are_sinks = sinks_by_medians(values, None if distribution is None else distribution.quantile(0.5))
@@ -46,13 +60,23 @@ def read_norms(norms: Sequence[Sequence[float]], layers: Sequence[int], baseline
     elif thresholds is not None:
         triggered = rows > np.array(thresholds)
     return NormReading(
-        intensities=None if distribution is None else tuple(distribution.percentile(values).mean(axis=-1).tolist()),
+        intensities=_intensities(values, baseline, token_ids),
         sinks=tuple(are_sinks.nonzero()[0].tolist()),
         thresholds=thresholds,
         trigger_rate=tuple(triggered.mean(axis=0).tolist()) if triggered is not None and len(rows) else None,
         source=baseline.source,
         low_below=baseline.low_below,
+        intensity_kind=baseline.intensity,
     )
+
+
+def _intensities(values: NDArray[np.float64], baseline: Baseline, token_ids: Sequence[int]) -> tuple[float, ...] | None:
+    """Return how high the norms of each row are, or None where there is nothing to compare with."""
+    if baseline.intensity == "token":
+        shares = None if baseline.tokens is None else shares_below(baseline.tokens.relative(token_ids, values))
+    else:
+        shares = None if baseline.distribution is None else baseline.distribution.percentile(values)
+    return None if shares is None else tuple(shares.mean(axis=-1).tolist())
 
 
 def learn_norms(

@@ -125,6 +125,16 @@ def norm_trend(sample: Sample) -> FloatArray:
     return _mean(rows[len(rows) - num_tokens :]) - _mean(rows[:num_tokens])
 
 
+def token_norm(sample: Sample) -> FloatArray:
+    """Mean norm relative to the usual norms of the same tokens.
+
+    Per layer: mean of z_t, the distance of ln n_t from the usual one of that token id in its usual spread, -10 to 10.
+    What is usual says the profile, or else the responses together with what the process has seen of the model. Costs a
+    table look-up per token. Does not depend on length. Source: ours; see `langnorm.norms.token_table`.
+    """
+    return _mean(sample.relative_rows)
+
+
 def shorter(sample: Sample) -> float | None:
     """Minus the number of tokens.
 

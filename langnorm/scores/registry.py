@@ -49,6 +49,7 @@ class Score:
         needs_thresholds: Whether it compares norms with thresholds.
         needs_logprobs: Whether it reads log-probabilities.
         needs_texts: Whether it reads the texts of tokens.
+        needs_relative_norms: Whether it reads norms relative to the usual ones of the same tokens.
         needs_distribution: Whether it reads what was kept of the distributions of tokens.
         needs_updates: Whether it reads what layers add to hidden states.
         needs_mean_states: Whether it reads the means of hidden states.
@@ -63,6 +64,7 @@ class Score:
     needs_thresholds: bool = False
     needs_logprobs: bool = False
     needs_texts: bool = False
+    needs_relative_norms: bool = False
     needs_distribution: bool = False
     needs_updates: bool = False
     needs_mean_states: bool = False
@@ -82,6 +84,7 @@ class Score:
         """
         needed = [sample.rows] if self.needs_norms else []
         needed += [sample.tau] if self.needs_thresholds else []
+        needed += [sample.relative_rows] if self.needs_relative_norms else []
         needed += [sample.token_logprobs] if self.needs_logprobs else []
         needed += [sample.distribution.self_certainty] if self.needs_distribution else []
         needed += [sample.update_rows("norms")] if self.needs_updates else []
@@ -311,6 +314,7 @@ register("numeral_confidence", needs_norms=False, needs_distribution=True, needs
     formulas_numerals.numeral_confidence
 )
 register("numeral_norm", needs_texts=True, is_length_robust=True)(formulas_numerals.numeral_norm)
+register("token_norm", needs_relative_norms=True, is_length_robust=True)(formulas.token_norm)
 register("quiet_logprob", needs_logprobs=True, is_length_robust=True)(formulas.quiet_logprob)
 register("growth", is_length_robust=True)(formulas.growth)
 

@@ -31,10 +31,12 @@ class Sample:
         logprobs: Log-probability of every generated token, or None when it was not recorded.
         texts: Text of every generated token, or None when it was not kept.
         reductions: What was kept of its distributions and states beside norms.
+        relative_norms: Like `norms`, relative to the usual norms of the same tokens (see `TokenTable`), or None when
+            nobody knows the tokens.
 
     Raises:
         OptionError: The norms or thresholds do not fit the layers, a sink is not a row, the log-probabilities do not
-            fit the rows or the texts, or the reductions do not fit the rows.
+            fit the rows or the texts, or the reductions or relative norms do not fit the rows.
     """
 
     norms: Sequence[Sequence[float]]
@@ -45,6 +47,7 @@ class Sample:
     logprobs: Sequence[float] | None = None
     texts: Sequence[str] | None = None
     reductions: Reductions = field(default_factory=Reductions)
+    relative_norms: Sequence[Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         num_layers = len(self.layers)
@@ -63,6 +66,10 @@ class Sample:
         if self.logprobs is not None and self.texts is not None and len(self.logprobs) != len(self.texts):
             msg = f"There are `{len(self.logprobs)}` `logprobs` and `{len(self.texts)}` `texts`. Give one per token."
             raise OptionError(msg)
+        relative = self.norms if self.relative_norms is None else self.relative_norms
+        if len(relative) != len(self.norms) or any(len(row) != num_layers for row in relative):
+            msg = f"The `relative_norms` do not fit. Give `{len(self.norms)}` rows of `{num_layers}`, like `norms`."
+            raise OptionError(msg)
         updates, distribution = self.reductions.updates, self.reductions.distribution
         shape = (len(self.norms), num_layers)
         if updates is not None and updates.norms.shape != shape:
@@ -79,6 +86,22 @@ class Sample:
     def rows(self) -> FloatArray:
         """The norms (T, L) without those of sinks."""
         return self._rows(0, len(self.norms))
+
+    @property
+    def relative_rows(self) -> FloatArray:
+        """The norms relative to those of the same tokens (T, L), without those of sinks.
+
+        Raises:
+            OptionError: Nobody knows the tokens.
+        """
+        if self.relative_norms is None:
+            msg = (
+                "This score compares norms with the usual ones of the same tokens, and the response does not say which "
+                'tokens it has. Let the model choose as it generates, or ask it with `norms="tokens"`.'
+            )
+            raise OptionError(msg)
+        values = np.asarray(self.relative_norms, dtype=np.float64).reshape(-1, len(self.layers))
+        return values[self.row_indices]
 
     @property
     def late_rows(self) -> FloatArray:
@@ -199,6 +222,7 @@ def sample_of(
     logprobs: Sequence[float] | None = None,
     texts: Sequence[str] | None = None,
     reductions: Reductions | None = None,
+    relative_norms: Sequence[Sequence[float]] | None = None,
 ) -> Sample:
     """Return what scores see of the response whose trace this is.
 
@@ -207,6 +231,7 @@ def sample_of(
         logprobs: Log-probability of every generated token.
         texts: Text of every generated token.
         reductions: What was kept beside norms, if anything was.
+        relative_norms: Relative to the usual norms of its tokens.
 
     Raises:
         OptionError: The trace has no norms of tokens.
@@ -223,6 +248,7 @@ def sample_of(
         logprobs=logprobs,
         texts=texts,
         reductions=reductions or Reductions(),
+        relative_norms=relative_norms,
     )
 
 

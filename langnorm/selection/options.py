@@ -129,6 +129,11 @@ class Selection:
         return any(score.needs_texts or _is_users_own(score) for score, _ in weighted_scores(self.score))
 
     @property
+    def needs_relative_norms(self) -> bool:
+        """Whether the score compares norms with the usual ones of the same tokens."""
+        return any(score.needs_relative_norms or _is_users_own(score) for score, _ in weighted_scores(self.score))
+
+    @property
     def needs_distribution(self) -> bool:
         """Whether the score reads what was kept of the distributions of tokens; one of the user's must say so."""
         return any(score.needs_distribution for score, _ in weighted_scores(self.score))

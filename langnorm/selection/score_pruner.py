@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langnorm.norms.reading import read_norms
+from langnorm.norms.relative import AnswerNorms, relative_norms
 from langnorm.scores.registry import score_all
 from langnorm.scores.samples import Sample
 from langnorm.text.detokenizer import decode_pieces
@@ -43,7 +44,7 @@ class ScorePruner:
 
     def stopped(self, samples: Sequence[Partial]) -> list[int]:
         """Return the numbers of the running samples that stop now."""
-        seen = [self._sample(partial) for partial in samples]
+        seen = self._samples(samples)
         scores = score_all(self.selection.score, seen, self.selection.combine).scores
         return self._pruning.stopped(scores, [partial.is_running for partial in samples])
 
@@ -53,13 +54,25 @@ class ScorePruner:
         assert pruning, "only a selection with a rule for it has a pruner"
         return pruning
 
+    def _samples(self, partials: Sequence[Partial]) -> list[Sample]:
+        """Return what scores see of samples so far."""
+        samples = [self._sample(partial) for partial in partials]
+        if self.baseline is None or not self.selection.needs_relative_norms:
+            return samples
+        answers = [
+            AnswerNorms(partial.token_ids, partial.norms, sample.sinks)
+            for partial, sample in zip(partials, samples, strict=True)
+        ]
+        relative = relative_norms(answers, self.layers, self.baseline)
+        return [replace(sample, relative_norms=rows) for sample, rows in zip(samples, relative, strict=True)]
+
     def _sample(self, partial: Partial) -> Sample:
-        """Return what scores see of a sample so far; all of it is one step."""
+        """Return what scores see of a sample so far but for relative norms; all of it is one step."""
         logprobs = list(partial.logprobs) or None
         texts = decode_pieces(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
         if self.baseline is None:
             return Sample((), (), logprobs=logprobs, texts=texts, reductions=partial.reductions)
-        reading = read_norms(partial.norms, self.layers, self.baseline)
+        reading = read_norms(partial.norms, self.layers, self.baseline, partial.token_ids)
         return Sample(
             norms=partial.norms,
             layers=self.layers,

@@ -14,6 +14,7 @@ from langchain_core.runnables.config import merge_configs
 
 from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
+from langnorm.norms.relative import AnswerNorms, relative_norms
 from langnorm.scores.samples import Sample, sample_of
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
@@ -110,7 +111,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
             msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
     chosen = replace(chosen, stop=None, stop_above=None)
-    ranking = rank_candidates(chosen, [_candidate(message, chosen) for message in messages])
+    ranking = rank_candidates(chosen, _candidates(messages, chosen))
     ordered = [messages[i] for i in ranking.order]
     metadata = ordered[0].response_metadata
     of_ours = metadata.get(KEY)
@@ -135,6 +136,21 @@ class _Logprobs(Stored):
 
 
 _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
+
+
+def _candidates(messages: Sequence[AIMessage], selection: Selection) -> list[Candidate]:
+    """Return what a ranking sees of messages."""
+    candidates = [_candidate(message, selection) for message in messages]
+    if not (selection.needs_norms and selection.needs_relative_norms):
+        return candidates
+    traces = [NormTrace.from_message(message) for message in messages]
+    if len({trace.layers for trace in traces}) > 1 or any(trace.token_ids is None for trace in traces):
+        return candidates  # what is missing is said by the score that reads it
+    answers = [AnswerNorms(trace.token_ids or (), trace.token_norms or (), trace.sinks) for trace in traces]
+    return [
+        replace(candidate, sample=replace(candidate.sample, relative_norms=rows))
+        for candidate, rows in zip(candidates, relative_norms(answers, traces[0].layers), strict=True)
+    ]
 
 
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:

@@ -205,7 +205,7 @@ class ScriptedEngine(BaseEngine):
             token_ids=ids[:num_tokens],
             pieces=text.pieces,
             finish_reason=reason,
-            norms=self._norms(answer, request.norm_layers, num_tokens - 1),
+            norms=self._norms(answer, request.norm_layers, ids[:num_tokens]),
             interventions=dict(answer.interventions),
             logprobs=_logprobs(answer, request, ids[:num_tokens]),
         )
@@ -224,8 +224,9 @@ class ScriptedEngine(BaseEngine):
             limits.append(self.context_length - len(request.prompt_ids))
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def _norms(self, answer: ScriptedAnswer, layers: Sequence[int], num_rows: int) -> list[list[float]]:
+    def _norms(self, answer: ScriptedAnswer, layers: Sequence[int], ids: Sequence[int]) -> list[list[float]]:
         """Return a row for each token that was run, with the norms of the layers that are asked for."""
+        num_rows = len(ids) - 1
         if not layers:
             return []
         if isinstance(answer.norms, int | float):
@@ -241,7 +242,7 @@ class ScriptedEngine(BaseEngine):
         if rows:
             import torch
 
-            self.statistics.update(torch.tensor(rows)[:, None], layers, [num_rows])
+            self.statistics.update(torch.tensor(rows)[:, None], layers, [num_rows], [ids])
         return rows
 
 

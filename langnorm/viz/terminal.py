@@ -54,7 +54,8 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
     on = "" if metadata["engine"] == "transformers" else f" on {metadata['engine']}"
     line = f"{metadata['model_name']}{on}: {num_tokens} in {seconds:.1f} s ({speed})"
     if trace.intensity is not None:
-        line += f", intensity {trace.intensity:.2f}"
+        of_what = " relative to tokens" if trace.intensity_kind == "token" else ""
+        line += f", intensity {trace.intensity:.2f}{of_what}"
     if metadata["finish_reason"] == "length":
         line += ", cut off at the token limit"
     console.out("")

@@ -313,6 +313,7 @@ ODD_VALUES: list[tuple[str, Any]] = [
     ("layers", b"ab"),
     ("norm_profile", 3),
     ("threshold", [1]),
+    ("intensity", "tokens"),
     ("low_below", True),
     ("step_splitter", ["x"]),
     ("recursion", {"layers": 5}),

@@ -34,6 +34,11 @@ def reference_sum(norms: list[float], tau: float) -> float:
     return score
 
 
+def reference_token_norm(relative: list[float]) -> float:
+    """Return the mean of z_t, from which the sinks have been taken already."""
+    return math.fsum(relative) / len(relative)
+
+
 def reference_area(norms: list[float], tau: float) -> float:
     """Return B = sum_t max(0, n_t - tau)."""
     score = 0.0

@@ -36,6 +36,7 @@ def samples(draw: st.DrawFn, num_layers: int | None = None, min_rows: int = 0, m
         logprobs=(-rng.exponential(2.0, size=length + 1)).tolist(),
         texts=rng.choice(TEXTS, size=length + 1).tolist(),
         reductions=reductions(rng, length, num_layers),
+        relative_norms=rng.normal(size=(length, num_layers)).tolist(),
     )
 
 

@@ -226,7 +226,8 @@ class LlamaCppEngine(QueuedEngine):
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""
         rows = sequence.answer_norms()
         if rows and not sequence.pending.request.plans.layers:
-            self.statistics.update(torch.tensor(rows)[:, None], sequence.pending.request.norm_layers, [len(rows)])
+            layers, ids = sequence.pending.request.norm_layers, sequence.answer_ids
+            self.statistics.update(torch.tensor(rows)[:, None], layers, [len(rows)], [ids])
 
 
 def _free(context: LlamaContext, model: LlamaModel) -> None:

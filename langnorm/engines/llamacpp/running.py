@@ -162,8 +162,13 @@ class RunningSequence:
         """Return what a pruner sees of it, as it was after so many tokens."""
         length = min(num_tokens, self.num_generated)
         logprobs = [token.logprob for token in self._logprobs.get(0, length)]
-        ids = self.token_ids[self._num_prompt_tokens :][:length]
+        ids = self.answer_ids[:length]
         return Partial(ids, self._norm_rows(length), logprobs, is_running, self._reductions(length))
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The tokens of the answer."""
+        return self.token_ids[self._num_prompt_tokens :]
 
     def answer_norms(self) -> list[list[float]]:
         """Return a row of norms for each token of the answer that was run."""
@@ -183,7 +188,7 @@ class RunningSequence:
             report: What interventions did.
         """
         self._detokenizer.finish()
-        ids, start = self.token_ids[self._num_prompt_tokens :], self._num_prompt_tokens
+        ids, start = self.answer_ids, self._num_prompt_tokens
         has_prompt = self.pending.request.records_prompt
         completion = Completion(
             ids,

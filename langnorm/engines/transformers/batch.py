@@ -157,7 +157,7 @@ class BatchGenerator:
                 len(c.token_ids) - 1 if c.norms and not r.plans.layers else 0
                 for c, r in zip(completions, requests, strict=True)
             ]
-            self.statistics.update(recorder.rows(), recorder.layers, num_rows)
+            self.statistics.update(recorder.rows(), recorder.layers, num_rows, [c.token_ids for c in completions])
         return completions
 
 

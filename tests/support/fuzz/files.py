@@ -21,6 +21,8 @@ from langnorm.norms.calibration_prompts import read_prompts
 from langnorm.norms.calibration_report import Tally
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.sketch import QuantileSketch
+from langnorm.norms.token_file import from_bytes, to_bytes
+from langnorm.norms.token_sums import TokenSums
 from langnorm.selection import rank
 from langnorm.testing import message_with_norms
 from langnorm.trace import KEY
@@ -34,6 +36,13 @@ def sketch() -> QuantileSketch:
     """Return a small distribution."""
     made = QuantileSketch((0, 1))
     made.update(torch.linspace(1, 3, 40).reshape(20, 2))
+    return made
+
+
+def token_sums() -> TokenSums:
+    """Return a small table of tokens, as it is counted."""
+    made = TokenSums((0, 1))
+    made.update([3, 3, 9], [[1.0, 2.0], [1.5, 2.5], [3.0, 4.0]])
     return made
 
 
@@ -53,7 +62,7 @@ def documents() -> dict[str, tuple[str, Callable[[Path], object]]]:
     """Return a sound document of each form, and what reads it."""
     profile = NormProfile("mine", ModelIdentity("A", "b", "float32", 2, "c"), sketch())
     checkpoint = folder() / "checkpoint.json"
-    Checkpoint((sketch(), sketch()), Tally(3, 1), 2).save(checkpoint, WORK)
+    Checkpoint((sketch(), sketch()), token_sums(), Tally(3, 1), 2).save(checkpoint, WORK)
     messages = [{"role": "user", "content": "Hi"}]
     return {
         "profile.json": (json.dumps(profile.to_dict()), NormProfile.load),
@@ -66,6 +75,14 @@ def documents() -> dict[str, tuple[str, Callable[[Path], object]]]:
 
 def stored_file(rng: Random) -> None:
     """Read a file that was damaged."""
+    if rng.random() < 0.2:
+        table = token_sums().table()
+        assert table is not None
+        content = bytearray(to_bytes(table))
+        for _ in range(rng.choice((0, 1, 1, 3, 30))):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        from_bytes(bytes(content[: rng.choice((len(content), rng.randrange(len(content) + 1)))]), "This")
+        return
     name = rng.choice(list(documents()))
     sound, read = documents()[name]
     other = documents()[rng.choice(list(documents()))][0]

@@ -15,6 +15,7 @@ from langnorm.errors import OptionError
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.profile import FILE_NAME
 from langnorm.norms.sketch import QuantileSketch
+from langnorm.norms.token_sums import TokenSums
 
 IDENTITY = ModelIdentity("Qwen3ForCausalLM", "0a1b", "float32", 3, "2c3d")
 
@@ -192,3 +193,106 @@ def test_a_profile_that_does_not_fit_its_folder_is_left_aside(model_of, tokenize
     engine = TransformersEngine(model_of("qwen3"), tokenizer, profile=profile())
     assert engine.profile is None
     assert FILE_NAME == "norm_profile.json"
+
+
+def with_tokens(value: float = 7.0, layers: tuple[int, ...] = (1, 2)) -> NormProfile:
+    """Return a profile of ten tokens that knows what is usual for three ids."""
+    made = profile(value=value)
+    sums = TokenSums(layers)
+    sums.update([5, 5, 5, 8, 8, 8, 8, 8, 8, 600], torch.linspace(value, 2 * value, 10)[:, None].repeat(1, len(layers)))
+    made.tokens = sums.table()
+    return made
+
+
+def test_a_table_of_tokens_lies_beside_its_profile(tmp_path: Path) -> None:
+    """Both files give back the profile, and one without a table takes the earlier one away."""
+    with_tokens().save(tmp_path / "p.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.safetensors"]
+    loaded = NormProfile.load(tmp_path / "p.json")
+    assert loaded == with_tokens()
+    assert loaded != profile()
+    assert repr(loaded).endswith("tokens=TokenTable(layers=[1, 2], num_ids=3, num_tokens=10))")
+    assert NormProfile.from_dict(loaded.to_dict()) == profile()
+    loaded.save(tmp_path / "p.json")
+    assert NormProfile.load(tmp_path / "p.json") == loaded
+    profile().save(tmp_path / "p.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+    assert NormProfile.load(tmp_path / "p.json") == profile()
+
+
+@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_profile_never_lies_beside_the_table_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int, is_killed: bool
+) -> None:
+    """Whatever stops a save, and where: what was there is read, and the next save leaves two files."""
+    path, calls = tmp_path / "p.json", []
+    with_tokens().save(path)
+    real = Path.replace
+
+    def replace_or_stop(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == moment + 1:
+            raise KeyboardInterrupt
+        if len(calls) > moment + 1 and is_killed:
+            raise SystemExit  # nobody tidies up any more
+        return real(self, target)
+
+    for number in range(2):
+        calls.clear()
+        moment = min(moment, 2 - number)  # a table that was put aside already need not be again
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace_or_stop)
+            if is_killed:
+                patch.setattr(Path, "unlink", lambda *_, **__: None)
+            with pytest.raises((KeyboardInterrupt, SystemExit)):
+                with_tokens(8.0).save(path)
+        assert NormProfile.load(path) == with_tokens()
+    with_tokens(9.0).save(path)
+    assert NormProfile.load(path) == with_tokens(9.0)
+    assert {entry.name for entry in tmp_path.iterdir() if ".partial" not in entry.name} == {"p.json", "p.safetensors"}
+
+
+def test_a_table_that_is_missing_or_foreign_is_refused(tmp_path: Path) -> None:
+    """The error names it, and says to copy both files."""
+    with_tokens().save(tmp_path / "p.json")
+    with_tokens(8.0).save(tmp_path / "q.json")
+    (tmp_path / "q.safetensors").replace(tmp_path / "p.safetensors")
+    with pytest.raises(OptionError, match=r"p\.safetensors` is not the table of tokens of `.*p\.json`.* Copy both"):
+        NormProfile.load(tmp_path / "p.json")
+    with pytest.raises(OptionError, match=r"q\.safetensors` cannot be read .No such file.*copy both"):
+        NormProfile.load(tmp_path / "q.json")
+
+
+def test_weights_are_never_overwritten(tmp_path: Path) -> None:
+    """A profile whose table would have their name is refused, and one without a table leaves them alone."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(OptionError, match=r"model\.safetensors` is no table of tokens, .* another name"):
+        with_tokens().save(tmp_path / "model.json")
+    profile().save(tmp_path / "model.json")
+    assert (tmp_path / "model.safetensors").read_bytes() == b"weights"
+    with pytest.raises(OptionError, match="another name"):
+        with_tokens().save(tmp_path / "p.safetensors")
+
+
+def test_tables_of_tokens_are_merged_with_their_profiles() -> None:
+    """The tokens of both; one without a table, or of other layers, is refused and nothing is changed."""
+    mine = with_tokens()
+    mine.merge(with_tokens(9.0))
+    assert mine.tokens is not None
+    assert (mine.num_tokens, mine.tokens.num_tokens) == (20, 20)
+    assert mine.tokens.counts.tolist() == [6, 12, 2]
+    for other in (profile(), with_tokens(layers=(2,))):
+        with pytest.raises(OptionError, match="only one has a table|cannot be added"):
+            mine.merge(other)
+    assert mine.num_tokens == 20
+
+
+def test_layers_are_selected_from_a_table_of_tokens() -> None:
+    """Or nothing is known of them."""
+    made = with_tokens()
+    assert made.tokens is not None
+    assert made.select_tokens((1, 2)) is made.tokens
+    assert made.select_tokens((2,)) == made.tokens.select((2,))
+    assert made.select_tokens((0, 1)) is None
+    assert profile().select_tokens((1,)) is None

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from langnorm.engines.checkpoint import hash_checkpoint
+from langnorm.norms.token_file import to_bytes
+from langnorm.norms.token_sums import TokenSums
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +79,17 @@ def test_other_files_beside_the_weights_do_not_count(tmp_path) -> None:
     (split / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     save_file({"other.weight": torch.ones(3)}, split / "consolidated.safetensors")
     assert hashes == {hash_checkpoint(split)}
+
+
+def test_the_table_of_a_profile_is_no_weight(tmp_path) -> None:
+    """It may lie in the folder of a model whose weights have any name, or none."""
+    sums = TokenSums((1,))
+    sums.update([5, 5, 6], [[1.0], [2.0], [3.0]])
+    table = sums.table()
+    assert table is not None
+    before = hash_of(tmp_path / "a", weights())
+    (tmp_path / "a" / "norm_profile.safetensors").write_bytes(to_bytes(table))
+    assert hash_checkpoint(tmp_path / "a") == before
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "norm_profile.safetensors").write_bytes(to_bytes(table))
+    assert hash_checkpoint(tmp_path / "b") is None

@@ -109,6 +109,23 @@ def test_a_report_of_few_tokens_says_that_more_are_needed() -> None:
     assert "cut off at the end of the context" in report.lines()[0]
 
 
+def test_it_knows_what_is_usual_for_each_token() -> None:
+    """In late layers and in those that the chat model records, without loops; the report says how much that is."""
+    ids = [i % 5 + 300 for i in range(20)] + [i % 900 for i in range(100)]
+    rows = [[1.0, 2.0, 5.0 + token_id % 5, 3.0] for token_id in ids]
+    profile = calibrate(chat_of(ScriptedAnswer(ids, norms=rows), temperature=0, layers=[0]))
+    assert profile.tokens is not None
+    assert profile.tokens.layers == (0, 1, 2)
+    assert profile.tokens.num_tokens == profile.num_tokens
+    assert profile.report is not None
+    assert profile.report.explained[2] == pytest.approx(1, abs=0.01)
+    assert any("explains of the variance of log norms: 0% in layer 0, 0% in layer 1, 100% in" in line
+               for line in profile.report.lines())  # fmt: skip
+    looping = calibrate(chat_of(SPOKEN, ScriptedAnswer("banana, " * 60, norms=9.0)))
+    assert looping.tokens is not None
+    assert looping.tokens.num_tokens == looping.num_tokens < 80
+
+
 def stopped(path: Path, **options: Any) -> None:
     """Leave the checkpoint of a calibration that was stopped after its first batch."""
     chat = chat_of(SPOKEN, KeyError("stopped"), temperature=0.7, max_batch_size=1, **options)

@@ -43,7 +43,10 @@ def alike() -> list[Sample]:
         texts = rng.choice(["7", "so"], size=num_rows).tolist()
         layers, thresholds = (21, 22), (1500, 4500)
         kept = reductions(rng, num_rows - 1, 2)
-        found.append(Sample(rows[:-1].tolist(), layers, thresholds, (), steps, logprobs.tolist(), texts, kept))
+        relative = rng.normal(size=(num_rows - 1, 2)).tolist()
+        found.append(
+            Sample(rows[:-1].tolist(), layers, thresholds, (), steps, logprobs.tolist(), texts, kept, relative)
+        )
     return found
 
 

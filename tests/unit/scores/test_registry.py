@@ -20,6 +20,7 @@ from langnorm.scores.registry import (
     score_samples,
 )
 from langnorm.scores.samples import Sample
+from langnorm.selection.options import Selection
 from tests.reference.scores import (
     REFERENCES,
     reference_combined,
@@ -30,13 +31,14 @@ from tests.reference.scores import (
     reference_numeral_logprob,
     reference_numeral_norm,
     reference_quiet_logprob,
+    reference_token_norm,
     without_sinks,
 )
 from tests.support.samples import reductions, sample, samples
 
 BASELINES = ["mean_logprob", "lowest_window", "numeral_logprob"]
 NORM_SCORES = [*REFERENCES, "min_step"]
-LAYER_SCORES = [*NORM_SCORES, "quiet_logprob", "numeral_norm"]
+LAYER_SCORES = [*NORM_SCORES, "quiet_logprob", "numeral_norm", "token_norm"]
 
 
 def expected(name: str, drawn: Sample) -> list[float]:
@@ -48,6 +50,9 @@ def expected(name: str, drawn: Sample) -> list[float]:
             found.append(reference_min_step(column, list(drawn.sinks), list(drawn.steps)))
         elif name == "quiet_logprob":
             found.append(reference_quiet_logprob(column, list(drawn.logprobs or ()), list(drawn.sinks)))
+        elif name == "token_norm":
+            relative = [row[layer] for row in drawn.relative_norms or ()]
+            found.append(reference_token_norm(without_sinks(relative, list(drawn.sinks))))
         elif name == "numeral_norm":
             found.append(reference_numeral_norm(column, list(drawn.texts or ()), list(drawn.sinks)))
         else:
@@ -236,7 +241,19 @@ def test_scores_that_compare_need_thresholds() -> None:
         else:
             kept = reductions(np.random.default_rng(1), num_rows=1, num_layers=2)
             response = Sample([(1.0, 2.0)], (1, 2), logprobs=[-1.0, -1.0], texts=["7", ""], reductions=kept)
+            response = dataclasses.replace(response, relative_norms=[(0.5, -1.0)])
             assert np.isfinite(per_layer(name, response)).all()
+
+
+def test_relative_norms_need_tokens() -> None:
+    """Who does not know which tokens there were cannot compare with their usual norms."""
+    with pytest.raises(OptionError, match=r'the usual ones of the same tokens.*`norms="tokens"`'):
+        per_layer("token_norm", sample(1, 2))
+    for rows in ([(0.5,)], [(0.5, 1.0)] * 2):
+        with pytest.raises(OptionError, match="`relative_norms` do not fit. Give `2` rows of `1`"):
+            sample(1, 2, relative_norms=rows)
+    assert Selection(score={"token_norm": 1, "mean": 1}).needs_relative_norms
+    assert not Selection(score="mean").needs_relative_norms
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.needs_logprobs])
