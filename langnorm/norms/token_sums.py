@@ -47,6 +47,7 @@ class TokenSums:
         self.counts: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.means: FloatArray = np.zeros((0, len(self.layers)))
         self.squares: FloatArray = np.zeros((0, len(self.layers)))
+        self._is_shared = False  # whether copies and tables may have the same arrays
 
     @property
     def num_tokens(self) -> int:
@@ -89,23 +90,28 @@ class TokenSums:
                 f"`{list(self.layers)}`. Use `select` to reduce both to the same layers."
             )
             raise OptionError(msg)
-        ids = np.union1d(self.ids, other.ids).astype(np.int32)
-        # New arrays and not changed ones: copies share those that are there.
-        counts, means, squares = self._at(ids)
-        more_counts, more_means, more_squares = other._at(ids)
-        total = counts + more_counts
-        share = (more_counts / total)[:, None]
-        self.ids, self.counts = ids, total
-        self.means = means + share * (more_means - means)
-        self.squares = squares + more_squares + counts[:, None] * share * (more_means - means) ** 2
+        self._make_room(other.ids)
+        places = np.searchsorted(self.ids, other.ids)
+        counts = self.counts[places]
+        total = counts + other.counts
+        share = (other.counts / total)[:, None]
+        apart = other.means - self.means[places]
+        self.counts[places] = total
+        self.means[places] += share * apart
+        self.squares[places] += other.squares + counts[:, None] * share * apart**2
 
-    def _at(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
-        """Return counts, means and squares of ids, those of all that were seen among them; 0 for others."""
-        places = np.searchsorted(ids, self.ids)
-        counts = np.zeros(len(ids), dtype=np.int64)
-        means, squares = np.zeros((2, len(ids), len(self.layers)))
-        counts[places], means[places], squares[places] = self.counts, self.means, self.squares
-        return counts, means, squares
+    def _make_room(self, ids: NDArray[np.int32]) -> None:
+        """Add ids that were not seen yet, as seen 0 times, and leave the arrays to the copies that share them."""
+        new = np.setdiff1d(ids, self.ids, assume_unique=True)
+        if len(new):
+            places = np.searchsorted(self.ids, new)
+            self.ids = np.insert(self.ids, places, new)
+            self.counts = np.insert(self.counts, places, 0)
+            self.means = np.insert(self.means, places, 0.0, axis=0)
+            self.squares = np.insert(self.squares, places, 0.0, axis=0)
+        elif self._is_shared:
+            self.counts, self.means, self.squares = self.counts.copy(), self.means.copy(), self.squares.copy()
+        self._is_shared = False
 
     def copy(self) -> TokenSums:
         """Return a copy that further updates of this one do not change."""
@@ -122,6 +128,7 @@ class TokenSums:
             msg = f"Layers `{missing}` are not in these norms of tokens. Use some of `{list(self.layers)}`."
             raise OptionError(msg)
         selected.ids, selected.counts = self.ids, self.counts
+        self._is_shared = selected._is_shared = True
         if selected.layers == self.layers:
             selected.means, selected.squares = self.means, self.squares
         else:
@@ -139,6 +146,7 @@ class TokenSums:
         whole = self.squares.sum(axis=0) + self.counts @ offsets**2
         # Each id has taken a mean of its own, and so a degree of freedom; where all are spent, ids explain nothing.
         within = self.squares.sum(axis=0) / (num_tokens - num_ids) if num_tokens > num_ids else whole / num_tokens
+        self._is_shared = True
         spreads = np.maximum(np.sqrt(within), LEAST_SPREAD)
         ratios = np.sqrt((self.squares / spreads**2).mean(axis=1) / self.counts)
         return TokenTable.of(
