@@ -26,6 +26,15 @@ def test_defaults_are_the_papers() -> None:
     assert {kind().rule for kind in (Recursion, Steering, Suppression)} == {RunningThreshold(k=1.5, warm_up=16)}
 
 
+def test_the_layers_of_a_recursion_follow_its_mode() -> None:
+    """The late ones one by one, or the block in the middle; what was given stands."""
+    assert (Recursion().layers, Recursion(mode="block").layers) == ("late", "middle")
+    assert Recursion(mode="block", layers="late").layers == "late"
+    assert Recursion(mode="block", layers=[-3, -2]).layers == (-3, -2)
+    loop = Recursion(mode="block")
+    assert (loop.on, loop.num_loops, loop.anchor) == ("decode", 2, 0.5)
+
+
 def test_presets_take_options() -> None:
     """A preset is a starting point."""
     assert Recursion.demo(max_extra=2, layers=[3]).layers == (3,)
@@ -63,6 +72,21 @@ def test_a_threshold_comes_in_any_form(threshold: Any, rule: Any) -> None:
         (Recursion, {"threshold": "reference"}, "can only be read"),
         (Recursion, {"threshold": {"rule": "running", "warm_up": 0}}, "an integer from 1 up"),
         (Recursion, {"only_decode": False}, 'Give a `threshold`: "iqr"'),
+        (Recursion, {"layers": ()}, "not a selection"),
+        (Recursion, {"mode": "blok"}, 'Use "layer" or "block". Did you mean `block`'),
+        (Recursion, {"num_loops": 3}, "`num_loops=3` of `recursion` is for the damped loop of a block of layers. Add"),
+        (Recursion, {"on": "peaks"}, 'Add `mode="block"`, or leave `on` out'),
+        (
+            Recursion,
+            {"mode": "block", "alpha": 0.5},
+            '`alpha=0.5` of `recursion` is not for the loop of `mode="block"`',
+        ),
+        (Recursion, {"mode": "block", "only_decode": False, "threshold": "iqr"}, "leave `only_decode` out"),
+        (Recursion, {"mode": "block", "on": "peak"}, "Did you mean `peaks`"),
+        (Recursion, {"mode": "block", "num_loops": 0}, "an integer from 1 up"),
+        (Recursion, {"mode": "block", "anchor": 1.5}, "a number from 0, to 1"),
+        (Recursion, {"mode": "block", "threshold": "iqr"}, 'Add `on="peaks"`, or leave `threshold` out'),
+        (Recursion, {"mode": "block", "layers": [3, 5]}, "layers [3, 5] of `recursion` do not follow each other"),
         (Steering, {"trigger": "peek"}, "Did you mean `peak`"),
         (Steering, {"low_k": 2}, 'Add `trigger="slack"`, or leave `low_k` out'),
         (Steering, {"trigger": "peak", "cooldown": 0}, "`cooldown=0` of `steering` is for states that have gone slack"),
