@@ -107,7 +107,7 @@ def loop_block(
 
     Args:
         states: What the block put out, of all tokens of the pass (N, d). They are left as they are.
-        entering: What entered the block (N, d), on any device.
+        entering: What entered the block (N, d), on any device and of any dtype.
         tokens: Those that are acted on, by row.
         first_rows: Row of the first token of each sequence of the pass, and at last N.
         rerun: Runs the block again.
@@ -118,7 +118,7 @@ def loop_block(
     places, due = [place_of[token.row] for token in tokens], [token.row for token in tokens]
     first, state = (states, entering) if len(rows) == len(states) else (states[rows], entering[rows])
     options = tokens[0].loop.options
-    state = torch.lerp(state.to(first.device), first, 1 / options.num_loops)
+    state = torch.lerp(state.to(first), first, 1 / options.num_loops)
     for _ in range(options.num_loops - 1):
         state = torch.lerp(state, rerun(state, sequences), 1 / options.num_loops)
     before = states[due]

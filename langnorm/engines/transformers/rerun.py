@@ -14,7 +14,6 @@ from transformers.cache_utils import DynamicLayer, StaticLayer
 from langnorm.engines.transformers.decoder_layers import for_this_thread
 from langnorm.engines.transformers.residual_stream import get_residual_stream
 from langnorm.errors import ModelError, OptionError
-from langnorm.norms.layers import select_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +26,7 @@ def check_can_rerun(model: Any, layers: Sequence[int], block: int) -> None:
     """Raise an error unless these layers of a model, with the `block` - 1 before each, can be run again.
 
     Raises:
-        OptionError: A layer is outside the model, or a block begins below the first one.
+        OptionError: A block begins below the first layer.
         ModelError: A layer has a recurrent state, or another memory that a second pass would change.
     """
     if layers and layers[0] - block + 1 < 0:
@@ -37,7 +36,6 @@ def check_can_rerun(model: Any, layers: Sequence[int], block: int) -> None:
         )
         raise OptionError(msg)
     config = model.config.get_text_config()
-    select_layers(layers, config.num_hidden_layers)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
         # Such models of transformers have no keys and values, or do not say which layers have.
