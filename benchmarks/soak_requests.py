@@ -59,6 +59,9 @@ def kinds_of(chat: ChatLangNorm) -> dict[str, Runnable[Any, Any]]:
         "selection": chat.with_selection(n=3, score="mean", vote="majority").bind(**_SAMPLED),
         "retry": NormRetry(chat, max_low_share=0.0, max_attempts=3, escalation=retried),
         "recursion": chat.bind(recursion={**acting, "growth_eps": -0.5, "blowup": 4.0}),
+        "block loop": chat.bind(recursion={"mode": "block", "num_loops": 3}),
+        "block loop of the prompt": chat.bind(recursion={"mode": "block", "on": "prefill"}),
+        "block loop at peaks": chat.bind(recursion={"mode": "block", "on": "peaks", **acting}),
         "steering": chat.bind(seed=7, steering={**acting, "trigger": "slack", "low_k": 2, "cos_min": 0.0}),
         "suppression": chat.bind(suppression=acting),
     }

@@ -107,7 +107,7 @@ class ChatFields(BaseChatModel):
     norms: SkipValidation[Norms] = "steps"
     """What messages say of norms: `"steps"`, `"tokens"`, which keeps those of every token, or `"off"`."""
     layers: SkipValidation[LayerSelection] = "late"
-    """Which decoder layers are recorded: `"late"`, `"deep"`, `"all"` or 0-based indices."""
+    """Which decoder layers are recorded: `"late"`, `"deep"`, `"middle"`, `"all"` or 0-based indices."""
     norm_profile: SkipValidation[ProfileOption] = AUTO
     """What intensities are measured by: a `NormProfile` or the path of one; `"auto"` takes the one beside the weights,
     or else what this process has seen of the model; None takes the latter. Also taken as `profile`: the field has

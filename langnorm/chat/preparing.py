@@ -284,7 +284,7 @@ def _resolve_plans(settings: CallSettings, engine: Engine, snapshot: NormSnapsho
     plans: dict[str, Any] = {}
     for name, options in settings.interventions.items():
         layers = select_layers(options.layers, engine.num_layers)
-        plans[name] = Plan(options, layers, snapshot.thresholds(options.rule, layers))
+        plans[name] = Plan(options, layers, snapshot.thresholds(options.rule, options.acts_after(layers)))
     return Plans(**plans)
 
 

@@ -60,17 +60,19 @@ TemperatureOption = Annotated[
 
 
 def _parse_layers(value: str) -> str | list[int]:
-    names = ("late", "deep", "all")
+    names = ("late", "deep", "middle", "all")
     if value in names:
         return value
     try:
         return [int(part) for part in value.split(",")]
     except ValueError:
-        msg = f"`{value}` is not a selection of layers. Use late, deep, all, or indices such as 9,10."
+        msg = f"`{value}` is not a selection of layers. Use late, deep, middle, all, or indices such as 9,10."
         raise typer.BadParameter(msg + closest(value, names)) from None
 
 
 LayersOption = Annotated[
     Any,
-    typer.Option(parser=_parse_layers, metavar="LAYERS", help="Layers to read: late, deep, all, or such as 3,4,5."),
+    typer.Option(
+        parser=_parse_layers, metavar="LAYERS", help="Layers to read: late, deep, middle, all, or such as 3,4,5."
+    ),
 ]

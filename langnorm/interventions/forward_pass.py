@@ -3,7 +3,7 @@
     interventions = Interventions(num_layers)
     interventions.add(key, plans, seed=seed, sample=0, num_prompt_tokens=7)     # a sequence enters
     interventions.begin_pass([key], first_steps=[-7], num_tokens=[7])           # its prompt
-    states, norms = interventions.act(layer, states, rerun)                     # after each of `layers`
+    states, norms = interventions.act(layer, states, rerun, entered)            # after each of `layers`
     interventions.report(key, num_tokens); interventions.remove(key)            # it leaves
 
 Every sequence has decode steps of its own: step 0 is the run of its first generated token, the prompt's tokens have the
@@ -14,12 +14,15 @@ that step and all later ones did the first time.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from operator import le, lt
 from typing import TYPE_CHECKING, Any
 
+from langnorm.interventions.block_loop import BlockLoop, LoopedToken, loop_block
 from langnorm.interventions.recursion import LayerRecursion, RecursingToken, recur
 from langnorm.interventions.sequence import InterveningSequence
 from langnorm.interventions.token_norms import token_norms
@@ -35,6 +38,9 @@ RerunBlock = Callable[[range, "Tensor", Sequence[int]], "Tensor"]
 """Runs consecutive layers again, without a trace in the KV cache: takes their indices, states (N, d) of all tokens of
 some sequences of the pass, and the ascending indices of these sequences in the pass, and returns new states (N, d)."""
 
+Entered = Callable[[int], "Tensor"]
+"""Returns the states (N, d) of all tokens of the pass that entered a layer, by its index."""
+
 
 @dataclass(slots=True)
 class _LayerMembers:
@@ -46,11 +52,13 @@ class _LayerMembers:
     recursing: list[tuple[int, LayerRecursion]]
     taus: list[float]  # the least of recursion, per sequence of the pass; infinite for those without
     blocks: list[int]  # lengths of block that occur
+    looped: list[tuple[int, BlockLoop]]
     steered: list[tuple[int, LayerSteering]]
     leasts: list[float]  # of steering, per sequence of the pass; infinite for those without
     first_due: float  # the first step at which a low state may be pulled
     suppressed: list[tuple[int, LayerSuppression]]
     reads_prompt: bool
+    reads_answer: bool
 
 
 class Interventions:
@@ -72,7 +80,7 @@ class Interventions:
         self._first_rows: Sequence[int] = (0,)
         self._num_tokens: Sequence[int] | int | None = None  # as it was given
         self._has_one_token_each = False
-        self._last_step = -1  # of all sequences of the pass
+        self._earliest_step, self._last_step = 0, -1  # of all sequences of the pass
 
     def add(self, key: Hashable, plans: Plans, *, seed: int, sample: int, num_prompt_tokens: int) -> None:
         """Let a sequence enter.
@@ -125,6 +133,7 @@ class Interventions:
             self._has_one_token_each = all(length == 1 for length in lengths)
         self._first_steps = first_steps
         self._last_step = -1
+        self._earliest_step = min((first_steps[index] for index, _ in self._in_pass), default=0)
         for index, sequence in self._in_pass:
             first_step = first_steps[index]
             if first_step <= sequence.last_step:
@@ -133,27 +142,31 @@ class Interventions:
             sequence.last_step = first_step + self._first_rows[index + 1] - self._first_rows[index] - 1
             self._last_step = max(self._last_step, sequence.last_step)
 
-    def act(self, layer: int, states: Tensor, rerun: RerunBlock) -> tuple[Tensor, Tensor | None]:
+    def act(self, layer: int, states: Tensor, rerun: RerunBlock, entered: Entered) -> tuple[Tensor, Tensor | None]:
         """Return the states (N, d) that flow on from a layer, and their norms (N,), float32, where they are known.
 
-        Recursion, steering and suppression follow each other in this order; each sees the norms that the one before
-        left. The states are the same object if none was changed.
+        Recursion (in either mode), steering and suppression follow each other in this order; each sees the norms that
+        the one before left. The states are the same object if none was changed.
 
         Args:
             layer: 0-based index of the decoder layer.
             states: What it put out, for all tokens of the pass (N, d).
             rerun: Runs layers again.
+            entered: Returns what entered a layer in this pass.
         """
         members = self._members.get(layer)
         if members is None:
             members = self._members[layer] = self._build_members(layer)
-        if self._last_step < 0 and not members.reads_prompt:
+        is_prompt, is_answer = self._last_step < 0, self._earliest_step >= 0
+        if (is_prompt and not members.reads_prompt) or (is_answer and not members.reads_answer):
             return states, None
         norms: Tensor | None = token_norms(states)
         values: list[float] = norms.tolist()  # type: ignore[union-attr]
         after = states
         if members.recursing:
             after = self._recur(layer, members, states, values, rerun)
+        if members.looped:  # other sequences than those
+            after = self._loop(members, after, values, rerun, entered)
         for act in (self._steer, self._suppress) if members.steered or members.suppressed else ():
             if after is not states:
                 norms = token_norms(after)
@@ -163,6 +176,8 @@ class Interventions:
 
     def _build_members(self, layer: int) -> _LayerMembers:
         recursing = [(i, one.recursion[layer]) for i, one in self._in_pass if layer in one.recursion]
+        looped = [(i, one.block_loop[layer]) for i, one in self._in_pass if layer in one.block_loop]
+        suppressed = [(i, one.suppression[layer]) for i, one in self._in_pass if layer in one.suppression]
         steered = [(i, one.steering[layer]) for i, one in self._in_pass if layer in one.steering]
         taus = [math.inf] * len(self._first_steps)
         leasts = taus.copy()
@@ -174,11 +189,13 @@ class Interventions:
             recursing,
             taus,
             sorted({recursion.options.block for _, recursion in recursing}),
+            looped,
             steered,
             leasts,
             min((steering.due for _, steering in steered), default=math.inf),
-            [(i, one.suppression[layer]) for i, one in self._in_pass if layer in one.suppression],
-            any(recursion.first_step < 0 for _, recursion in recursing),
+            suppressed,
+            any(one.first_step < 0 for _, one in recursing) or any(loop.first_step < 0 for _, loop in looped),
+            bool(recursing or steered or suppressed) or any(loop.end_step > 0 for _, loop in looped),
         )
 
     def _rows_and_steps(self, sequence: int) -> Iterator[tuple[int, int]]:
@@ -206,6 +223,20 @@ class Interventions:
                 return rerun(layers, old, sequences)
 
             states = recur(states, of_block, self._first_rows, rerun_block)
+        return states
+
+    def _loop(
+        self, members: _LayerMembers, states: Tensor, norms: Sequence[float], rerun: RerunBlock, entered: Entered
+    ) -> Tensor:
+        groups: dict[tuple[range, int, float], list[LoopedToken]] = defaultdict(list)
+        for sequence, loop in members.looped:
+            due = groups[loop.layers, loop.options.num_loops, loop.options.anchor]
+            for row, step in self._rows_and_steps(sequence):
+                if loop.is_due(step, norms[row]):
+                    due.append(LoopedToken(loop, sequence, row, step))
+        for (layers, *_), tokens in groups.items():
+            if tokens:
+                states = loop_block(states, entered(layers[0]), tokens, self._first_rows, partial(rerun, layers))
         return states
 
     def _steer(self, members: _LayerMembers, states: Tensor, norms: Sequence[float]) -> Tensor:

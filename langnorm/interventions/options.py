@@ -30,7 +30,7 @@ class Intervention:
     """What all interventions have in common.
 
     Attributes:
-        layers: `"late"`, `"deep"`, `"all"` or 0-based indices of decoder layers.
+        layers: `"late"`, `"deep"`, `"middle"`, `"all"` or 0-based indices of decoder layers.
         threshold: Which norms are high, in any form that `threshold_rule` takes; kept as a rule. The norms compared are
             those that reach the intervention; with `"running"`, a token's own counts only for the tokens after it.
 
@@ -61,6 +61,27 @@ class Intervention:
         """The threshold rule."""
         return threshold_rule(self.threshold)
 
+    @property
+    def compares_norms(self) -> bool:
+        """Whether what is done depends on norms and their thresholds."""
+        return True
+
+    @property
+    def acts_on_prompt(self) -> bool:
+        """Whether the states of the prompt's tokens may be acted on too."""
+        return False
+
+    def acts_after(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Return after which of the selected layers norms are compared and states change.
+
+        Args:
+            layers: The selected layers of a model, ascending.
+
+        Raises:
+            OptionError: They cannot be acted on together.
+        """
+        return layers
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options in plain JSON types, as `build_options` takes them."""
         options = {option.name: getattr(self, option.name) for option in fields(self)}
@@ -79,14 +100,43 @@ def check_layers(name: str, layers: object, *, owner: str) -> None:
     if isinstance(layers, str | bytes) or not isinstance(layers, Sequence) or not layers:
         select_layers(layers, 1)  # type: ignore[arg-type]  # it refuses what is no selection of any model
     elif not all(map(is_index, layers)):
-        refuse(name, layers, '"late", "deep", "all" or a list of indices such as `[20, -2]`', owner)
+        refuse(name, layers, '"late", "deep", "middle", "all" or a list of indices such as `[20, -2]`', owner)
+
+
+def _refuse_set(options: Intervention, names: Sequence[str], why: str, mend: str) -> None:
+    """Raise `OptionError` if an option that means nothing beside the others was set."""
+    defaults = {option.name: option.default for option in fields(options)}
+    for name in names:
+        if (value := getattr(options, name)) != defaults[name]:
+            msg = f"`{name}={value}` of `{options.name}` {why}. {mend}, or leave `{name}` out."
+            raise OptionError(msg)
+
+
+_OF_LAYERS = ("alpha", "max_extra", "growth_eps", "blowup", "eps", "block", "only_decode")
+_OF_BLOCK = ("on", "num_loops", "anchor")
+_BY_MODE: Any = object()  # the layers, where none were given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recursion(Intervention):
-    """Runs a layer again for tokens whose norm is high there (ALRR).
+    """Runs layers again.
+
+    With `mode="layer"`, a layer for tokens whose norm is high there (ALRR, arXiv 2606.06188). With `mode="block"`, the
+    damped loop of arXiv 2605.23872: a block g of consecutive layers, K times. From the state x_0 that enters it,
+
+        x_k = (1 - 1/K) x_(k-1) + (1/K) g(x_(k-1));  out = b g(x_0) + (1 - b) x_K
+
+    The first pass is the one that writes keys and values; later passes read these. Where layers inside the block are
+    recorded, what they put out in the first pass is.
 
     Attributes:
+        layers: By default `"late"`; with `mode="block"` the block, which is `"middle"`.
+        mode: See above.
+        on: Of `"block"`: `"decode"` acts on every token of the answer, `"prefill"` on every token of the prompt, and
+            `"peaks"` on tokens of the answer whose norm after the block is above the threshold, which the other two
+            do not have.
+        num_loops: Of `"block"`: K; 1 changes nothing.
+        anchor: Of `"block"`: b, the share of the first pass, in [0, 1].
         alpha: Share of the new state in the mixture of old and new, in (0, 1].
         max_extra: Most extra passes of a token through a layer.
         growth_eps: Least relative growth of the norm at which a new state is taken.
@@ -99,6 +149,11 @@ class Recursion(Intervention):
 
     name: ClassVar[str] = "recursion"
 
+    layers: LayerSelection = _BY_MODE
+    mode: Literal["layer", "block"] = "layer"
+    on: Literal["prefill", "decode", "peaks"] = "decode"
+    num_loops: int = 2
+    anchor: float = 0.5
     alpha: float = 1.0
     max_extra: int = 1
     growth_eps: float = 0.2
@@ -108,7 +163,13 @@ class Recursion(Intervention):
     only_decode: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("layer", "block"), owner=self.name)
+        if self.layers is _BY_MODE:
+            object.__setattr__(self, "layers", "middle" if self.mode == "block" else "late")
         Intervention.__post_init__(self)
+        check_choice("on", self.on, ("prefill", "decode", "peaks"), owner=self.name)
+        check_integer("num_loops", self.num_loops, owner=self.name, low=1)
+        check_number("anchor", self.anchor, owner=self.name, low=0, high=1)
         check_number("alpha", self.alpha, owner=self.name, low=0, high=1, is_low_open=True)
         check_integer("max_extra", self.max_extra, owner=self.name, low=0)
         check_number("growth_eps", self.growth_eps, owner=self.name)
@@ -116,12 +177,54 @@ class Recursion(Intervention):
         check_number("eps", self.eps, owner=self.name, low=0)
         check_integer("block", self.block, owner=self.name, low=1)
         check_flag("only_decode", self.only_decode, owner=self.name)
+        self._check_mode()
         if not self.only_decode and isinstance(self.rule, RunningThreshold):
             msg = (
                 "`only_decode=False` of `recursion` acts on the prompt too, and the running threshold is known only "
                 'while the answer is written. Give a `threshold`: "iqr", a quantile, or numbers by layer.'
             )
             raise OptionError(msg)
+
+    def _check_mode(self) -> None:
+        """Raise `OptionError` if an option of the other mode was set, or a block is none."""
+        if self.mode == "layer":
+            _refuse_set(self, _OF_BLOCK, "is for the damped loop of a block of layers", 'Add `mode="block"`')
+            return
+        _refuse_set(self, _OF_LAYERS, 'is not for the loop of `mode="block"`', 'Use `mode="layer"`')
+        if self.on != "peaks" and self.rule != RunningThreshold():
+            msg = (
+                f'`threshold` of `recursion` has no use with `mode="block"` and `on="{self.on}"`, which act on every '
+                'token. Add `on="peaks"`, or leave `threshold` out.'
+            )
+            raise OptionError(msg)
+        if not isinstance(self.layers, str) and (min(self.layers) >= 0 or max(self.layers) < 0):
+            self.acts_after(tuple(sorted(set(self.layers))))
+
+    @property
+    def compares_norms(self) -> bool:
+        """Whether what is done depends on norms and their thresholds."""
+        return self.mode == "layer" or self.on == "peaks"
+
+    @property
+    def acts_on_prompt(self) -> bool:
+        """Whether the states of the prompt's tokens may be acted on too."""
+        return self.on == "prefill" if self.mode == "block" else not self.only_decode
+
+    def acts_after(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Return after which of the selected layers states change: the last one of a block.
+
+        Raises:
+            OptionError: The layers of a block do not follow each other.
+        """
+        if self.mode == "layer":
+            return layers
+        if layers != tuple(range(layers[0], layers[-1] + 1)):
+            msg = (
+                f'The layers {list(layers)} of `recursion` do not follow each other, and `mode="block"` runs one block '
+                f'of layers. Use such as `layers={list(range(layers[0], layers[0] + 4))}`, or `"middle"`.'
+            )
+            raise OptionError(msg)
+        return layers[-1:]
 
     @classmethod
     def paper(cls, **options: Any) -> Recursion:
@@ -177,14 +280,9 @@ class Steering(Intervention):
         check_number("beta", self.beta, owner=self.name, low=0, high=1, is_low_open=True)
         check_number("cos_min", self.cos_min, owner=self.name, low=-1, high=1)
         check_integer("cooldown", self.cooldown, owner=self.name, low=0)
-        defaults = {option.name: option.default for option in fields(self)}
-        for option in _OF_SLACK if self.trigger == "peak" else ():
-            if (value := getattr(self, option)) != defaults[option]:
-                msg = (
-                    f'`{option}={value}` of `steering` is for states that have gone slack, and with `trigger="peak"` '
-                    f'those of high norm are pulled. Add `trigger="slack"`, or leave `{option}` out.'
-                )
-                raise OptionError(msg)
+        if self.trigger == "peak":
+            why = 'is for states that have gone slack, and with `trigger="peak"` those of high norm are pulled'
+            _refuse_set(self, _OF_SLACK, why, 'Add `trigger="slack"`')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

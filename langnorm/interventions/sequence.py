@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from langnorm.interventions.block_loop import BlockLoop
 from langnorm.interventions.recursion import LayerRecursion
 from langnorm.interventions.steering import LayerSteering, steering_of
 from langnorm.interventions.suppression import LayerSuppression
 
 if TYPE_CHECKING:
+    from langnorm.interventions.options import Recursion
     from langnorm.interventions.plan import Plan, Plans
 
 
 def _layers_of(plan: Plan[Any] | None) -> tuple[int, ...]:
-    return plan.layers if plan and plan.is_active else ()
+    return plan.acts_after if plan and plan.is_active else ()
 
 
 def _last_thresholds(
-    plan: Plan[Any], layers: Mapping[int, LayerRecursion | LayerSteering | LayerSuppression]
+    plan: Plan[Any], layers: Mapping[int, LayerRecursion | BlockLoop | LayerSteering | LayerSuppression]
 ) -> dict[str, float | None] | None:
     """Return what the last token was compared with at each layer, or None where no token was compared with anything.
 
@@ -26,7 +28,7 @@ def _last_thresholds(
     """
     if not plan.is_active:
         return None
-    taus = {str(layer): state.threshold.last for layer, state in layers.items()}
+    taus = {str(layer): state.threshold.last for layer, state in layers.items() if state.threshold}
     return taus if any(tau is not None for tau in taus.values()) else None
 
 
@@ -34,9 +36,11 @@ def _idle(plan: Plan[Any], num_fired: int, num_tokens: int, reason: str) -> str 
     """Return what a report warns of: an intervention that did nothing, and why; None where it did something."""
     if num_fired:
         return None
-    name, layers = plan.options.name, ", ".join(map(str, plan.layers))
+    name, layers = plan.options.name, ", ".join(map(str, plan.acts_after))
     if not plan.is_active:
         return f"`{name}` did nothing: there are no thresholds yet. Give a `profile`, or numbers as its `threshold`."
+    if not plan.options.compares_norms:
+        return f"`{name}` did nothing on {num_tokens} tokens: {reason}."
     if plan.running and num_tokens <= plan.running.warm_up:
         return (
             f"`{name}` did nothing on {num_tokens} tokens: its running threshold starts after {plan.running.warm_up} "
@@ -64,9 +68,13 @@ class InterveningSequence:
         self.last_step: float = -float("inf")
         """Decode step of the last token that was run."""
         self.recursion: dict[int, LayerRecursion] = {}
+        self.block_loop: dict[int, BlockLoop] = {}
+        """By the last layer of the block."""
         self.steering: dict[int, LayerSteering] = {}
         self.suppression: dict[int, LayerSuppression] = {}
-        if plan := plans.recursion:
+        if (plan := plans.recursion) and plan.options.mode == "block":
+            self.block_loop = {i: BlockLoop(plan, num_prompt_tokens) for i in _layers_of(plan)}
+        elif plan:
             self.recursion = {i: LayerRecursion(plan, i, num_prompt_tokens) for i in _layers_of(plan)}
         if steering := plans.steering:
             self.steering = {i: steering_of(steering, i, seed, sample) for i in _layers_of(steering)}
@@ -75,7 +83,7 @@ class InterveningSequence:
 
     def roll_back(self, step: int) -> None:
         """Forget this decode step and all after it, which are about to be computed again."""
-        for by_layer in (self.recursion, self.steering, self.suppression):
+        for by_layer in (self.recursion, self.block_loop, self.steering, self.suppression):
             for state in by_layer.values():
                 state.roll_back(step)
 
@@ -88,18 +96,7 @@ class InterveningSequence:
         """
         report: dict[str, Any] = {}
         if plan := self._plans.recursion:
-            num_run = num_tokens + (0 if plan.options.only_decode else self._num_prompt_tokens)
-            counts = {str(layer): {"tokens": num_run} | state.counts() for layer, state in self.recursion.items()}
-            extra = plan.options.block * sum(of_layer["passes"] for of_layer in counts.values())
-            ordinary = num_run * num_layers
-            num_fired = sum(of_layer["triggered"] for of_layer in counts.values())
-            report["recursion"] = {
-                "warning": _idle(plan, num_fired, num_run, "no norm was above its threshold"),
-                "thresholds": _last_thresholds(plan, self.recursion),
-                "layers": counts,
-                "extra_layer_passes": extra,
-                "share_of_layer_passes": round(extra / (extra + ordinary), 6) if ordinary else 0.0,
-            }
+            report["recursion"] = self._report_recursion(plan, num_tokens, num_layers)
         if steering := self._plans.steering:
             pulls = [
                 {"token": step, "layer": layer, "cosine": round(cosine, 6)}
@@ -124,4 +121,26 @@ class InterveningSequence:
                 "thresholds": _last_thresholds(suppression, self.suppression),
                 "suppressed": num_shrunk,
             }
+        return report
+
+    def _report_recursion(self, plan: Plan[Recursion], num_tokens: int, num_layers: int) -> dict[str, Any]:
+        options, by_layer = plan.options, self.recursion or self.block_loop
+        num_run = num_tokens + (self._num_prompt_tokens if options.acts_on_prompt else 0)
+        num_shown = self._num_prompt_tokens if options.mode == "block" and options.acts_on_prompt else num_run
+        counts = {str(layer): {"tokens": num_shown} | state.counts() for layer, state in by_layer.items()}
+        num_together = len(plan.layers) if options.mode == "block" else options.block
+        extra = num_together * sum(of_layer["passes"] for of_layer in counts.values())
+        ordinary = num_run * num_layers
+        num_fired = sum(of_layer["triggered"] for of_layer in counts.values())
+        reason = "no norm was above its threshold" if options.compares_norms else "no token of the answer was run"
+        report: dict[str, Any] = {
+            "warning": _idle(plan, num_fired, num_shown, reason),
+            "thresholds": _last_thresholds(plan, by_layer),
+            "layers": counts,
+            "extra_layer_passes": extra,
+            "share_of_layer_passes": round(extra / (extra + ordinary), 6) if ordinary else 0.0,
+        }
+        if options.mode == "block":
+            moved = next((loop.moved() for loop in self.block_loop.values()), None)
+            report |= {"block": list(plan.layers), "moved": moved}
         return report

@@ -13,11 +13,14 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from tests.reference.block_loop import BlockLoop
 
 Draws = Callable[[str, int, int], float]
 """From `"steering"` or `"suppression"`, a step and a layer to a uniform number in [0, 1)."""
@@ -314,11 +317,12 @@ def generate(
     recursion: dict[str, Any] | None = None,
     steering: dict[str, Any] | None = None,
     suppression: dict[str, Any] | None = None,
+    loop: BlockLoop | None = None,
     draws: Draws | None = None,
 ) -> Outcome:
     """Return the greedy answer of exactly `num_tokens` tokens: an end token ends nothing.
 
-    The prompt is run without interventions. Step 0 is the run of the first generated token.
+    The prompt is run without interventions other than the block loop. Step 0 is the run of the first generated token.
 
     Args:
         model: A Qwen, Llama, Mistral, Gemma 2 or OLMo 2 model. It is left as it is.
@@ -327,6 +331,7 @@ def generate(
         recursion: The fields of `Recursion`; None for none. So with the next two.
         steering: The fields of `Steering`.
         suppression: The fields of `Suppression`.
+        loop: A block that is run several times; what it did is noted there.
         draws: The uniform draws, which steering and random suppression need.
     """
     decoder = Decoder(model)
@@ -344,6 +349,9 @@ def generate(
     for layer in range(decoder.num_layers):
         inputs.append(states)
         states = decoder.run(layer, states)
+        if loop and layer == loop.layers[-1]:
+            rows = [loop.apply(decoder, inputs, at, h, is_prompt=True) for at, h in enumerate(states)]
+            states = torch.stack(rows)
     outcome.tokens.append(decoder.next_token(states[-1]))
 
     for step in range(num_tokens - 1):
@@ -352,6 +360,8 @@ def generate(
         for layer in range(decoder.num_layers):
             inputs[layer] = torch.cat([inputs[layer], h[None]])
             h = decoder.run(layer, inputs[layer])[-1]
+            if loop and layer == loop.layers[-1]:
+                h = loop.apply(decoder, inputs, len(inputs[layer]) - 1, h, is_prompt=False)
             if layer in recursing.thresholds:
                 h = recursing.apply(decoder, inputs, layer, h)
             if layer in steerer.thresholds:

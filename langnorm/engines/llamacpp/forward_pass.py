@@ -122,7 +122,7 @@ class PassRunner:
         )
 
     def _act(self, layer: int, states: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self._interventions.act(layer, states, _refuse_rerun)
+        return self._interventions.act(layer, states, _refuse_rerun, _refuse_rerun)
 
 
 def _refuse_rerun(*_: Any) -> Tensor:

@@ -25,6 +25,7 @@ from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sharing import prefix_cache_size
 from langnorm.errors import MemoryLimitError
+from langnorm.norms.layers import select_layers
 from langnorm.norms.online import OnlineStatistics
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ class TransformersEngine(QueuedEngine):
         super().check(request)
         check_token_ids(request.prompt_ids, self._vocabulary_size)
         if recursion := request.plans.recursion:
+            select_layers(recursion.layers, self.num_layers)
             check_can_rerun(self._model, recursion.layers, recursion.options.block)
 
     @property

@@ -89,7 +89,7 @@ class Intervener:
             if is_first:
                 self._begin_pass(num_positions)
             of_tokens = states.flatten(0, 1)  # (B * T, d)
-            after, norms = act(layer, of_tokens, self._rerun)
+            after, norms = act(layer, of_tokens, self._rerun, self._entered)
             if norms is not None:
                 by_sequence = norms.view(-1, num_positions)  # (B, T)
                 self.norms[layer] = by_sequence if num_positions == 1 else by_sequence[:, -1:]
@@ -109,6 +109,10 @@ class Intervener:
         """Run layers again for states (N, d) of all positions of some sequences of the batch."""
         by_sequence = states.view(len(sequences), -1, states.size(-1))  # (S, T, d)
         return self._rerunner.run(layers, by_sequence, sequences, self._batch_size).flatten(0, 1)
+
+    def _entered(self, layer: int) -> Tensor:
+        """Return the states (B * T, d) that entered a layer in this pass."""
+        return self._rerunner.entered(layer).flatten(0, 1)
 
     def report(self, number: int, num_tokens: int) -> dict[str, Any]:
         """Return what was done to a sequence of the batch, in plain JSON types, by the name of the intervention.

@@ -176,6 +176,12 @@ class LayerRerunner:
 
         return watch
 
+    def entered(self, layer: int) -> Tensor:
+        """Return the states (B, T, d) that a layer was last called with."""
+        call = self._calls[layer]
+        states: Tensor = call.kwargs["hidden_states"] if "hidden_states" in call.kwargs else call.args[0]
+        return states
+
     def run(self, layers: Sequence[int], states: Tensor, sequences: Sequence[int], batch_size: int) -> Tensor:
         """Return what consecutive layers make of other states at the same positions.
 

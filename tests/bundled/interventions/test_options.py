@@ -11,6 +11,7 @@ from langnorm import ChatLangNorm, NormTrace, Recursion, Steering, Suppression
 from langnorm.checks import build_options
 from langnorm.errors import OptionError
 from langnorm.interventions.random_draws import draw_uniform
+from langnorm.norms.layers import select_layers
 from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThreshold, RunningThreshold
 
 
@@ -24,6 +25,15 @@ def test_defaults_are_the_papers() -> None:
     assert steering.trigger == "peak"
     assert Suppression().factor == 0.1
     assert {kind().rule for kind in (Recursion, Steering, Suppression)} == {RunningThreshold(k=1.5, warm_up=16)}
+
+
+def test_the_layers_of_a_recursion_follow_its_mode() -> None:
+    """The late ones one by one, or the block in the middle; what was given stands."""
+    assert (Recursion().layers, Recursion(mode="block").layers) == ("late", "middle")
+    assert Recursion(mode="block", layers="late").layers == "late"
+    assert Recursion(mode="block", layers=[-3, -2]).layers == (-3, -2)
+    loop = Recursion(mode="block")
+    assert (loop.on, loop.num_loops, loop.anchor) == ("decode", 2, 0.5)
 
 
 def test_presets_take_options() -> None:
@@ -63,6 +73,21 @@ def test_a_threshold_comes_in_any_form(threshold: Any, rule: Any) -> None:
         (Recursion, {"threshold": "reference"}, "can only be read"),
         (Recursion, {"threshold": {"rule": "running", "warm_up": 0}}, "an integer from 1 up"),
         (Recursion, {"only_decode": False}, 'Give a `threshold`: "iqr"'),
+        (Recursion, {"layers": ()}, "not a selection"),
+        (Recursion, {"mode": "blok"}, 'Use "layer" or "block". Did you mean `block`'),
+        (Recursion, {"num_loops": 3}, "`num_loops=3` of `recursion` is for the damped loop of a block of layers. Add"),
+        (Recursion, {"on": "peaks"}, 'Add `mode="block"`, or leave `on` out'),
+        (
+            Recursion,
+            {"mode": "block", "alpha": 0.5},
+            '`alpha=0.5` of `recursion` is not for the loop of `mode="block"`',
+        ),
+        (Recursion, {"mode": "block", "only_decode": False, "threshold": "iqr"}, "leave `only_decode` out"),
+        (Recursion, {"mode": "block", "on": "peak"}, "Did you mean `peaks`"),
+        (Recursion, {"mode": "block", "num_loops": 0}, "an integer from 1"),
+        (Recursion, {"mode": "block", "anchor": 1.5}, "a number from 0, to 1"),
+        (Recursion, {"mode": "block", "threshold": "iqr"}, 'Add `on="peaks"`, or leave `threshold` out'),
+        (Recursion, {"mode": "block", "layers": [3, 5]}, "layers [3, 5] of `recursion` do not follow each other"),
         (Steering, {"trigger": "peek"}, "Did you mean `peak`"),
         (Steering, {"low_k": 2}, 'Add `trigger="slack"`, or leave `low_k` out'),
         (Steering, {"trigger": "peak", "cooldown": 0}, "`cooldown=0` of `steering` is for states that have gone slack"),
@@ -136,6 +161,39 @@ def test_an_option_of_the_model_or_of_a_call(abacus_engine) -> None:
         assert NormTrace.from_dict(trace.to_dict()).recursion == trace.recursion
     assert NormTrace.from_message(ways(chat)[0].invoke("What is 3 + 4?", recursion=None)).recursion is None
     assert NormTrace.from_message(plain).recursion is None
+
+
+def test_a_block_loop_by_a_call(abacus_engine) -> None:
+    """The block in the middle on every token, or others; the message tells how often, and how far states moved."""
+    chat = ChatLangNorm(engine=abacus_engine, temperature=0, max_tokens=6)
+    plain = NormTrace.from_message(chat.invoke("What is 3 + 4?"))
+    *_, last = block = list(select_layers("middle", abacus_engine.num_layers))
+    for options, name in (
+        ({}, "decode"),
+        ({"on": "prefill"}, "prefill"),
+        ({"on": "peaks", "threshold": {last: 1}}, ""),
+    ):
+        reply = chat.invoke("What is 3 + 4?", recursion={"mode": "block", **options})
+        trace = NormTrace.from_message(reply)
+        assert trace.recursion is not None
+        assert trace.recursion["block"] == block
+        counts = trace.recursion["layers"][str(last)]
+        num_prompt = reply.usage_metadata["input_tokens"]
+        assert counts["triggered"] == counts["tokens"] == (num_prompt if name == "prefill" else trace.tokens - 1)
+        assert trace.recursion["extra_layer_passes"] == len(block) * counts["passes"] == len(block) * counts["tokens"]
+        assert 0 < trace.recursion["moved"]["mean"] <= trace.recursion["moved"]["max"]
+        assert trace.recursion["thresholds"] == (None if name else {str(last): 1.0})
+        assert trace.mean != plain.mean
+        assert NormTrace.from_dict(trace.to_dict()).recursion == trace.recursion
+
+
+def test_states_inside_a_block_are_left_alone(abacus_engine) -> None:
+    """By what else acts, before anything is computed."""
+    chat = ChatLangNorm(engine=abacus_engine, max_tokens=6, recursion={"mode": "block", "layers": [4, 5, 6]})
+    with pytest.raises(
+        OptionError, match=r"`steering` is to change states after the layers \[4, 5\], inside the block"
+    ):
+        chat.invoke("Hi", steering={"layers": "all"})
 
 
 def test_a_report_without_norms(abacus_engine) -> None:

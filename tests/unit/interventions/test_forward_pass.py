@@ -19,7 +19,8 @@ from langnorm.interventions.plan import Plan, Plans
 from langnorm.interventions.random_draws import draw_uniform
 from langnorm.norms.thresholds import RunningThreshold
 from tests.reference import interventions as reference
-from tests.support.interventions import oracle_thresholds
+from tests.reference.block_loop import BlockLoop
+from tests.support.interventions import loop_of, oracle_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,10 @@ RECURSIONS = (
     Recursion(threshold="iqr", growth_eps=-0.3, blowup=1.4, max_extra=3, alpha=0.5, only_decode=False),
     Recursion(threshold="iqr", growth_eps=-0.6, blowup=3.0, max_extra=2, alpha=0.7, block=2),
     Recursion(threshold=RunningThreshold(k=0.1, warm_up=3), growth_eps=0.15, blowup=2.0, max_extra=2),
+    Recursion(mode="block", layers=(0, 1), on="decode"),
+    Recursion(mode="block", layers=(1, 2), on="prefill", num_loops=3, anchor=0.1),
+    Recursion(mode="block", layers=(1,), on="peaks", threshold="iqr", num_loops=3),
+    Recursion(mode="block", layers=(2,), on="peaks", threshold=RunningThreshold(k=0.0, warm_up=2), anchor=0.0),
 )
 STEERINGS = (
     Steering(threshold="iqr", trigger="slack", low_k=1, p_inject=0.8, cos_min=-0.5, cooldown=2, bank_size=2),
@@ -128,11 +133,13 @@ class ToyEngine:
                 states = run_layer(layer, states, own)
             return states
 
+        entering = {}
         for layer in range(NUM_LAYERS):
+            entering[layer] = states
             states = run_layer(layer, states, numbers)
             if layer in LAYERS:
                 before = states.clone()
-                after, norms = self.interventions.act(layer, states, rerun)
+                after, norms = self.interventions.act(layer, states, rerun, entering.__getitem__)
                 assert torch.equal(states, before)
                 if norms is not None:
                     torch.testing.assert_close(norms, after.norm(dim=-1))
@@ -163,15 +170,23 @@ def plan_of(options: Any) -> Plan[Any] | None:
     """Return the plan of some options."""
     if options is None:
         return None
-    return Plan(options, LAYERS, None if isinstance(options.rule, RunningThreshold) else THRESHOLDS)
+    layers = options.layers if isinstance(options, Recursion) and options.mode == "block" else LAYERS
+    if isinstance(options.rule, RunningThreshold):
+        return Plan(options, layers, None)
+    return Plan(options, layers, tuple(THRESHOLDS[LAYERS.index(layer)] for layer in options.acts_after(layers)))
 
 
-PLANS = st.builds(
-    Plans,
-    recursion=st.sampled_from((None, *RECURSIONS)).map(plan_of),
-    steering=st.sampled_from((None, *STEERINGS)).map(plan_of),
-    suppression=st.sampled_from((None, *SUPPRESSIONS)).map(plan_of),
-)
+@st.composite
+def any_plans(draw: st.DrawFn) -> Plans:
+    """Draw any interventions together that may be."""
+    recursion, *others = (plan_of(draw(st.sampled_from((None, *kinds)))) for kinds in KINDS)
+    if recursion and set(recursion.layers) - set(recursion.acts_after) & set(LAYERS):
+        others = [None, None]  # they would act inside the block
+    return Plans(recursion, *others)
+
+
+KINDS: tuple[tuple[Any, ...], ...] = (RECURSIONS, STEERINGS, SUPPRESSIONS)
+PLANS = any_plans()
 TURNS = st.builds(
     Turn,
     number=st.integers(0, 3),
@@ -230,28 +245,44 @@ class ToyRecursion(reference.Recursion):
         return h
 
 
-def oracle_fields(plan: Plan[Any] | None) -> dict[str, Any]:
+@dataclass
+class ToyBlockLoop(BlockLoop):
+    """The oracle's loop on the toy layers."""
+
+    number: int = 0
+
+    def block(self, decoder: Any, inputs: Any, position: int, h: Tensor) -> Tensor:  # noqa: ARG002
+        """Run the layers of the block."""
+        for index in self.layers:
+            h = run_layer(index, h[None], torch.tensor([self.number]))[0]
+        return h
+
+
+def fields_of(plan: Plan[Any] | None) -> dict[str, Any]:
     """Return what the oracle is made of."""
-    if plan is None:
-        return {"thresholds": {}}
-    names = [name for name in type(plan.options).__slots__ if name not in ("layers", "threshold", "only_decode")]
-    return {"thresholds": oracle_thresholds(plan)} | {name: getattr(plan.options, name) for name in names}
+    return oracle_fields(plan) if plan else {"thresholds": {}}
 
 
 @given(plans=PLANS, number=st.integers(0, 3))
 def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
     """States, counts, pulls and shrunk states of 30 tokens, of all three interventions together."""
-    recursion = ToyRecursion(**oracle_fields(plans.recursion))
+    loop = loop_of(plans)
+    if loop:
+        loop = ToyBlockLoop(loop.layers, loop.on, loop.num_loops, loop.anchor, loop.thresholds, number=number)
+    recursion = ToyRecursion(**fields_of(None if loop else plans.recursion))
     recursion.number = number
-    steerer = reference.Steering(**oracle_fields(plans.steering))
-    suppressor = reference.Suppression(**oracle_fields(plans.suppression))
+    steerer = reference.Steering(**fields_of(plans.steering))
+    suppressor = reference.Suppression(**fields_of(plans.suppression))
     draws = partial(draw_uniform, number, 1)
-    with_prompt = plans.recursion is not None and not plans.recursion.options.only_decode
+    with_prompt = plans.act_on_prompt
     expected = []
     for step in range(-PROMPT, 30):
-        h = embed(number, step)
+        h, inputs = embed(number, step), []
         for layer in range(NUM_LAYERS):
+            inputs.append(h[None])
             h = run_layer(layer, h[None], torch.tensor([number]))[0]
+            if loop and layer == loop.layers[-1]:
+                h = loop.apply(None, inputs, 0, h, is_prompt=step < 0)  # type: ignore[arg-type]
             if layer in recursion.thresholds and (step >= 0 or with_prompt):
                 h = recursion.apply(None, [], layer, h)  # type: ignore[arg-type]
             if layer in steerer.thresholds and step >= 0:
@@ -263,10 +294,16 @@ def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
     report, states = run_alone([plans] * 4, number, 30)
 
     torch.testing.assert_close(torch.stack(states), torch.stack(expected), rtol=1e-4, atol=1e-5)
-    for name, oracle in {"recursion": recursion, "steering": steerer, "suppression": suppressor}.items():
+    for name, oracle in {"recursion": loop or recursion, "steering": steerer, "suppression": suppressor}.items():
         compared = {str(layer): tau for layer, tau in reference.last_taus(oracle.thresholds).items()}
-        assert name not in report or report[name]["thresholds"] == pytest.approx(compared, rel=1e-4)
-    if plans.recursion:
+        expected_taus = pytest.approx(compared, rel=1e-4) if compared else None
+        assert name not in report or report[name]["thresholds"] == expected_taus
+    if loop:
+        moved = report["recursion"]["moved"]
+        assert report["recursion"]["layers"][str(loop.layers[-1])]["triggered"] == loop.num_run
+        assert moved["mean"] == pytest.approx(sum(loop.moved) / len(loop.moved), abs=1e-5)
+        assert moved["max"] == pytest.approx(max(loop.moved), abs=1e-5)
+    elif plans.recursion:
         assert report["recursion"]["layers"] == {str(layer): counts for layer, counts in recursion.counts.items()}
     if plans.steering:
         pulls = [(pull["token"], pull["layer"]) for pull in report["steering"]["injections"]]
@@ -306,10 +343,13 @@ def test_tokens_of_unknown_keys_and_padding_are_left_alone() -> None:
         assert list(sequences) == [1]
         return 1.1 * states
 
+    def entered(_layer: int) -> Tensor:
+        raise AssertionError
+
     interventions.begin_pass([None, "known", None], [0, 0, 0])
-    after, _ = interventions.act(1, states, rerun)
+    after, _ = interventions.act(1, states, rerun, entered)
     assert (after != states).any(dim=1).tolist() == [False, True, False]
     interventions.begin_pass([None, "known"], [-2, -2], [1, 2])
-    after, _ = interventions.act(1, states, rerun)
+    after, _ = interventions.act(1, states, rerun, entered)
     assert (after != states).any(dim=1).tolist() == [False, False, True]
     assert interventions.report("known", 0)["recursion"]["layers"]["1"]["triggered"] == 1

@@ -16,7 +16,7 @@ from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThre
 
 SHARES = st.floats(0.01, 0.99)
 NORMS = st.floats(0, 1e30)
-LAYERS = st.sampled_from(["late", "deep", "all"]) | st.lists(st.integers(-5, 5), min_size=1)
+LAYERS = st.sampled_from(["late", "deep", "middle", "all"]) | st.lists(st.integers(-5, 5), min_size=1)
 KNOWN: st.SearchStrategy[Any] = st.one_of(
     st.builds(IQRThreshold, k=st.floats(0, 9)),
     st.builds(QuantileThreshold, q=SHARES),
@@ -37,9 +37,28 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+LOOPS = st.builds(Recursion, mode=st.just("block"), num_loops=st.integers(1, 9), anchor=SHARES) | st.builds(
+    Recursion,
+    mode=st.just("block"),
+    on=st.just("peaks"),
+    layers=st.just("late") | st.integers(0, 9).map(lambda first: [first, first + 1]),
+    threshold=COMMON["threshold"],
+)
+
+
+@st.composite
+def loop_plans(draw: st.DrawFn) -> Plan[Any]:
+    """Draw the plan of a block loop above the layers of all others, which has one threshold."""
+    first, options = draw(st.integers(41, 60)), draw(LOOPS)
+    thresholds = draw(st.none() | st.tuples(NORMS)) if options.on == "peaks" else None
+    return Plan(options, tuple(range(first, first + draw(st.integers(1, 5)))), thresholds)
+
+
 @st.composite
 def any_plan(draw: st.DrawFn, name: str) -> Plan[Any] | None:
     """Draw None or a plan with any options."""
+    if name == "recursion" and draw(st.booleans()):
+        return draw(loop_plans())
     layers = draw(st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True))
     thresholds = draw(st.none() | st.tuples(*[NORMS] * len(layers)))
     plan = Plan(draw(OPTIONS[name]), tuple(sorted(layers)), thresholds)
@@ -61,12 +80,39 @@ def test_plans_survive_json(plans: Plans) -> None:
         ({"steering": {"options": {}, "layers": [], "thresholds": None}}, "not a selection"),
         ({"steering": {"options": {}, "layers": [1], "thresholds": [1.0, 2.0]}}, "one norm for each"),
         ({"steering": {"options": {}, "layers": [1], "thresholds": ["x"]}}, "thresholds"),
+        ({"steering": {"options": {}, "layers": "late", "thresholds": None}}, "a list of indices"),
+        (
+            {"recursion": {"options": {"mode": "block"}, "layers": [3, 5], "thresholds": None}},
+            r"layers \[3, 5\] of `recursion` do not follow each other.*`layers=\[3, 4, 5, 6\]`",
+        ),
+        (
+            {"recursion": {"options": {"mode": "block"}, "layers": [3, 4], "thresholds": [1.0, 2.0]}},
+            r"one norm for each of the layers `\[4\]`",
+        ),
     ],
 )
 def test_other_dicts_are_refused(plans: dict[str, Any], said: str) -> None:
     """The error says what is wrong."""
     with pytest.raises(OptionError, match=said):
         Plans.from_dict(plans)
+
+
+@pytest.mark.parametrize("options", [Steering(), Suppression()])
+def test_states_inside_a_block_stay_as_they_are(options: Intervention) -> None:
+    """What else acts does so before the block, or from its last layer on."""
+    loop = Plan(Recursion(mode="block"), (3, 4, 5), None)
+    for layers in ((2,), (5, 6)):
+        assert Plans(loop, **{options.name: Plan(options, layers, None)}).layers == tuple(sorted({5, *layers}))  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=rf"`{options.name}` .* after the layers \[4\], inside the block"):
+        Plans(loop, **{options.name: Plan(options, (2, 4, 5), None)})  # type: ignore[arg-type]
+
+
+def test_a_block_loop_needs_thresholds_at_peaks_only() -> None:
+    """Elsewhere it is active without, and the prompt is touched by `on="prefill"` alone."""
+    by_on = {on: Plans(Plan(Recursion(mode="block", on=on), (3, 4), None)) for on in ("prefill", "decode", "peaks")}
+    assert all(plans.layers == (4,) for plans in by_on.values())
+    assert {on for on, plans in by_on.items() if plans.act_on_prompt} == {"prefill"}
+    assert not Plans(Plan(Recursion(mode="block", on="peaks", threshold="iqr"), (3, 4), None)).layers
 
 
 @pytest.mark.parametrize("kind", [Recursion, Steering, Suppression])

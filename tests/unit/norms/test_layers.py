@@ -53,6 +53,27 @@ def test_deep_is_the_last_tenth_without_the_last_layer(num_layers, expected) -> 
 
 
 @pytest.mark.parametrize(
+    ("num_layers", "expected"),
+    [
+        (1, (0,)),
+        (2, (0,)),
+        (3, (1,)),
+        (4, (1,)),
+        (5, (2,)),
+        (12, (5, 6)),
+        (20, (9, 10, 11)),
+        (24, (10, 11, 12, 13)),
+        (28, (12, 13, 14, 15)),
+        (36, (16, 17, 18, 19)),
+        (80, (36, 37, 38, 39)),
+    ],
+)
+def test_middle_is_from_45_to_60_percent_of_the_depth(num_layers, expected) -> None:
+    """Four layers at most, one at least."""
+    assert select_layers("middle", num_layers) == expected
+
+
+@pytest.mark.parametrize(
     ("layers", "expected"),
     [
         ("all", tuple(range(28))),
@@ -84,7 +105,9 @@ def test_index_outside_the_model_is_an_error(layer) -> None:
 @pytest.mark.parametrize("layers", ["early", "", b"late", [], (), 5, None, 2.0, {1: 2}, {1, 2}, True])
 def test_other_selection_is_an_error(layers) -> None:
     """What is no selection is named together with the allowed values."""
-    with pytest.raises(OptionError, match=re.escape('Use `"late"`, `"deep"`, `"all"` or a list of indices')) as error:
+    with pytest.raises(
+        OptionError, match=re.escape('Use `"late"`, `"deep"`, `"middle"`, `"all"` or a list of indices')
+    ) as error:
         select_layers(layers, 28)
 
     assert f"`{layers!r}`" in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,26 @@ def test_steering_and_suppression_run_on_every_layer(family: str, any_model_of, 
         assert all(pull["cosine"] == pytest.approx(1, abs=1e-4) for pull in report["steering"]["injections"])
         assert report["suppression"]["suppressed"] == {str(layer): NUM_TOKENS - 1 for layer in LAYERS[1:]}
         assert len(completion.norms) == NUM_TOKENS - 1
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+def test_a_block_loop_runs_and_leaves_no_trace(family: str, any_model_of, tokenizer) -> None:
+    """In prompt and answer; with all of the weight on the first pass, tokens and norms are those without."""
+    engine = TransformersEngine(any_model_of(family), tokenizer)
+
+    def ask_all(recursion: Recursion | None) -> list[Any]:
+        plans = Plans(recursion and Plan(recursion, (1, 2), None))
+        sampling, record = Sampling(max_tokens=NUM_TOKENS), Record(layers=LAYERS)
+        return answers(engine, [Request(prompt, sampling, record, plans=plans) for prompt in PROMPTS[:3]])
+
+    plain = ask_all(None)
+    for on in ("prefill", "decode"):
+        loop = Recursion(mode="block", layers=(1, 2), on=on, anchor=1.0, num_loops=3)
+        for found, expected in zip(ask_all(loop), plain, strict=True):
+            assert found.token_ids == expected.token_ids
+            torch.testing.assert_close(torch.tensor(found.norms), torch.tensor(expected.norms), rtol=1e-4, atol=1e-4)
+        for found in ask_all(replace(loop, anchor=0.5)):
+            assert found.interventions["recursion"]["moved"]["mean"] > 1e-3
 
 
 @pytest.mark.parametrize("family", RECURRENT)
