@@ -193,7 +193,7 @@ class Recursion(Intervention):
         _refuse_set(self, _OF_LAYERS, 'is not for the loop of `mode="block"`', 'Use `mode="layer"`')
         if self.on != "peaks" and self.rule != RunningThreshold():
             msg = (
-                f'`threshold` of `recursion` has no use with `mode="block"` and `on="{self.on}"`, which act on every '
+                f'`threshold` of `recursion` has no use with `mode="block"` and `on="{self.on}"`, which acts on every '
                 'token. Add `on="peaks"`, or leave `threshold` out.'
             )
             raise OptionError(msg)
