@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 from langnorm.checks import brief, check_choice, check_number
 from langnorm.errors import OptionError
 from langnorm.norms.profile import NormProfile
+from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.thresholds import (
     IQRThreshold,
-    ReferenceEstimator,
     ReferenceThreshold,
     ThresholdRule,
     needs_distribution,

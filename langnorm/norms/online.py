@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_among
 from langnorm.norms.sketch import QuantileSketch
-from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold
+from langnorm.norms.thresholds import ReferenceThreshold
 from langnorm.norms.token_sums import TokenSums
 
 if TYPE_CHECKING:

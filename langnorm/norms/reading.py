@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langnorm.norms.baseline import LOW_BELOW, Baseline, IntensityKind, NormSource
+from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_by_medians
-from langnorm.norms.thresholds import ReferenceEstimator, ReferenceThreshold
+from langnorm.norms.thresholds import ReferenceThreshold
 from langnorm.norms.token_table import shares_below
 
 

@@ -71,6 +71,7 @@ ALSO_PURE = (
     "norms.p_square",
     "norms.profile",
     "norms.reading",
+    "norms.reference_estimator",
     "norms.relative",
     "norms.sinks",
     "norms.stored_sketch",

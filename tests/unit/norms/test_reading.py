@@ -10,13 +10,13 @@ import torch
 from langnorm.errors import OptionError
 from langnorm.norms.baseline import Baseline
 from langnorm.norms.reading import read_norms
+from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import SINK_FACTOR, sinks_among
 from langnorm.norms.sketch import QuantileSketch
 from langnorm.norms.thresholds import (
     FixedThreshold,
     IQRThreshold,
     QuantileThreshold,
-    ReferenceEstimator,
     ReferenceThreshold,
     ThresholdRule,
     resolve_thresholds,

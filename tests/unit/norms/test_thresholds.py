@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
 from langnorm.norms.p_square import PSquare
+from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sketch import QuantileSketch
 from langnorm.norms.thresholds import (
     FixedThreshold,
     IQRThreshold,
     QuantileThreshold,
-    ReferenceEstimator,
     ReferenceThreshold,
     RunningThreshold,
     needs_distribution,

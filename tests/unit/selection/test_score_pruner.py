@@ -9,7 +9,8 @@ import pytest
 
 from langnorm.engines.requests import Partial
 from langnorm.norms.baseline import Baseline
-from langnorm.norms.thresholds import FixedThreshold, ReferenceEstimator, ReferenceThreshold
+from langnorm.norms.reference_estimator import ReferenceEstimator
+from langnorm.norms.thresholds import FixedThreshold, ReferenceThreshold
 from langnorm.selection.options import Selection
 from langnorm.selection.score_pruner import ScorePruner
 
