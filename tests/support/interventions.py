@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from langnorm.engines.requests import Completion
 
 ALL = tuple(range(NUM_LAYERS))
+FAMILIES = ("qwen3", "llama", "gemma2", "olmo2")
+"""Of models, whose layers take different arguments."""
+
+NEVER = (10**6,)
+"""An end token beyond every vocabulary."""
+
 LAYERS = (1, 2)
 SEED = 11
 

@@ -15,7 +15,9 @@ from langnorm.interventions.options import Recursion
 from langnorm.interventions.plan import Plan, Plans
 from tests.support.calls import PROMPTS, answer, answers
 from tests.support.interventions import (
+    FAMILIES,
     LOOPS,
+    NEVER,
     PEAK_STEERING,
     RECURSIONS,
     RUNNING,
@@ -29,23 +31,8 @@ if TYPE_CHECKING:
     from langnorm.engines.base import Engine
     from langnorm.engines.requests import Request
 
-NEVER = (10**6,)  # beyond every vocabulary
-
-FAMILIES = ("qwen3", "llama", "gemma2", "olmo2")
 LONG = (*PROMPTS[2], *PROMPTS[4], *PROMPTS[2], *PROMPTS[0])
 """Longer than the shortest beginning that is remembered."""
-
-
-@pytest.fixture(scope="session")
-def endless_engine_of(engine_of):
-    """Return engines whose answers never end by themselves, like those of the oracle."""
-    return partial(engine_of, eos_token_id=NEVER)
-
-
-@pytest.fixture(scope="session")
-def endless_model_of(model_of):
-    """Return the models of these engines."""
-    return partial(model_of, eos_token_id=NEVER)
 
 
 @pytest.mark.parametrize("name", LOOPS)

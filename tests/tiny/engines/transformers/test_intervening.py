@@ -14,6 +14,7 @@ from langnorm.errors import ModelError, OptionError
 from langnorm.interventions.options import Recursion
 from tests.support.calls import PROMPTS, answer, answers
 from tests.support.interventions import (
+    FAMILIES,
     PEAK_STEERING,
     RECURSIONS,
     RUNNING,
@@ -26,22 +27,6 @@ from tests.support.interventions import (
 
 if TYPE_CHECKING:
     from langnorm.engines.base import Engine
-
-NEVER = (10**6,)  # beyond every vocabulary
-
-FAMILIES = ("qwen3", "llama", "gemma2", "olmo2")
-
-
-@pytest.fixture(scope="session")
-def endless_engine_of(engine_of):
-    """Return engines whose answers never end by themselves, like those of the oracle."""
-    return partial(engine_of, eos_token_id=NEVER)
-
-
-@pytest.fixture(scope="session")
-def endless_model_of(model_of):
-    """Return the models of these engines."""
-    return partial(model_of, eos_token_id=NEVER)
 
 
 @pytest.mark.parametrize("name", RECURSIONS)

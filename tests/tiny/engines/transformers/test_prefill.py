@@ -27,6 +27,7 @@ from langnorm.interventions.options import Recursion
 from tests.reference.norms import reference_norms
 from tests.support.calls import answer, num_hooks, wait_until
 from tests.support.interventions import (
+    NEVER,
     PEAK_STEERING,
     RECURSIONS,
     RUNNING,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 LAYERS = (1, 3)
 NUM_TOKENS = 6
-NEVER = (10**6,)  # beyond every vocabulary
 WINDOWED = ("mistral", "gemma2", "gemma3")
 EVERYTHING_KEPT = tuple(family for family in FAMILIES if family not in WINDOWED)
 SAMPLINGS = {"greedy": {}, "sampled": {"temperature": 1.0, "top_p": 0.9, "seed": 5, "repetition_penalty": 1.1}}
