@@ -148,6 +148,7 @@ def test_the_norms_of_few_selections_of_layers_are_kept() -> None:
     assert seen == [41] + [0] * 24 + [1] * 15
 
 
+@pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")  # short answers do
 @pytest.mark.parametrize("prune", [None, "halving"])
 def test_answers_are_ranked_by_norms_relative_to_their_tokens(chat: ChatLangNorm, prune: str | None) -> None:
     """Where no profile does, the candidates and what was seen before make the table, of running samples too."""
