@@ -33,6 +33,7 @@ THRESHOLDS = (2.6, 2.9)
 NUM_UNDOABLE = 8  # fewer than in use, so that the bank overflows here
 WEIGHTS = torch.randn(NUM_LAYERS, HIDDEN, HIDDEN, generator=torch.Generator().manual_seed(1))
 
+# The k of running thresholds is above 0: with 0 they may be an earlier token's norm, and the same state again is a tie.
 RECURSIONS = (
     Recursion(threshold="iqr", growth_eps=-0.5, blowup=2.0),
     Recursion(threshold="iqr", growth_eps=-0.3, blowup=1.4, max_extra=3, alpha=0.5, only_decode=False),
@@ -41,7 +42,7 @@ RECURSIONS = (
     Recursion(mode="block", layers=(0, 1), on="decode"),
     Recursion(mode="block", layers=(1, 2), on="prefill", num_loops=3, anchor=0.1),
     Recursion(mode="block", layers=(1,), on="peaks", threshold="iqr", num_loops=3),
-    Recursion(mode="block", layers=(2,), on="peaks", threshold=RunningThreshold(k=0.0, warm_up=2), anchor=0.0),
+    Recursion(mode="block", layers=(2,), on="peaks", threshold=RunningThreshold(k=0.05, warm_up=2), anchor=0.0),
 )
 STEERINGS = (
     Steering(threshold="iqr", trigger="slack", low_k=1, p_inject=0.8, cos_min=-0.5, cooldown=2, bank_size=2),
@@ -56,16 +57,16 @@ STEERINGS = (
         gamma=1.3,
         beta=1.0,
     ),
-    Steering(threshold=RunningThreshold(k=0.0, warm_up=2), trigger="slack", low_k=2, p_inject=0.8, cos_min=-0.5),
+    Steering(threshold=RunningThreshold(k=0.05, warm_up=2), trigger="slack", low_k=2, p_inject=0.8, cos_min=-0.5),
     Steering(threshold="iqr", cos_min=0.6, bank_size=2),
-    Steering(threshold=RunningThreshold(k=0.0, warm_up=2), cos_min=0.1, bank_size=3, beta=1.0),
+    Steering(threshold=RunningThreshold(k=0.05, warm_up=2), cos_min=0.1, bank_size=3, beta=1.0),
 )
 SUPPRESSIONS = (
     Suppression(threshold="iqr"),
     Suppression(threshold="iqr", action="clamp"),
     Suppression(threshold="iqr", mode="random", factor=0.3),
     Suppression(threshold=RunningThreshold(k=0.2, warm_up=4), action="clamp"),
-    Suppression(threshold=RunningThreshold(k=0.0, warm_up=1), mode="random", factor=0.3),
+    Suppression(threshold=RunningThreshold(k=0.05, warm_up=1), mode="random", factor=0.3),
 )
 
 
