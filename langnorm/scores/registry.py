@@ -24,7 +24,8 @@ from langnorm.scores.samples import FloatArray, Sample, is_finite
 from langnorm.scores.scaling import ranks, standardised, standardised_columns
 
 DEFAULT_SCORE = "numeral_logprob"
-"""Best on the development split of `benchmarks/selection.py`."""
+"""What `"default"` means: of the problems to choose on, best on Abacus (`benchmarks/selection.py`) and as good as any on
+Qwen2.5-Coder-0.5B (`benchmarks/real_selection.py`); and messages carry what it reads."""
 
 ScoreFunction = Callable[[Sample], ArrayLike | None]
 """Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
@@ -304,9 +305,14 @@ register("norm_trend", is_length_robust=True)(formulas.norm_trend)
 register("shorter", needs_norms=False)(formulas.shorter)
 register("mean_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)(formulas.mean_logprob)
 register("lowest_window", needs_norms=False, needs_logprobs=True)(formulas.lowest_window)
-register("numeral_logprob", needs_norms=False, needs_logprobs=True, needs_texts=True, is_length_robust=True)(
-    formulas_numerals.numeral_logprob
-)
+register(
+    DEFAULT_SCORE,
+    alias="default",
+    needs_norms=False,
+    needs_logprobs=True,
+    needs_texts=True,
+    is_length_robust=True,
+)(formulas_numerals.numeral_logprob)
 register("numeral_entropy", needs_norms=False, needs_distribution=True, needs_texts=True, is_length_robust=True)(
     formulas_numerals.numeral_entropy
 )

@@ -211,7 +211,8 @@ def test_letters_of_the_paper_are_accepted(letter: str, name: str) -> None:
 
 
 def test_the_default_ignores_length() -> None:
-    """It is one of those marked as length-robust."""
+    """It is one of those marked as length-robust, and may be asked for as `"default"`."""
+    assert get_score("default") is SCORES[DEFAULT_SCORE]
     assert SCORES[DEFAULT_SCORE].is_length_robust
 
 
