@@ -24,7 +24,7 @@ from langnorm.scores.samples import FloatArray, Sample, is_finite
 from langnorm.scores.scaling import ranks, standardised, standardised_columns
 
 DEFAULT_SCORE = "numeral_logprob"
-"""What `"default"` means: of the problems to choose on, best on Abacus (`benchmarks/selection.py`) and as good as any on
+"""What `"default"` means: on the problems to choose on best on Abacus (`benchmarks/selection.py`) and as good as any on
 Qwen2.5-Coder-0.5B (`benchmarks/real_selection.py`); and messages carry what it reads."""
 
 ScoreFunction = Callable[[Sample], ArrayLike | None]
