@@ -1,0 +1,103 @@
+"""What norms and interventions cost by account: CPU time inside their code, over that of the whole batch.
+
+    python -m benchmarks.accounting
+
+Two runs side by side (`chat.py`, `interventions.py`) differ by 10 % and more on a machine that others share, and the bars
+are at 2 %. Both parts of one run are slowed down alike, so their ratio is steady. It leaves out what one part does to the
+other, such as to caches of the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+
+import langnorm.chat.results
+from benchmarks.interventions import sides_of
+from benchmarks.setups import MODELS
+from langnorm.engines.transformers.batch import BatchGenerator
+from langnorm.engines.transformers.engine import TransformersEngine
+from langnorm.engines.transformers.intervening import Intervener
+from langnorm.engines.transformers.norm_recorder import NormRecorder
+from langnorm.norms.online import OnlineStatistics
+
+_spent: dict[str, float] = {}
+
+
+def _account(owner: Any, name: str, account: str, *, returns_function: bool = False) -> None:
+    """Add the CPU time of a function, or of the functions that it returns, to an account."""
+    original = getattr(owner, name)
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                _spent[account] = _spent.get(account, 0.0) + time.thread_time() - start
+
+        return call
+
+    if returns_function:
+        setattr(owner, name, lambda *arguments, **named: timed(original(*arguments, **named)))
+    else:
+        setattr(owner, name, timed(original))
+
+
+def measure(engine: TransformersEngine, batch_size: int, num_tokens: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Return the median seconds of each account for each side."""
+    sides = sides_of(engine, batch_size, num_tokens)
+    spent: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for _ in range(repeats + 1):
+        for name, side in sides.items():
+            _spent.clear()
+            side()
+            spent[name].append(dict(_spent))
+    return {
+        name: {
+            account: statistics.median(run.get(account, 0.0) for run in runs[1:])  # the first one warms up
+            for account in ("batch", "norms", "traces", "interventions")
+        }
+        for name, runs in spent.items()
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", default="1,8,32")
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=8)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    _account(BatchGenerator, "generate", "batch")
+    _account(NormRecorder, "_hook", "norms", returns_function=True)
+    _account(NormRecorder, "rows", "norms")
+    _account(OnlineStatistics, "update", "norms")
+    _account(langnorm.chat.results, "build_message_trace", "traces")
+    _account(Intervener, "_hook", "interventions", returns_function=True)
+    _account(Intervener, "next_step", "interventions")
+    model, tokenizer = MODELS["abacus"].load()
+    never = model.config.vocab_size
+    model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
+    engine = TransformersEngine(model, tokenizer, prefix_cache_bytes=0)
+    print("| batch | what is on | over the batch without |\n|---|---|---|")
+    for batch_size in map(int, options.batches.split(",")):
+        found = measure(engine, batch_size, options.tokens, options.repeats)
+        norms = found.pop("norms only")
+        with_norms, without = norms["batch"] + norms["traces"], norms["batch"] - norms["norms"]
+        print(f"| {batch_size} | norms | {with_norms / without:.3f} |")
+        for name, spent in found.items():
+            extra = spent["interventions"] + spent["norms"] - norms["norms"]
+            print(f"| {batch_size} | {name} | {1 + extra / norms['batch']:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
