@@ -2,9 +2,9 @@
 
     python -m benchmarks.accounting
 
-Two runs side by side (`chat.py`, `interventions.py`) differ by 10 % and more on a machine that others share, and the bars
-are at 2 %. Both parts of one run are slowed down alike, so their ratio is steady. It leaves out what one part does to the
-other, such as to caches of the processor.
+Two runs side by side (`chat.py`, `interventions.py`) differ by 10 % and more on a machine that others share, and the
+bars are at 2 %. Both parts of one run are slowed down alike, so their ratio is steady. It leaves out what one part
+does to the other, such as to caches of the processor.
 """
 
 from __future__ import annotations
