@@ -59,6 +59,7 @@ def kept(message: Any) -> list[bool]:
 
 def test_strong_answers_are_not_retried(chat) -> None:
     """The message is that of the model, and says so."""
+    chat.clear_prefix_cache()
     plain = chat.invoke("Hi!", **STRONG)
     chat.clear_prefix_cache()
     message = NormRetry(chat).invoke("Hi!", **STRONG)
