@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.candidates import Candidates
+from benchmarks.real_decoder import TOKEN_VALUES
 from benchmarks.real_models import fetch
-from benchmarks.real_samples import NUM_LATE, TOKEN_VALUES, load
+from benchmarks.real_samples import NUM_LATE, load
 from langnorm.norms.layers import LayerSelection, select_layers
+from langnorm.norms.thresholds import IQRThreshold, fence
 from langnorm.norms.token_sums import TokenSums
 from langnorm.norms.token_table import TokenTable
 from langnorm.reductions import Distribution, Reductions
@@ -156,9 +158,8 @@ def _distribution(values: np.ndarray) -> Distribution:
 
 def _thresholds(answers: Sequence[Answer]) -> np.ndarray:
     """Return the paper's adaptive threshold of each of the last layers."""
-    lower, upper = np.quantile(np.concatenate([answer.norms for answer in answers]), _QUARTILES, axis=0)
-    tau: np.ndarray = upper + 1.5 * (upper - lower)
-    return tau
+    quartiles = np.quantile(np.concatenate([answer.norms for answer in answers]), _QUARTILES, axis=0)
+    return np.array([fence(IQRThreshold(), first, third) for first, third in quartiles.T])
 
 
 def _candidates(answers: list[Answer], usual: TokenTable, tau: np.ndarray) -> Candidates:

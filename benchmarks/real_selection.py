@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from benchmarks.real_candidates import Reader, Split
 from benchmarks.selection import all_scores, picks, rounded
 from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
 from langnorm.scores.registry import SCORES
+from langnorm.scores.scaling import standardised
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate
 from langnorm.selection.stopping import STOP_RULES
@@ -56,16 +58,12 @@ def within(problems: Sequence[Candidates], name: str, *, residual: bool = False)
     for of_problem in problems:
         ended = np.array([answer is not None for answer in of_problem.answers])
         mixed = MIXTURES.get(name, {})
-        scores = np.array(
-            all_scores({part: of_problem.values[part] for part in mixed or (name,)}, {name: mixed} if mixed else {})[
-                name
-            ],
-            dtype=float,
-        )
+        parts = {part: of_problem.values[part] for part in mixed or (name,)}
+        scores = np.array(all_scores(parts, {name: mixed} if mixed else {})[name], dtype=float)
         usable = ended & ~np.isnan(scores)
         if usable.sum() > 1:
             columns = (scores[usable], np.log(of_problem.tokens[usable]))
-            groups.append((*map(_standardised, columns), of_problem.is_right[usable]))
+            groups.append((*(np.array(standardised(column)) for column in columns), of_problem.is_right[usable]))
     slope = 0.0
     if residual:
         values, lengths = (np.concatenate([group[i] for group in groups]) for i in (0, 1))
@@ -73,12 +71,6 @@ def within(problems: Sequence[Candidates], name: str, *, residual: bool = False)
     areas = [auroc(v[right] - slope * t[right], v[~right] - slope * t[~right]) for v, t, right in groups]
     known = [area for area in areas if not np.isnan(area)]
     return bootstrap_mean(known), len(known)
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:
-    spread = values.std()
-    standardised: np.ndarray = (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
-    return standardised
 
 
 def accuracies(problems: Sequence[Candidates]) -> dict[str, np.ndarray]:
@@ -90,8 +82,7 @@ def accuracies(problems: Sequence[Candidates]) -> dict[str, np.ndarray]:
 
 def _without_layers(of_problem: Candidates) -> Candidates:
     values = {name: value for name, value in of_problem.values.items() if not name.startswith(PER_LAYER)}
-    values["shorter"] = -of_problem.tokens[:, None].astype(float)
-    return Candidates(values, of_problem.answers, of_problem.is_right, of_problem.tokens, of_problem.samples)
+    return replace(of_problem, values=values)
 
 
 def measure(model: str) -> tuple[dict[str, Any], dict[Split, list[Candidates]]]:

@@ -17,7 +17,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 import langnorm.abacus
 from benchmarks import adaptive, llamacpp, packing, real_selection, samples
 from benchmarks.documents import between
-from benchmarks.real_samples import Decoder, sample
+from benchmarks.real_decoder import Decoder
+from benchmarks.real_samples import sample
 from langnorm import ChatLangNorm, NormSelector, Selection
 from langnorm.scores.samples import Sample
 from langnorm.selection.ranking import Candidate
@@ -49,7 +50,9 @@ def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: Modul
 
 def test_published_figures_of_real_models_are_those_that_are_stored() -> None:
     """In both documents."""
-    for stored in (ROOT / "benchmarks" / "results").glob("real-*.json"):
+    found = sorted((ROOT / "benchmarks" / "results").glob("real-*.json"))
+    assert found
+    for stored in found:
         figures = json.loads(stored.read_text(encoding="utf-8"))
         assert between(ROOT / "README.md", stored.stem) == real_selection.summary(figures)
         assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_selection.report(figures)
