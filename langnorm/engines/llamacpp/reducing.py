@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from langnorm.interventions.token_norms import token_norms
-from langnorm.reductions import Updates
+from langnorm.engines.update_numbers import build_updates, update_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from langnorm.engines.requests import Request
-    from langnorm.reductions import FloatArray
-
-_TINY = torch.finfo(torch.float32).tiny
+    from langnorm.reductions import FloatArray, Updates
 
 
 class SequenceReducer:
@@ -74,21 +71,14 @@ class SequenceReducer:
         now, before = states[layer], states[layer - 1]
         earlier = torch.cat([self._before.get(layer, now[:1]), now[:-1]])
         self._before[layer] = now[-1:]
-        columns = (token_norms(now - before), token_norms(before), _cosines(now, before), _cosines(now, earlier))
-        return torch.stack(columns, dim=-1)
+        return update_numbers(now, before, earlier)
 
     def updates(self, num_rows: int) -> Updates | None:
         """Return the updates of the first tokens of the answer; None if the request did not ask for them."""
         if not self._layers:
             return None
         rows = self._rows[:num_rows]
-        table = (torch.stack(rows) if rows else torch.empty(0, len(self._layers), 4)).double().numpy()
-        return Updates(
-            norms=table[..., 0],
-            previous_norms=table[..., 1],
-            layer_cosines=table[..., 2],
-            token_cosines=table[..., 3],
-        )
+        return build_updates(torch.stack(rows) if rows else torch.empty(0, len(self._layers), 4))
 
     def mean_states(self, num_rows: int) -> FloatArray | None:
         """Return the means over the first tokens of the answer; None if the request did not ask for them.
@@ -101,9 +91,3 @@ class SequenceReducer:
         sums = self._sums if num_rows == self._num_added else self._sums_after[num_rows]
         means: FloatArray = (sums.double() / num_rows if num_rows else sums[:0].double()).numpy()
         return means
-
-
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Return the cosines between states (N, d); 0 where one has no length."""
-    cosines: Tensor = (first * second).sum(dim=-1) / (token_norms(first) * token_norms(second)).clamp(min=_TINY)
-    return cosines

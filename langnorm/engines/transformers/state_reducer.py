@@ -10,17 +10,15 @@ import torch
 
 from langnorm.engines.transformers.decoder_layers import for_this_thread, hooked
 from langnorm.engines.transformers.residual_stream import get_residual_stream
-from langnorm.interventions.token_norms import token_norms
-from langnorm.reductions import Updates
+from langnorm.engines.update_numbers import build_updates, update_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from langnorm.engines.requests import Request
-    from langnorm.reductions import FloatArray
+    from langnorm.reductions import FloatArray, Updates
 
 _NUM_TOGETHER = 8  # passes that are reduced at once: copies are cheaper than many small operations
-_TINY = torch.finfo(torch.float32).tiny
 
 
 class StateReducer:
@@ -116,18 +114,11 @@ class StateReducer:
         if not self._counted:
             return
         states = {place: torch.cat(waiting, dim=1) for place, waiting in self._waiting.items()}  # (B, passes, d)
-        lengths = {place: token_norms(states[place]) for place in {*self._updated, *(x - 1 for x in self._updated)}}
         for layer in self._updated:
             now = _widened(states[layer])
             before = _widened(states[layer - 1]).to(now.device)
             earlier = torch.cat([_widened(self._before.get(layer, states[layer][:, :1])), now[:, :-1]], dim=1)
-            numbers = (
-                token_norms(now - before),
-                lengths[layer - 1].to(now.device),
-                _cosines(now, before),
-                _cosines(now, earlier),
-            )
-            self._reduced[layer].append(torch.stack([column.float() for column in numbers], dim=-1))
+            self._reduced[layer].append(update_numbers(now, before, earlier))
             self._before[layer] = states[layer][:, -1:]
         if any(self._has_mean):
             self._add_to_sums(states)
@@ -157,13 +148,7 @@ class StateReducer:
         self._reduce()
         start = self._num_prompt_passes
         of_layers = [torch.cat([part[index] for part in self._reduced[layer]]).cpu() for layer in layers]
-        table = torch.stack(of_layers, dim=1)[start : start + num_tokens - 1].double().numpy()  # (T - 1, L, 4)
-        return Updates(
-            norms=table[..., 0],
-            previous_norms=table[..., 1],
-            layer_cosines=table[..., 2],
-            token_cosines=table[..., 3],
-        )
+        return build_updates(torch.stack(of_layers, dim=1)[start : start + num_tokens - 1])
 
     def mean_states(self, index: int, num_tokens: int) -> FloatArray | None:
         """Return the mean states (N + 1, d) of all tokens of a sequence but the last; None if it did not ask for them.
@@ -182,10 +167,3 @@ class StateReducer:
 
 def _widened(states: Tensor) -> Tensor:
     return states if states.dtype == torch.float64 else states.float()
-
-
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Return the cosines between states (..., d); 0 where one has no length."""
-    lengths = torch.linalg.vector_norm(first, dim=-1) * torch.linalg.vector_norm(second, dim=-1)
-    cosines: Tensor = torch.linalg.vecdot(first, second) / lengths.clamp(min=_TINY)
-    return cosines
