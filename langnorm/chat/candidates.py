@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from langnorm.chat.recording import Recording
 from langnorm.chat.traces import build_message_trace
 from langnorm.engines.requests import Completion
-from langnorm.norms.relative import AnswerNorms, relative_norms
-from langnorm.scores.samples import Sample, sample_of
+from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, leading_answer
@@ -60,15 +59,9 @@ class CandidateReader:
         recording = self.recording
         if not (recording and recording.in_scores and self.selection.needs_relative_norms):
             return candidates
-        norms = [
-            AnswerNorms(completion.token_ids, completion.norms, candidate.sample.sinks)
-            for completion, candidate in zip(completions, candidates, strict=True)
-        ]
-        relative = relative_norms(norms, recording.layers, recording.baseline)
-        return [
-            replace(each, sample=replace(each.sample, relative_norms=rows))
-            for each, rows in zip(candidates, relative, strict=True)
-        ]
+        ids = [completion.token_ids for completion in completions]
+        samples = with_relative_norms([each.sample for each in candidates], ids, recording.layers, recording.baseline)
+        return [replace(each, sample=sample) for each, sample in zip(candidates, samples, strict=True)]
 
 
 class AnswerWindows:

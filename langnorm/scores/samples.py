@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langnorm.errors import OptionError
+from langnorm.norms.relative import AnswerNorms, relative_norms
 from langnorm.reductions import Distribution, Reductions
 
 if TYPE_CHECKING:
+    from langnorm.norms.baseline import Baseline
     from langnorm.trace import NormTrace
 
 FloatArray = NDArray[np.float64]
@@ -250,6 +252,25 @@ def sample_of(
         reductions=reductions or Reductions(),
         relative_norms=relative_norms,
     )
+
+
+def with_relative_norms(
+    samples: Sequence[Sample],
+    token_ids: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    baseline: Baseline | None = None,
+) -> list[Sample]:
+    """Return responses to one prompt with their norms relative to the usual ones of the same tokens too.
+
+    Args:
+        samples: The responses, with norms of the same layers.
+        token_ids: The tokens of each.
+        layers: 0-based indices of the recorded layers.
+        baseline: What their call compares with; None for nothing but the responses themselves.
+    """
+    answers = [AnswerNorms(ids, one.norms, one.sinks) for ids, one in zip(token_ids, samples, strict=True)]
+    relative = relative_norms(answers, layers, baseline)
+    return [replace(one, relative_norms=rows) for one, rows in zip(samples, relative, strict=True)]
 
 
 def _missing(what: str) -> str:

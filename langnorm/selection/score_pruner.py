@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langnorm.norms.reading import read_norms
-from langnorm.norms.relative import AnswerNorms, relative_norms
 from langnorm.scores.registry import score_all
-from langnorm.scores.samples import Sample
+from langnorm.scores.samples import Sample, with_relative_norms
 from langnorm.text.detokenizer import decode_pieces
 
 if TYPE_CHECKING:
@@ -59,12 +58,7 @@ class ScorePruner:
         samples = [self._sample(partial) for partial in partials]
         if self.baseline is None or not self.selection.needs_relative_norms:
             return samples
-        answers = [
-            AnswerNorms(partial.token_ids, partial.norms, sample.sinks)
-            for partial, sample in zip(partials, samples, strict=True)
-        ]
-        relative = relative_norms(answers, self.layers, self.baseline)
-        return [replace(sample, relative_norms=rows) for sample, rows in zip(samples, relative, strict=True)]
+        return with_relative_norms(samples, [partial.token_ids for partial in partials], self.layers, self.baseline)
 
     def _sample(self, partial: Partial) -> Sample:
         """Return what scores see of a sample so far but for relative norms; all of it is one step."""

@@ -14,8 +14,7 @@ from langchain_core.runnables.config import merge_configs
 
 from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
-from langnorm.norms.relative import AnswerNorms, relative_norms
-from langnorm.scores.samples import Sample, sample_of
+from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, rank_candidates
@@ -146,11 +145,10 @@ def _candidates(messages: Sequence[AIMessage], selection: Selection) -> list[Can
     traces = [NormTrace.from_message(message) for message in messages]
     if len({trace.layers for trace in traces}) > 1 or any(trace.token_ids is None for trace in traces):
         return candidates  # what is missing is said by the score that reads it
-    answers = [AnswerNorms(trace.token_ids or (), trace.token_norms or (), trace.sinks) for trace in traces]
-    return [
-        replace(candidate, sample=replace(candidate.sample, relative_norms=rows))
-        for candidate, rows in zip(candidates, relative_norms(answers, traces[0].layers), strict=True)
-    ]
+    samples = with_relative_norms(
+        [candidate.sample for candidate in candidates], [trace.token_ids or () for trace in traces], traces[0].layers
+    )
+    return [replace(candidate, sample=sample) for candidate, sample in zip(candidates, samples, strict=True)]
 
 
 def _candidate(message: AIMessage, selection: Selection) -> Candidate:
