@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from langnorm.norms.baseline import IntensityKind
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.stored import PlainJSON, Stored, StoredForm
 from langnorm.text.reasoning import Part
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.norms.baseline import IntensityKind
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.stored_trace import TRACE, VERSION, StoredTrace
 from langnorm.text.reasoning import Part
 
@@ -39,7 +39,7 @@ class NormStep:
             out.
         intensity: How high its norms are, mean over tokens and layers, 0 to 1, in the sense of the trace's
             `intensity_kind`; None while there is nothing to compare them with.
-        low: Whether the intensity is low; None together with it.
+        low: Whether the intensity is among the lowest of the steps of its model; None while too few of these are known.
     """
 
     start: int
@@ -102,8 +102,8 @@ class NormTrace:
 
     @property
     def low_steps(self) -> tuple[int, ...] | None:
-        """Indices of the steps of low intensity, or None while intensity is unknown."""
-        if self.intensity is None:
+        """Indices of the steps of low intensity, or None while nobody knows what is low."""
+        if self.intensity is None or (self.steps and all(step.low is None for step in self.steps)):
             return None
         return tuple(i for i, step in enumerate(self.steps) if step.low)
 

@@ -61,7 +61,7 @@ def build_trace(
             text_span=(span.text_start, span.text_end),
             mean=_mean(without_sinks(norms, span.start, span.end)),
             intensity=intensity,
-            low=None if intensity is None else intensity < reading.low_below,
+            low=reading.is_low(intensity),
         )
 
     return NormTrace(

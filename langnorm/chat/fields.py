@@ -33,8 +33,9 @@ from langnorm.engines.registry import (
 )
 from langnorm.errors import LangNormError, OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
-from langnorm.norms.baseline import AUTO, LOW_BELOW, IntensityKind, ProfileOption
+from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
 from langnorm.norms.layers import LayerSelection
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.norms.thresholds import ThresholdOption
 from langnorm.selection.options import Selection
 from langnorm.text.steps import Splitter

@@ -14,6 +14,7 @@ from pydantic import Field
 from langnorm.errors import OptionError
 from langnorm.files import write_atomically
 from langnorm.norms.calibration_report import Tally
+from langnorm.norms.recorded_steps import RecordedSteps, StoredRecordedSteps
 from langnorm.norms.stored_sketch import StoredSketch
 from langnorm.norms.token_sums import StoredSums, TokenSums
 from langnorm.stored import Stored, StoredForm
@@ -21,18 +22,19 @@ from langnorm.stored import Stored, StoredForm
 if TYPE_CHECKING:
     from langnorm.norms.sketch import QuantileSketch
 
-_VERSION: Literal[2] = 2
+_VERSION: Literal[3] = 3
 
 
 class _StoredCheckpoint(Stored):
     """A checkpoint in a file."""
 
-    langnorm_calibration: Literal[2]
+    langnorm_calibration: Literal[3]
     work: dict[str, str]
     num_batches: Annotated[int, Field(ge=0)]
     tally: Tally
     halves: tuple[StoredSketch, StoredSketch]
     tokens: StoredSums
+    steps: StoredRecordedSteps
 
 
 _FORM = StoredForm(
@@ -49,12 +51,14 @@ class Checkpoint:
     Attributes:
         halves: The distributions of the norms of every second answer, and of the others.
         tokens: The norms of each token id, in all answers.
+        steps: Some of the steps of all answers.
         tally: What was counted on the way.
         num_batches: Number of batches that are done.
     """
 
     halves: tuple[QuantileSketch, QuantileSketch]
     tokens: TokenSums
+    steps: RecordedSteps
     tally: Tally
     num_batches: int
 
@@ -79,7 +83,8 @@ class Checkpoint:
             )
             raise OptionError(msg)
         first, second = (QuantileSketch.from_stored(half) for half in stored.halves)
-        return cls((first, second), TokenSums.from_stored(stored.tokens), stored.tally, stored.num_batches)
+        tokens, steps = TokenSums.from_stored(stored.tokens), RecordedSteps.from_stored(stored.steps)
+        return cls((first, second), tokens, steps, stored.tally, stored.num_batches)
 
     def save(self, path: Path, work: Mapping[str, str]) -> None:
         """Write the checkpoint, whole or not at all.
@@ -94,6 +99,7 @@ class Checkpoint:
             "tally": asdict(self.tally),
             "halves": [half.to_dict() for half in self.halves],
             "tokens": self.tokens.to_dict(),
+            "steps": self.steps.to_dict(),
         }
         write_atomically(path, json.dumps(stored, separators=(",", ":")))
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langnorm.norms.baseline import LOW_BELOW, Baseline, IntensityKind, NormSource
+from langnorm.norms.baseline import LOW_BELOW, Baseline, NormSource
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_by_medians
+from langnorm.norms.step_ranks import IntensityKind, rank_among
 from langnorm.norms.thresholds import ReferenceThreshold
 from langnorm.norms.token_table import shares_below
 
@@ -27,8 +28,9 @@ class NormReading:
         thresholds: One per layer, at the end of the sequence; None while the rule has nothing to go by.
         trigger_rate: Share of the rows above the threshold, one per layer; None together with `thresholds`.
         source: What the norms were compared with.
-        low_below: Intensity below which a step is low.
+        low_below: Rank among steps below which a step is low.
         intensity_kind: Which of the two `intensities` are.
+        other_steps: Intensities of other steps of the model, ascending; None while there are too few.
     """
 
     intensities: tuple[float, ...] | None = None
@@ -38,6 +40,13 @@ class NormReading:
     source: str | None = None
     low_below: float = LOW_BELOW
     intensity_kind: IntensityKind = "layer"
+    other_steps: tuple[float, ...] | None = None
+
+    def is_low(self, intensity: float | None) -> bool | None:
+        """Return whether a step of this intensity is low; None while there is nothing to compare it with."""
+        if intensity is None or self.other_steps is None:
+            return None
+        return rank_among(intensity, self.other_steps) < self.low_below
 
 
 def read_norms(
@@ -68,6 +77,7 @@ def read_norms(
         source=baseline.source,
         low_below=baseline.low_below,
         intensity_kind=baseline.intensity,
+        other_steps=baseline.steps,
     )
 
 
@@ -86,8 +96,9 @@ def learn_norms(
     layers: Sequence[int],
     baseline: Baseline,
     sinks: Sequence[int],
+    steps: Sequence[float],
 ) -> None:
-    """Let a rule with a state go on over an answer that was kept; rules without one learn nothing.
+    """Learn from an answer that was kept: its steps, and where the threshold rule has a state, all of its norms.
 
     Args:
         source: The model that gave the answer.
@@ -95,7 +106,10 @@ def learn_norms(
         layers: 0-based indices of the recorded layers.
         baseline: What the answer was read against.
         sinks: Indices of the rows that are attention sinks.
+        steps: The intensities of its steps.
     """
+    if steps:
+        source.statistics.learn_steps(baseline.intensity, layers, steps)
     if isinstance(baseline.rule, ReferenceThreshold):
         rows = [row for i, row in enumerate(norms) if i not in set(sinks)]
         source.statistics.learn(baseline.rule, layers, rows)

@@ -15,6 +15,7 @@ READING = NormReading(
     thresholds=(2.5, 40.0),
     trigger_rate=(0.5, 1 / 3),
     source="mine",
+    other_steps=tuple(n / 20 for n in range(2, 20)),
 )
 
 
