@@ -81,6 +81,24 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
     return min(1.0, num_in_tail / 2 ** (num_different - 1)) if num_different else 1.0
 
 
+def pearson(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the correlation of two series of numbers; NaN where one of them never changes."""
+    x, y = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / scale) if scale > 0 else float("nan")
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the rank correlation of two series of numbers (ties have their mean rank); NaN where one never changes."""
+    return pearson(_ranks(first), _ranks(second))
+
+
+def _ranks(values: ArrayLike) -> NDArray[np.float64]:
+    _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places.ravel()], dtype=np.float64)
+
+
 @cache
 def _resample_weights(num_values: int) -> NDArray[np.float64]:
     """Return the weight of each value in the mean of each resample (NUM_RESAMPLES, num_values)."""
