@@ -106,7 +106,9 @@ def _norm_fields(
     if recording and recording.in_messages:
         trace = build_message_trace(completion, answer.segments, recording, keep_tokens=recording.keeps_tokens)
         # Once for each message that is kept: what candidates of a selection would teach is not learnt.
-        intensities = [step.intensity for step in trace.steps if step.intensity is not None]
+        # Steps that an intervention has acted on are not the model's own.
+        steps = () if completion.interventions else trace.steps
+        intensities = [step.intensity for step in steps if step.intensity is not None]
         learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks, intensities)
         of_ours = trace.to_dict() | ({"prefix_cache": asdict(hit)} if (hit := completion.prefix_hit) else {})
         if trace.token_norms is not None:

@@ -270,6 +270,10 @@ class _StoredProfile(Stored):
         if self.sketch.indices and self.sketch.indices[-1] >= self.identity.num_layers:
             msg = f"layer {self.sketch.indices[-1]} is outside a model of {self.identity.num_layers} layers"
             raise ValueError(msg)
+        for kind, steps in self.steps.items():
+            if missing := sorted({*steps.layers} - {*self.sketch.indices}):
+                msg = f"its steps by {kind} have layers that it lacks: {missing}"
+                raise ValueError(msg)
         return self
 
 

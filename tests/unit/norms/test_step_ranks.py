@@ -1,4 +1,4 @@
-"""A step is low by its rank among steps: the rank, the sample that it is taken in, and how that is recorded and kept."""
+"""A step is low by its rank among steps: the rank, the sample that it is taken in, and how that is recorded."""
 
 from __future__ import annotations
 
