@@ -160,14 +160,14 @@ def main() -> None:
     if arguments.command == "run":
         run(arguments)
         return
-    stored = ROOT / "benchmarks" / "results" / f"real-interventions-{arguments.model}.json"
+    stored = ROOT / "benchmarks" / "results" / f"real_interventions-{arguments.model}.json"
     folder = ROOT / "build" / "real-interventions" / arguments.model
     if folder.is_dir():
         stored.write_text(json.dumps(measure(folder), indent=1) + "\n")
     text = table(json.loads(stored.read_text()))
     print(text)
     if arguments.write:
-        put(ROOT / "benchmarks" / "README.md", f"real-interventions-{arguments.model}", text)
+        put(ROOT / "benchmarks" / "README.md", f"real_interventions-{arguments.model}", text)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def measure(model: str) -> dict[str, Any]:
     whole = Ruler(train)
     for split in ("train", "test"):
         judged = []
-        for answer in reader.answers(split):  # type: ignore[arg-type]
+        for answer in reader.answers(split):
             ruler = by_half[answer.problem % 2] if split == "train" else whole
             judged.append([(step, ruler) for step in ruler.steps(answer)])
         figures[split] = _figures(judged)
@@ -199,24 +199,45 @@ def table(figures: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for kind in KINDS:
-        areas = ["{:.3f} ({:.3f} to {:.3f})".format(*part[kind]["auroc"]) for part in (train, test)]
+        areas = [_interval(part[kind]) for part in (train, test)]
         low = test[kind]["low"]["0.1"]
         cells = [*areas, f"{test[kind]['below_a_tenth']:.2%}", f"{low['share_low']:.1%}", f"{low['share_wrong']:.1%}"]
         lines.append(f'| `"{kind}"` | {" | ".join(cells)} |')
     return "\n".join(lines)
 
 
+def summary(figures: Mapping[str, Any]) -> str:
+    """Return in words what low steps are worth."""
+    test = figures["test"]
+    low = test["layer"]["low"]["0.1"]
+    by_layer, by_token = (_interval(test[kind]) for kind in KINDS)
+    return (
+        f"`{figures['model']}` on GSM8K: of the steps with equations that rank lowest (`low_below=0.1`), "
+        f"{low['share_wrong']:.1%} have a wrong one, of all {test['share_wrong']:.1%}. AUROC of intensity for right "
+        f'steps against wrong ones of the same answer: {by_layer} by `"layer"`, {by_token} by `"token"`.'
+    )
+
+
+def _interval(of_kind: Mapping[str, Any]) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(*of_kind["auroc"])
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--write", action="store_true", help="put the table into the README of the benchmarks")
+    parser.add_argument("--write", action="store_true", help="put table and summary into the READMEs")
+    parser.add_argument("--stored", action="store_true", help="of the figures that are there, without measuring")
     arguments = parser.parse_args()
-    figures = rounded(measure(arguments.model))
-    (RESULTS / f"real-steps-{arguments.model}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    mark = f"real_steps-{arguments.model}"
+    stored = RESULTS / f"{mark}.json"
+    if not arguments.stored:
+        stored.write_text(json.dumps(rounded(measure(arguments.model)), indent=1) + "\n")
+    figures = json.loads(stored.read_text())
     print(table(figures))
     if arguments.write:
-        put(ROOT / "benchmarks" / "README.md", f"real-steps-{arguments.model}", table(figures))
+        put(ROOT / "benchmarks" / "README.md", mark, table(figures))
+        put(ROOT / "README.md", mark, summary(figures))
 
 
 if __name__ == "__main__":
