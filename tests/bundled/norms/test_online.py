@@ -118,8 +118,10 @@ def test_low_is_there_once_enough_steps_were_seen(abacus_engine, monkeypatch: py
     chat.invoke("What is 3 + 4?", suppression={"threshold": 1.0})
     chat.invoke("What is 3 + 4?", norms="off")
     trace = NormTrace.from_message(chat.invoke("What is 3 + 4?", low_below=0.5))
-    expected = [(sum(other < step.intensity for other in seen) + 0.5 * sum(other == step.intensity for other in seen) + 0.5)
-                / (len(seen) + 1) < 0.5 for step in trace.steps]  # fmt: skip
+    expected = []
+    for step in trace.steps:
+        as_low = sum(other < step.intensity for other in seen) + sum(other == step.intensity for other in seen) / 2
+        expected.append((as_low + 0.5) / (len(seen) + 1) < 0.5)
     assert [step.low for step in trace.steps] == expected
     assert NormTrace.from_message(chat.invoke("What is 3 + 4?", intensity="token")).low_steps is None
 
