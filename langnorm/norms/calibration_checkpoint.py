@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from langnorm.norms.recorded_steps import RecordedSteps, StoredRecordedSteps
 from langnorm.norms.stored_sketch import StoredSketch
 from langnorm.norms.token_sums import StoredSums, TokenSums
 from langnorm.stored import Stored, StoredForm
+from langnorm.work import differences, digest_of, in_words
 
 if TYPE_CHECKING:
     from langnorm.norms.sketch import QuantileSketch
@@ -76,9 +76,9 @@ class Checkpoint:
         from langnorm.norms.sketch import QuantileSketch
 
         stored = _FORM.read(path)
-        if differences := _differences(stored.work, work):
+        if differing := differences(stored.work, work):
             msg = (
-                f"The checkpoint `{path}` belongs to another calibration: {'; '.join(differences)}. Go on with its "
+                f"The checkpoint `{path}` belongs to another calibration: {'; '.join(differing)}. Go on with its "
                 "settings, begin anew with `restart=True` (`--restart` on the command line), or give another path."
             )
             raise OptionError(msg)
@@ -106,16 +106,5 @@ class Checkpoint:
 
 def describe_work(settings: Mapping[str, Any], prompts: Sequence[Any], num_layers: int) -> dict[str, str]:
     """Return what decides the result of a calibration: texts by name, short enough to be shown."""
-    asked = hashlib.blake2b(repr(list(prompts)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
-    named = {**settings, "prompts": f"{len(prompts)} with the hash {asked}", "layers": num_layers}
-    return {name: value if isinstance(value, str) else repr(value) for name, value in named.items()}
-
-
-def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Return what is not the same, in words."""
-    names = sorted({*there, *here}, key=[*here, *there].index)
-    return [
-        f"{name.replace('_', ' ')} `{there.get(name, 'none')}` there, `{here.get(name, 'none')}` here"
-        for name in names
-        if there.get(name) != here.get(name)
-    ]
+    asked = f"{len(prompts)} with the hash {digest_of(prompts)}"
+    return in_words({**settings, "prompts": asked, "layers": num_layers})

@@ -18,8 +18,8 @@ LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
-    ("checks", "credentials", "files", "stored"),
-    ("text", "norms", "evaluation", "reductions"),
+    ("checks", "credentials", "files", "stored", "work"),
+    ("text", "norms", "evaluation.statistics", "reductions"),
     ("stored_trace",),
     ("interventions", "trace"),
     ("scores", "engines.options"),
@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("chat",),
     ("chat_models",),
     ("selection", "retry", "viz"),
-    ("testing",),
+    ("testing", "evaluation"),
     ("middleware",),
     ("",),
     ("cli",),
@@ -46,7 +46,14 @@ more exactly counts, so `engines.base` is on its own floor and the rest of `engi
 WITHOUT_LANGCHAIN = ("engines", "norms", "interventions", "abacus", "text", "scores")
 """What knows nothing of LangChain."""
 
-PURE_FOLDERS = ("text", "scores", "evaluation", "interventions.options", "interventions.plan", "norms.thresholds")
+PURE_FOLDERS = (
+    "text",
+    "scores",
+    "evaluation.statistics",
+    "interventions.options",
+    "interventions.plan",
+    "norms.thresholds",
+)
 """What imports neither torch, transformers nor LangChain when it is imported, nor anything of langnorm that does."""
 
 ALSO_PURE = (
@@ -58,6 +65,7 @@ ALSO_PURE = (
     "reductions",
     "stored",
     "stored_trace",
+    "work",
     "trace",
     "norms.baseline",
     "norms.calibration",
