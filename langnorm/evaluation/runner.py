@@ -181,4 +181,4 @@ def _scored(method: Method, task: Task, item: Item, stored: Any) -> Scored:
     if method.pick == "oracle":
         return Scored(float(any(right)), all(are_cut), float(sum(tokens)), seconds)
     share = 1 / len(messages)  # of a random one, or of the only one
-    return Scored(fmean(right), fmean(are_cut), fmean(tokens), seconds * share)
+    return Scored(fmean(right), fmean(are_cut), fmean(tokens), seconds * share, is_expected=method.pick == "random")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langnorm.checks import brief
 from langnorm.errors import OptionError
 from langnorm.selection.answers import AnswerForm, check_answer_form, name_of_form, read_answer
 from langnorm.selection.values import even
@@ -107,7 +106,7 @@ def load_task(
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        msg = f'`{brief(str(source))}` cannot be read ({why}). Give a file of JSON lines, or "{ABACUS}".'
+        msg = f'`{str(source)[:200]}` cannot be read ({why}). Give a file of JSON lines, or "{ABACUS}".'
         raise OptionError(msg) from error
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()][:num_problems]
     has_numbers = all(read_answer("number", right) is not None and len(right) < 40 for _, right in rows)

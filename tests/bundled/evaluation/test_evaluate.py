@@ -178,7 +178,7 @@ def test_what_cannot_work_is_refused_before_any_answer(
     assert not list(tmp_path.glob("*.gz"))
 
 
-def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:
     """By the command line, without any chance to tidy up."""
     rng = Random(1)
 
@@ -196,7 +196,9 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
             str(tmp_path / folder),
         ]
 
-    subprocess.run(command("whole"), check=True, capture_output=True)
+    alike = chat.model_copy(update={"max_tokens": 40, "max_batch_size": 2})
+    options = {"methods": ["majority", "oracle"], "n": 2, "num_problems": 4}
+    run(alike, load_task("abacus", num_problems=4), tmp_path / "whole", **options)
     for _ in range(NUM_KILLS):
         process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not list(tmp_path.glob("killed/*.gz")):
