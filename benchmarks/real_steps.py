@@ -226,7 +226,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--write", action="store_true", help="put table and summary into the READMEs")
+    parser.add_argument("--write", action="store_true", help="put table and summary into the documents")
     parser.add_argument("--stored", action="store_true", help="of the figures that are there, without measuring")
     arguments = parser.parse_args()
     mark = f"real_steps-{arguments.model}"
@@ -237,7 +237,8 @@ def main() -> None:
     print(table(figures))
     if arguments.write:
         put(ROOT / "benchmarks" / "README.md", mark, table(figures))
-        put(ROOT / "README.md", mark, summary(figures))
+        for file in (ROOT / "README.md", ROOT / "docs" / "messages.md"):
+            put(file, mark, summary(figures))
 
 
 if __name__ == "__main__":

@@ -34,37 +34,43 @@ def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
     assert samples.check(samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4
 
 
-@pytest.mark.parametrize("measuring", [packing, llamacpp, adaptive], ids=["packing", "llamacpp", "adaptive"])
-def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType) -> None:
-    """Published anew from the stored measurement, the README stays as it is."""
-    readme = ROOT / "README.md"
-    other = tmp_path / "README.md"
-    other.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("measuring", "page"),
+    [(packing, "models"), (llamacpp, "models"), (adaptive, "selection")],
+    ids=lambda value: str(value),
+)
+def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType, page: str) -> None:
+    """Published anew from the stored measurement, the documentation stays as it is."""
+    published = ROOT / "docs" / f"{page}.md"
+    other = tmp_path / published.name
+    other.write_text(published.read_text(encoding="utf-8"), encoding="utf-8")
     stored = measuring.__name__.rpartition(".")[2] + ".json"
     measured = json.loads((ROOT / "benchmarks" / "results" / stored).read_text(encoding="utf-8"))
 
     measuring.publish(measured, other)
 
-    assert other.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
+    assert other.read_text(encoding="utf-8") == published.read_text(encoding="utf-8")
 
 
 def test_published_figures_of_real_models_are_those_that_are_stored() -> None:
-    """In both documents."""
+    """In all documents."""
     found = sorted((ROOT / "benchmarks" / "results").glob("real-*.json"))
     assert found
     for stored in found:
         figures = json.loads(stored.read_text(encoding="utf-8"))
-        assert between(ROOT / "README.md", stored.stem) == real_selection.summary(figures)
+        for file in (ROOT / "README.md", ROOT / "docs" / "selection.md"):
+            assert between(file, stored.stem) == real_selection.summary(figures)
         assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_selection.report(figures)
 
 
 def test_published_figures_of_steps_are_those_that_are_stored() -> None:
-    """In both documents."""
+    """In all documents."""
     found = sorted((ROOT / "benchmarks" / "results").glob("real_steps-*.json"))
     assert found
     for stored in found:
         figures = json.loads(stored.read_text(encoding="utf-8"))
-        assert between(ROOT / "README.md", stored.stem) == real_steps.summary(figures)
+        for file in (ROOT / "README.md", ROOT / "docs" / "messages.md"):
+            assert between(file, stored.stem) == real_steps.summary(figures)
         assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_steps.table(figures)
 
 
