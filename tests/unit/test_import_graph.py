@@ -65,6 +65,7 @@ ALSO_PURE = (
     "norms.calibration_prompts",
     "norms.calibration_report",
     "norms.curve",
+    "norms.frozen",
     "norms.identity",
     "norms.layers",
     "norms.loops",

@@ -1,0 +1,88 @@
+"""Runs a server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+from typing import Any
+
+import uvicorn
+
+from langnorm.chat_models import ChatLangNorm
+from langnorm.errors import OptionError
+from langnorm.server.app import build_app
+from langnorm.server.gate import Gate
+from langnorm.server.options import KEY_VARIABLE, ServerOptions
+
+_BACKLOG = 2048
+_SECONDS_TO_END = 2  # for streams to say that they end
+
+_log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Serves a chat model. When it is stopped, running requests have some seconds to end, and are then told so.
+
+    Args:
+        chat: The chat model; its weights are loaded here if they are not yet.
+        options: The options.
+    """
+
+    def __init__(self, chat: ChatLangNorm, options: ServerOptions | None = None) -> None:
+        self._options = options or ServerOptions()
+        self._gate = Gate(self._options.max_requests)
+        super().__init__(
+            uvicorn.Config(
+                build_app(chat, self._options, self._gate),
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=math.ceil(self._options.grace) + _SECONDS_TO_END,
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in any more, and end what runs."""
+        ending = asyncio.create_task(self._gate.stop(self._options.grace))
+        await super().shutdown(sockets)
+        ending.cancel()
+
+
+def listen(options: ServerOptions) -> socket.socket:
+    """Return the socket of a server.
+
+    Raises:
+        OptionError: The address or the port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        msg = (
+            f"The server cannot listen at `port={options.port}` of `host={options.host}` ({error}). Use another port, "
+            "or 0 for any free one, or another address."
+        )
+        raise OptionError(msg) from error
+
+
+def serve(chat: ChatLangNorm, options: ServerOptions | None = None, **fields: Any) -> None:
+    """Serve a chat model until the process is told to stop, by Ctrl-C or SIGTERM.
+
+    Args:
+        chat: The chat model.
+        options: The options; by default made of their fields.
+        **fields: Fields of `ServerOptions`.
+
+    Raises:
+        OptionError: A value is not allowed, or the port cannot be had.
+    """
+    options = options or ServerOptions(**fields)
+    with listen(options) as listener:
+        if not options.is_local and options.api_key is None:
+            _log.warning(
+                "Anybody who reaches %s may use this model. Set a key, by %s or `--api-key`.", options.host, KEY_VARIABLE
+            )
+        Server(chat, options).run([listener])
