@@ -10,6 +10,7 @@ from langnorm import __version__
 from langnorm.cli.ask import EXAMPLE, ask
 from langnorm.cli.calibrate import calibrate
 from langnorm.cli.process import Commands
+from langnorm.cli.serve import serve
 
 app = typer.Typer(
     name="langnorm",
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(ask)
 app.command()(calibrate)
+app.command()(serve)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,9 +88,7 @@ class Completions:
         status = 200
         try:
             call = read_call(await read_json(Request(scope, receive), self._server.max_body_bytes))
-            if call.model not in (None, self._name):
-                msg = f"There is no model `{call.model}` here. Use `{self._name}`."
-                raise WireError(msg, status=404, code="model_not_found", param="model")
+            self._check_model(call.model)
             options = limited(call.options, self._server, self._chat.max_tokens)
             with self._gate.admit():
                 if call.is_streamed:
@@ -104,6 +102,11 @@ class Completions:
             raise
         finally:
             self._metrics.count_request(status)
+
+    def _check_model(self, model: str | None) -> None:
+        if model not in (None, self._name):
+            msg = f"There is no model `{model}` here. Use `{self._name}`."
+            raise WireError(msg, status=404, code="model_not_found", param="model")
 
     async def _whole(self, call: ChatCall, options: dict[str, Any], receive: Receive) -> dict[str, Any]:
         started = time.monotonic()
@@ -153,7 +156,7 @@ class Completions:
             await stream.send(head.chunk([]) | {"usage": write_usage(last)})
         await stream.end()
 
-    async def _chunks(self, call: ChatCall, options: dict[str, Any]) -> AsyncIterator[tuple[int, AIMessageChunk]]:
+    async def _chunks(self, call: ChatCall, options: dict[str, Any]) -> AsyncGenerator[tuple[int, AIMessageChunk]]:
         """Yield chunks with the number of their answer. Several answers can be streamed when all have ended."""
         if options.get("n", self._chat.n) > 1:
             for index, message in enumerate(await self._messages(call, options)):

@@ -91,7 +91,7 @@ def error_response(error: BaseException) -> Response:
     """Return the response for an error, with what tells clients whether to ask again."""
     if isinstance(error, HTTPException):  # of the router
         error = WireError(
-            f"There is no such thing here ({error.detail}). Use `/v1/chat/completions` or `/v1/models`.",
+            f"There is nothing at this address for this method ({error.detail}). Use `/v1/chat/completions`.",
             status=error.status_code,
             code="not_found",
         )

@@ -26,7 +26,10 @@ class Metrics:
     def __init__(self, gate: Gate, engine: Engine) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
-            "langnorm_requests", "Requests for completions, by the status of their answer.", ["status"], registry=registry
+            "langnorm_requests",
+            "Requests for completions, by their status.",
+            ["status"],
+            registry=registry,
         )
         running = Gauge("langnorm_requests_running", "Requests that wait or are answered.", registry=registry)
         running.set_function(lambda: gate.num_running)
@@ -44,7 +47,10 @@ class Metrics:
             "langnorm_request_seconds", "Seconds to the end of an answer.", buckets=_SECONDS, registry=registry
         )
         self._first_seconds = Histogram(
-            "langnorm_first_chunk_seconds", "Seconds to the first chunk of a stream.", buckets=_SECONDS, registry=registry
+            "langnorm_first_chunk_seconds",
+            "Seconds to a stream's first chunk.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._intensity = Histogram(
             "langnorm_intensity",

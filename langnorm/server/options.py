@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass, field
 
 from langnorm.checks import check_integer, check_number, refuse
@@ -70,8 +69,3 @@ class ServerOptions:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
-
-
-def key_from_environment() -> str | None:
-    """Return the key that the environment has, or None."""
-    return os.environ.get(KEY_VARIABLE) or None

@@ -12,7 +12,7 @@ import uvicorn
 
 from langnorm.chat_models import ChatLangNorm
 from langnorm.errors import OptionError
-from langnorm.server.app import build_app
+from langnorm.server.app import build_app, model_name
 from langnorm.server.gate import Gate
 from langnorm.server.options import KEY_VARIABLE, ServerOptions
 
@@ -28,10 +28,14 @@ class Server(uvicorn.Server):
     Args:
         chat: The chat model; its weights are loaded here if they are not yet.
         options: The options.
+
+    Attributes:
+        model_name: What clients call the model.
     """
 
     def __init__(self, chat: ChatLangNorm, options: ServerOptions | None = None) -> None:
         self._options = options or ServerOptions()
+        self.model_name = model_name(chat, self._options)
         self._gate = Gate(self._options.max_requests)
         super().__init__(
             uvicorn.Config(
@@ -43,6 +47,12 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(self._options.grace) + _SECONDS_TO_END,
             )
         )
+
+    def url(self, listener: socket.socket) -> str:
+        """Return the `base_url` of clients."""
+        host = self._options.host
+        port = listener.getsockname()[1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let nobody in any more, and end what runs."""
@@ -68,6 +78,14 @@ def listen(options: ServerOptions) -> socket.socket:
         raise OptionError(msg) from error
 
 
+def warn_if_open(options: ServerOptions) -> None:
+    """Warn of a server that anybody may use who reaches this machine."""
+    if not options.is_local and options.api_key is None:
+        _log.warning(
+            "Anybody who reaches %s may use this model. Set a key, by the variable %s.", options.host, KEY_VARIABLE
+        )
+
+
 def serve(chat: ChatLangNorm, options: ServerOptions | None = None, **fields: Any) -> None:
     """Serve a chat model until the process is told to stop, by Ctrl-C or SIGTERM.
 
@@ -81,8 +99,5 @@ def serve(chat: ChatLangNorm, options: ServerOptions | None = None, **fields: An
     """
     options = options or ServerOptions(**fields)
     with listen(options) as listener:
-        if not options.is_local and options.api_key is None:
-            _log.warning(
-                "Anybody who reaches %s may use this model. Set a key, by %s or `--api-key`.", options.host, KEY_VARIABLE
-            )
+        warn_if_open(options)
         Server(chat, options).run([listener])

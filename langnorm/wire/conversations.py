@@ -74,7 +74,7 @@ def _read_message(number: int, message: Any) -> BaseMessage:
         case "tool":
             return ToolMessage(content, tool_call_id=_needed_text(number, message, "tool_call_id"), name=name)
         case "function":
-            return FunctionMessage(content, name=_needed_text(number, message, "name"))
+            return FunctionMessage(content=content, name=_needed_text(number, message, "name"))
     return _read_answer(number, message, content, name)
 
 
