@@ -79,7 +79,7 @@ def write_error(error: BaseException) -> dict[str, Any]:
     for kind, (_, word, code) in _KINDS.items():
         if isinstance(error, kind):
             text = str(error)
-            option = _FIRST_OPTION.search(text) if kind is OptionError else None
+            option = _FIRST_OPTION.match(text) if kind is OptionError else None
             return _form(text, word, code, option[1] if option else None)
     return _form("The server has met an error, which its log describes.", SERVER_ERROR, "internal_error", None)
 
