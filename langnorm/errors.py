@@ -48,11 +48,13 @@ class RemoteError(LangNormError, ConnectionError):
 
     Attributes:
         status: That of its HTTP response, or None where there was none.
+        retry_after: Seconds after which the same may be asked again, or None where that would not help.
     """
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    def __init__(self, text: str, status: int | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.retry_after = retry_after
 
 
 class WeakReasoningError(LangNormError, RuntimeError):
