@@ -12,6 +12,7 @@ from langchain_core.language_models.base import LangSmithParams
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError, ValidationInfo, field_validator
 
 from langnorm.chat.control_tokens import SpecialTokens
+from langnorm.chat.servers import AUTO_MODEL, read_base_url
 from langnorm.chat.settings import (
     CALL_NAMES,
     CallSettings,
@@ -21,7 +22,6 @@ from langnorm.chat.settings import (
     with_norm_profile,
 )
 from langnorm.checks import brief, check_flag, is_nested_deeply, refuse
-from langnorm.chat.servers import AUTO_MODEL, read_base_url
 from langnorm.credentials import hide_credentials
 from langnorm.engines.base import Engine
 from langnorm.engines.registry import (
@@ -41,7 +41,6 @@ from langnorm.norms.thresholds import ThresholdOption
 from langnorm.selection.options import Selection
 from langnorm.text.steps import Splitter
 
-
 _REMOTE_RETRIES = 2
 
 
@@ -55,10 +54,10 @@ class ChatFields(BaseChatModel):
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
     engine: SkipValidation[str | Engine] = AUTO_ENGINE
-    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"remote"` for a server at `base_url`, the name
-    of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if llama-cpp-python is installed and `model_kwargs` has
-    nothing that transformers alone knows of, and transformers for everything else. `response_metadata["engine"]` and
-    the log say which one it took."""
+    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"remote"` for a server at `base_url`, the
+    name of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if
+    llama-cpp-python is installed and `model_kwargs` has nothing that transformers alone knows of, and transformers for
+    everything else. `response_metadata["engine"]` and the log say which one it took."""
     base_url: SkipValidation[str | None] = None
     """Of `engine="remote"`: the address of a server, such as `"http://127.0.0.1:8000/v1"` of `langnorm serve`. The
     model is then by default the one that it runs, and no torch is imported here."""
@@ -200,8 +199,8 @@ class ChatFields(BaseChatModel):
         """
         if self.is_remote:
             msg = (
-                f"The model runs at {self.base_url}, and this process has no engine of it. Do this where it runs, or use "
-                "another `engine`."
+                f"The model runs at {self.base_url}, and this process has no engine of it. Do this where it runs, or "
+                "use another `engine`."
             )
             raise OptionError(msg)
         if isinstance(self.engine, str):
@@ -271,8 +270,8 @@ def _check_remote(fields: dict[str, Any], *, is_remote: bool) -> None:
         fields.setdefault("max_retries", _REMOTE_RETRIES)
         for name in ("model_kwargs", "engine_kwargs"):
             if fields.get(name):
-                msg = f'`{name}` is for an engine of this process, and with `engine="remote"` a server loads the model.'
-                raise OptionError(f"{msg} Leave it out.")
+                msg = f'`{name}` is for an engine of this process; with `engine="remote"` a server loads it. Leave it out.'
+                raise OptionError(msg)
     elif fields.get("base_url") is not None:
         msg = '`base_url` is for a server. Add `engine="remote"`, or leave `base_url` out.'
         raise OptionError(msg)

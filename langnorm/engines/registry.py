@@ -148,5 +148,7 @@ def _get_loader(engine: str) -> Loader:
 def _other_engines() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name; those of langnorm cannot be replaced."""
     return {
-        entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in (AUTO_ENGINE, REMOTE_ENGINE, *MODULES)
+        entry.name: entry
+        for entry in entry_points(group=ENTRY_POINTS)
+        if entry.name not in (AUTO_ENGINE, REMOTE_ENGINE, *MODULES)
     }

@@ -70,7 +70,7 @@ class Address:
         raise AssertionError
 
     def stream(self, path: str, body: Any, *, timeout: float | None, max_retries: int) -> Generator[Any]:
-        """Yield the events of a stream; closing the iterator ends it on the server too. It is tried again until it begins.
+        """Yield the events of a stream, which is tried again until it begins; closing the iterator ends it there too.
 
         Raises:
             RemoteError: See `call`; or the stream ends before its last event.

@@ -212,8 +212,8 @@ def test_what_the_model_is_able_to(local: ChatLangNorm, remote: ChatLangNorm) ->
     [
         ({"temprature": 1}, "Did you mean `temperature`"),
         ({"layers": [99]}, "outside this model"),
-        ({"step_splitter": lambda text: []}, "an object of this process"),
-        ({"selection": {"score": lambda sample: 1.0}}, "the name of a score"),
+        ({"step_splitter": lambda _: []}, "an object of this process"),
+        ({"selection": {"score": lambda _: 1.0}}, "the name of a score"),
         ({"selection": {"answer": str.strip}}, '"auto", "number"'),
         ({"norm_profile": "mine.json"}, "the server's own"),
         ({"model": "other"}, "no model `other`"),

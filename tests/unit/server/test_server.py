@@ -154,7 +154,11 @@ def test_models_health_metrics_and_tokens(url: str) -> None:
     root = url.removesuffix("/v1")
     with httpx.Client(trust_env=False) as client:
         (model,) = client.get(f"{url}/models").json()["data"]
-        assert (model["id"], model["max_model_len"], model["langnorm"]["engine"]) == ("scripted", 2048, "ScriptedEngine")
+        assert (model["id"], model["max_model_len"], model["langnorm"]["engine"]) == (
+            "scripted",
+            2048,
+            "ScriptedEngine",
+        )
         assert client.get(f"{root}/health").json() == {"status": "ok"}
         metrics = client.get(f"{root}/metrics").text
         assert 'langnorm_requests_total{status="200"}' in metrics
@@ -278,7 +282,7 @@ def test_errors_on_the_way_are_events() -> None:
             super().__init__(["x"], is_repeated=True)
             self.error = error
 
-        async def astream(self, request: Request) -> AsyncGenerator[Delta]:
+        async def astream(self, request: Request) -> AsyncGenerator[Delta]:  # noqa: ARG002
             yield Delta(((0, "word "),))
             raise self.error
 
