@@ -270,7 +270,7 @@ def _check_remote(fields: dict[str, Any], *, is_remote: bool) -> None:
         fields.setdefault("max_retries", _REMOTE_RETRIES)
         for name in ("model_kwargs", "engine_kwargs"):
             if fields.get(name):
-                msg = f'`{name}` is for an engine of this process; with `engine="remote"` a server loads it. Leave it out.'
+                msg = f"`{name}` is for an engine of this process; here a server loads it. Leave it out."
                 raise OptionError(msg)
     elif fields.get("base_url") is not None:
         msg = '`base_url` is for a server. Add `engine="remote"`, or leave `base_url` out.'

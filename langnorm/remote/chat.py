@@ -81,7 +81,7 @@ class RemoteCalls(TokenCounts):
 
     @property
     def _address(self) -> Address:
-        return Address(str(self.base_url), self.api_key and self.api_key.get_secret_value())
+        return Address(str(self.base_url), None if self.api_key is None else self.api_key.get_secret_value())
 
     def _count(self, body: dict[str, Any]) -> Any:
         return self._address.call("POST", "/tokenize", body, timeout=self.timeout, max_retries=self.max_retries)

@@ -150,7 +150,7 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch, status: i
 
 @pytest.mark.parametrize(
     ("retry_after", "attempt", "seconds"),
-    [(3.0, 1, 3.0), (0.0, 1, 0.5), (0.5, 4, 4.0), (1e9, 1, 60.0), (0.5, 99, 60.0)],
+    [(3.0, 1, 3.0), (0.0, 1, 0.5), (0.5, 4, 4.0), (1e9, 1, 60.0)],
 )
 def test_waits_grow(retry_after: float, attempt: int, seconds: float) -> None:
     """From half a second to a minute, and are never shorter than the server asks for."""
@@ -235,9 +235,9 @@ def test_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"engine": "remote", "base_url": "http://me:secret@x"}, "Give the key as `api_key`"),
         (
             {"engine": "remote", "base_url": "http://x", "model_kwargs": {"dtype": "float32"}},
-            "a server loads the model",
+            "here a server loads it",
         ),
-        ({"engine": "remote", "base_url": "http://x", "engine_kwargs": {"chunk": 1}}, "a server loads it"),
+        ({"engine": "remote", "base_url": "http://x", "engine_kwargs": {"chunk": 1}}, "here a server loads it"),
         ({"base_url": "http://x"}, 'Add `engine="remote"`'),
         ({"base_url": "http://x", "engine": ScriptedEngine(["x"])}, 'Add `engine="remote"`'),
         ({"engine": "remot"}, "Did you mean `remote`"),
