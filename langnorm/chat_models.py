@@ -68,8 +68,8 @@ class ChatLangNorm(ManyPrompts, RemoteCalls):
         recursion, steering, suppression: What is done by norms while the model decodes.
         selection: Samples several answers and returns the best of them.
 
-    ``help(langnorm.chat.fields)`` describes each of them. All but engine, engine_kwargs and model_kwargs may also
-    be given to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and
+    ``help(langnorm.chat.fields)`` describes each of them. All but those that say where the model runs may also be
+    given to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and
     ``response_format``.
 
     Instantiate:

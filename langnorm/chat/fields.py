@@ -47,7 +47,8 @@ _REMOTE_RETRIES = 2
 class ChatFields(BaseChatModel):
     """What `ChatLangNorm` is made of.
 
-    All of it but `engine`, `engine_kwargs` and `model_kwargs` may also be given to a single call.
+    All of it but what says where the model runs (`engine`, `base_url`, `api_key`, `engine_kwargs`, `model_kwargs`) may
+    also be given to a single call.
     """
 
     model: SkipValidation[str] = BUNDLED_MODEL

@@ -43,8 +43,10 @@ class RemoteCalls(TokenCounts):
             ModelError: The tokenizer cannot be loaded, or has no chat template, or none with a place for tools.
             RemoteError: The server cannot be reached.
         """
-        if not self.is_remote or not messages:
-            return super().get_num_tokens_from_messages(messages, tools) if messages else 0
+        if not self.is_remote:
+            return super().get_num_tokens_from_messages(messages, tools)
+        if not messages:
+            return 0
         body = {"messages": write_messages(messages), "tools": convert_tools(tools or ())}
         return int(self._count(body)["count"])
 

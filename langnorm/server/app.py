@@ -19,7 +19,7 @@ from langnorm.checks import brief
 from langnorm.engines.base import ABILITIES
 from langnorm.errors import OptionError
 from langnorm.server.bodies import read_json
-from langnorm.server.completions import Completions
+from langnorm.server.completions import Completions, check_model
 from langnorm.server.gate import Gate
 from langnorm.server.guard import JSON, Guard
 from langnorm.server.metrics import Metrics
@@ -57,6 +57,10 @@ def build_app(chat: ChatLangNorm, server: ServerOptions, gate: Gate | None = Non
     async def models(_: Request) -> Response:
         return JSON({"object": "list", "data": [model]})
 
+    async def one_model(request: Request) -> Response:
+        check_model(request.path_params["model"], name)
+        return JSON(model)
+
     async def health(_: Request) -> Response:
         return JSON({"status": "ok"})
 
@@ -71,7 +75,7 @@ def build_app(chat: ChatLangNorm, server: ServerOptions, gate: Gate | None = Non
     routes = [
         Route("/v1/chat/completions", Completions(chat, name, server, gate, metrics), methods=["POST"]),
         Route("/v1/models", models),
-        Route("/v1/models/{name:path}", models),
+        Route("/v1/models/{model:path}", one_model),
         Route("/tokenize", tokenize, methods=["POST"]),
         Route("/health", health),
         Route("/metrics", show_metrics),

@@ -88,7 +88,8 @@ class Completions:
         status = 200
         try:
             call = read_call(await read_json(Request(scope, receive), self._server.max_body_bytes))
-            self._check_model(call.model)
+            if call.model is not None:
+                check_model(call.model, self._name)
             options = limited(call.options, self._server, self._chat.max_tokens)
             with self._gate.admit():
                 if call.is_streamed:
@@ -102,11 +103,6 @@ class Completions:
             raise
         finally:
             self._metrics.count_request(status)
-
-    def _check_model(self, model: str | None) -> None:
-        if model not in (None, self._name):
-            msg = f"There is no model `{model}` here. Use `{self._name}`."
-            raise WireError(msg, status=404, code="model_not_found", param="model")
 
     async def _whole(self, call: ChatCall, options: dict[str, Any], receive: Receive) -> dict[str, Any]:
         started = time.monotonic()
@@ -166,6 +162,13 @@ class Completions:
             async for chunk in chunks:
                 if isinstance(chunk, AIMessageChunk) and (chunk.content or chunk.tool_call_chunks or _says_more(chunk)):
                     yield 0, chunk
+
+
+def check_model(model: str, name: str) -> None:
+    """Raise `WireError` unless a model is the served one, which is called `name`."""
+    if model != name:
+        msg = f"There is no model `{model}` here. Use `{name}`."
+        raise WireError(msg, status=404, code="model_not_found", param="model")
 
 
 def _says_more(chunk: AIMessageChunk) -> bool:

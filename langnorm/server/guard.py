@@ -74,8 +74,9 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if self._has_local_names:
-            name = headers.get("host", "").rpartition(":")[0] if ":" in headers.get("host", "") else headers.get("host")
-            if name not in _LOCAL_NAMES:
+            host = headers.get("host", "")
+            name, bracket, _ = host.partition("]")
+            if (name + bracket if bracket else host.partition(":")[0]) not in _LOCAL_NAMES:
                 msg = f"This server answers to {', '.join(_LOCAL_NAMES)} only. Start it with a key for other names."
                 raise WireError(msg, status=403, code="wrong_host")
         if self._key is None or scope["path"] == _OPEN:

@@ -29,8 +29,9 @@ EVENT = "data: "
 class SlowEngine(ScriptedEngine):
     """Says one token after the other until somebody lets it end, and notes who has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, piece: str = "word ") -> None:
         super().__init__(["x"], is_repeated=True)
+        self.piece = piece
         self.num_begun = 0
         self.num_left = 0
         self.may_end = threading.Event()
@@ -40,7 +41,7 @@ class SlowEngine(ScriptedEngine):
         self.num_begun += 1
         try:
             while not self.may_end.is_set():
-                yield Delta(((0, "word "),))
+                yield Delta(((0, self.piece),))
                 await asyncio.sleep(0.01)
         except (asyncio.CancelledError, GeneratorExit):
             self.num_left += 1
@@ -159,6 +160,8 @@ def test_models_health_metrics_and_tokens(url: str) -> None:
             2048,
             "ScriptedEngine",
         )
+        assert client.get(f"{url}/models/scripted").json() == model
+        assert client.get(f"{url}/models/other").json()["error"]["code"] == "model_not_found"
         assert client.get(f"{root}/health").json() == {"status": "ok"}
         metrics = client.get(f"{root}/metrics").text
         assert 'langnorm_requests_total{status="200"}' in metrics
@@ -191,7 +194,8 @@ def test_other_names_of_this_machine_are_refused_without_a_key(url: str) -> None
     with httpx.Client(trust_env=False) as client:
         for name in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example:80"):
             assert client.get(f"{url}/models", headers={"host": name}).status_code in (400, 403)
-        assert client.get(f"{url}/models", headers={"host": "localhost"}).status_code == 200
+        for name in ("localhost", "localhost:80", "[::1]", "[::1]:8000", "127.0.0.1"):
+            assert client.get(f"{url}/models", headers={"host": name}).status_code == 200
 
 
 def test_too_many_are_told_to_come_again() -> None:
@@ -259,6 +263,41 @@ def test_a_stream_that_runs_when_the_server_stops_is_ended_cleanly() -> None:
     assert json.loads(told["stream"][0])["choices"][0]["delta"]["role"] == "assistant"
     assert (told["whole"].status_code, told["whole"].json()["error"]["code"]) == (503, "server_stopping")
     assert engine.num_left == 2
+
+
+def test_a_silent_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By comments, which clients pass over."""
+    monkeypatch.setattr("langnorm.server.streams._PING_SECONDS", 0.05)
+
+    class Silent(SlowEngine):
+        async def astream(self, request: Request) -> AsyncGenerator[Delta]:
+            while not self.may_end.is_set():
+                await asyncio.sleep(0.01)
+            async for delta in super().astream(request):
+                yield delta
+
+    engine = Silent()
+    with running_server(chat_of(engine)) as url:
+        threading.Timer(0.5, engine.may_end.set).start()
+        text = post(url, question(stream=True)).text
+    assert text.startswith(": still at work\n\n")
+    assert text.endswith("data: [DONE]\n\n")
+
+
+def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its generation ends, and its place is free."""
+    monkeypatch.setattr("langnorm.server.streams._PING_SECONDS", 0.05)
+    monkeypatch.setattr("langnorm.server.streams._STUCK_SECONDS", 0.2)
+    engine = SlowEngine("word " * 100_000)
+    with running_server(chat_of(engine), max_requests=1) as url:
+        body = json.dumps(question(stream=True)).encode()
+        port = int(url.split(":")[2].split("/")[0])
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+            wait_until(lambda: engine.num_left == 1)
+            engine.may_end.set()
+            wait_until(lambda: post(url, question()).status_code == 200)
 
 
 def test_what_runs_may_end_when_the_server_stops() -> None:
