@@ -152,7 +152,7 @@ def measure_requests(engine: ScriptedEngine, rounds: int) -> dict[str, list[floa
 
 def measure_streams(num_clients: int) -> dict[str, Any]:
     """Return how many of the streams of clients at once say what the model says here, and the seconds of both."""
-    questions = [f"Calculate {100 + 7 * number} + {385 - 3 * number}." for number in range(num_clients)]
+    questions: list[Any] = [f"Calculate {100 + 7 * number} + {385 - 3 * number}." for number in range(num_clients)]
     chat = ChatLangNorm(temperature=0, max_tokens=300)
     start = time.monotonic()
     expected = chat.batch(questions)
@@ -188,8 +188,8 @@ def report(document: dict[str, Any]) -> str:
         words.append(f"{found['median']:.1f} ms ({found['lower']:.1f} to {found['upper']:.1f}) {kind}")
     return (
         f"A request of {document['tokens']} tokens costs {' and '.join(words)} of CPU time over the same call in the "
-        f"server's process, which takes {document['local']['whole']:.1f} ms. Of {streams['clients']} clients that stream "
-        f"at once, {streams['whole and in order']} get all of their answer, in order."
+        f"server's process, which takes {document['local']['whole']:.1f} ms. Of {streams['clients']} clients that "
+        f"stream at once, {streams['whole and in order']} get all of their answer, in order."
     )
 
 
@@ -209,7 +209,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     engine = ScriptedEngine([ANSWER], is_repeated=True)
     requests = measure_requests(engine, options.rounds)
-    document = {
+    document: dict[str, Any] = {
         "machine": machine(_PACKAGES),
         "tokens": len(engine.generate([engine.requests[0]])[0].completions[0].token_ids),
         "requests": requests,
