@@ -18,6 +18,7 @@ from langnorm.cli.options import (
     MaxTokensOption,
     TemperatureOption,
 )
+from langnorm.credentials import KEY_VARIABLE
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
 from langnorm.errors import MissingDependencyError
 
@@ -37,7 +38,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="KEY",
-            envvar="LANGNORM_API_KEY",
+            envvar=KEY_VARIABLE,
             help="What clients must send as their key. Better set by the variable: lists of processes show options.",
             show_default=False,
         ),

@@ -14,12 +14,10 @@ import httpx
 from pydantic_core import from_json
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
+from langnorm.credentials import KEY_VARIABLE
 from langnorm.errors import RemoteError
 from langnorm.remote.events import EventReader
 from langnorm.wire.errors import AGAIN, read_error
-
-KEY_VARIABLE = "LANGNORM_API_KEY"
-"""The environment variable that has the key where a chat model is given none."""
 
 _CONNECT_SECONDS = 10.0
 _MARGIN_SECONDS = 15.0  # that a server has to say by itself that a call took too long

@@ -22,6 +22,10 @@ class Gate:
 
     Args:
         most: How many may run at once.
+
+    Attributes:
+        num_running: How many run.
+        ended: Set when requests that still run are to be ended.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,7 +33,6 @@ class Gate:
         self._is_stopping = False
         self.num_running = 0
         self.ended = asyncio.Event()
-        """Set when requests that still run are to be ended."""
 
     @contextmanager
     def admit(self) -> Iterator[None]:

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from langnorm.checks import check_integer, check_number, refuse
 from langnorm.errors import OptionError
 
-KEY_VARIABLE = "LANGNORM_API_KEY"
-"""The environment variable that has the key, so that no list of processes shows it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:

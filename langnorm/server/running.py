@@ -11,10 +11,11 @@ from typing import Any
 import uvicorn
 
 from langnorm.chat_models import ChatLangNorm
+from langnorm.credentials import KEY_VARIABLE
 from langnorm.errors import OptionError
 from langnorm.server.app import build_app, model_name
 from langnorm.server.gate import Gate
-from langnorm.server.options import KEY_VARIABLE, ServerOptions
+from langnorm.server.options import ServerOptions
 
 _BACKLOG = 2048
 _SECONDS_TO_END = 2  # for streams to say that they end

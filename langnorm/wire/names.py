@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from langnorm.chat.settings import INTERVENTIONS
-from langnorm.engines.options import Sampling
 from langnorm.trace import KEY
 
 FIELD = KEY
@@ -24,7 +21,7 @@ MORE_SAMPLING = ("top_k", "min_p", "repetition_penalty")
 """Options that other servers take beside OpenAI's, and langnorm too; also taken inside `FIELD`."""
 
 OWN_OPTIONS = (
-    *(field.name for field in fields(Sampling) if field.name in MORE_SAMPLING),
+    *MORE_SAMPLING,
     *("enable_thinking", "special_tokens", "norms", "layers", "threshold", "intensity", "low_below", "step_splitter"),
     *("norm_profile", *INTERVENTIONS, "selection", "timeout", "answer_prefix"),
 )

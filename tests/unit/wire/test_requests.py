@@ -103,6 +103,8 @@ def test_own_options_are_in_an_object() -> None:
         ({"langnorm": {"model": "x"}}, "no option `model`"),
         ({"langnorm": {"norm_profile": "/etc/passwd"}}, "a profile is the server's own"),
         ({"langnorm": {"answer_prefix": {"token_ids": [-1]}}}, "Take it as the model gave it"),
+        ({"langnorm": {"answer_prefix": {"token_ids": [1], "layers": [1, 2], "norms": [[1.0]]}}}, "one for each layer"),
+        ({"langnorm": {"answer_prefix": {"token_ids": [1], "logprobs": [{}]}}}, "without a log-probability"),
         ({"langnorm": {"recursion": {"max_xtra": 1}}}, "Did you mean `max_extra`"),
     ],
 )
