@@ -11,6 +11,7 @@ from langnorm.cli.ask import EXAMPLE, ask
 from langnorm.cli.calibrate import calibrate
 from langnorm.cli.evaluate import evaluate
 from langnorm.cli.process import Commands
+from langnorm.cli.serve import serve
 
 app = typer.Typer(
     name="langnorm",
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(calibrate)
 app.command("eval")(evaluate)
+app.command()(serve)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from langnorm.norms.frozen import snapshot_of
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_among
 from langnorm.norms.sketch import QuantileSketch
@@ -29,32 +28,6 @@ _MOST_SELECTIONS = 16  # of layers, whose norms of tokens are kept, those that w
 
 _StepsKey = tuple[IntensityKind, tuple[int, ...]]
 _EstimatorKey = tuple[ReferenceThreshold, tuple[int, ...]]
-
-_frozen: ContextVar[_FrozenSnapshots | None] = ContextVar("frozen", default=None)
-
-
-@contextmanager
-def frozen_snapshots() -> Iterator[None]:
-    """Give all requests of this context, its threads and its tasks the same snapshot of a model: the first one's."""
-    token = _frozen.set(_FrozenSnapshots())
-    try:
-        yield
-    finally:
-        _frozen.reset(token)
-
-
-class _FrozenSnapshots:
-    """The first snapshot of each model inside a `with` block."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._snapshots: dict[OnlineStatistics, OnlineSnapshot] = {}
-
-    def of(self, statistics: OnlineStatistics) -> OnlineSnapshot:
-        with self._lock:
-            if statistics not in self._snapshots:
-                self._snapshots[statistics] = statistics.take_snapshot()
-            return self._snapshots[statistics]
 
 
 class OnlineSnapshot:
@@ -166,8 +139,7 @@ class OnlineStatistics:
 
     def snapshot(self) -> OnlineSnapshot:
         """Return what has been seen as of now, or as of the first time inside the enclosing `frozen_snapshots`."""
-        frozen = _frozen.get()
-        return frozen.of(self) if frozen else self.take_snapshot()
+        return snapshot_of(self)
 
     def take_snapshot(self) -> OnlineSnapshot:
         """Return what has been seen as of now."""

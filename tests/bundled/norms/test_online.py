@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.norms.online import WARM_UP, OnlineStatistics, frozen_snapshots
+from langnorm.norms.frozen import frozen_snapshots
+from langnorm.norms.online import WARM_UP, OnlineStatistics
 from langnorm.norms.thresholds import ReferenceThreshold
 
 SHORT = {"temperature": 0, "max_tokens": 20, "profile": None, "layers": [9, 10]}

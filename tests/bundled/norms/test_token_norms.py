@@ -13,7 +13,8 @@ from langchain_core.messages import HumanMessage
 
 from langnorm import ChatLangNorm, NormProfile, NormSelector, NormTrace
 from langnorm.errors import OptionError
-from langnorm.norms.online import WARM_UP, OnlineStatistics, frozen_snapshots
+from langnorm.norms.frozen import frozen_snapshots
+from langnorm.norms.online import WARM_UP, OnlineStatistics
 from langnorm.norms.token_table import shares_below
 from langnorm.selection import rank
 from tests.reference.token_table import ListsOfNorms
