@@ -144,8 +144,13 @@ def collect(model: Any, answers: Answers, layers: list[int], room: int) -> State
 
 def load_model(path: Path, device: str, dtype: str) -> Any:
     """Return the model of a GGUF file."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     print(f"Loading {path.name}", flush=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=getattr(torch, dtype))
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=getattr(torch, dtype),
+        quantization_config=GgufConfig(dequantize=True),
+    )
     return model.to(device).eval()

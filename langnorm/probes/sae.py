@@ -54,9 +54,9 @@ class SAEConfig:
 class SparseAutoencoder(nn.Module):
     """`f(h) = ReLU(W_enc (h - b_dec) + b_enc)`, of which few features are active, and `h ~ W_dec f + b_dec`.
 
-    The weights have SAELens' names and shapes: `W_enc` (d_in, d_sae), `b_enc` (d_sae,), `W_dec` (d_sae, d_in) and `b_dec`
-    (d_in,); `threshold` (d_sae,) with `jumprelu`. A new one has random unit vectors as decoder rows, and their transpose
-    as encoder.
+    The weights have SAELens' names and shapes: `W_enc` (d_in, d_sae), `b_enc` (d_sae,), `W_dec` (d_sae, d_in) and
+    `b_dec` (d_in,); `threshold` (d_sae,) with `jumprelu`. A new one has random unit vectors as decoder rows, and their
+    transpose as encoder.
 
     Args:
         config: What it is.
@@ -80,7 +80,8 @@ class SparseAutoencoder(nn.Module):
         centered = states.to(self.W_enc.dtype)
         if self.config.apply_b_dec_to_input:
             centered = centered - self.b_dec
-        return centered @ self.W_enc + self.b_enc
+        pre_activations: Tensor = centered @ self.W_enc + self.b_enc
+        return pre_activations
 
     def activate(self, pre_activations: Tensor) -> Tensor:
         """Return the activations (..., d_sae), zero where a feature is not active."""
@@ -97,7 +98,8 @@ class SparseAutoencoder(nn.Module):
 
     def decode(self, activations: Tensor) -> Tensor:
         """Return the hidden states (..., d_in) that activations (..., d_sae) stand for."""
-        return activations @ self.W_dec + self.b_dec
+        states: Tensor = activations @ self.W_dec + self.b_dec
+        return states
 
     def forward(self, states: Tensor) -> Tensor:
         """Return hidden states (..., d_in) as they come out of their features."""
@@ -114,13 +116,14 @@ class SparseAutoencoder(nn.Module):
 
 @torch.no_grad()
 def bound_on_states(sae: SparseAutoencoder, states: Tensor) -> Tensor:
-    """Return `max(0, ||w_i|| ||h - b_dec|| + b_enc_i)` (..., d_sae): no activation on these states (..., d_in) is higher.
+    """Return `max(0, ||w_i|| ||h - b_dec|| + b_enc_i)` (..., d_sae): activations on states (..., d_in) are not higher.
 
     `w_i` is the encoder's vector of feature i (Cauchy-Schwarz). Float32 rounds, so compare with a tolerance of 1e-5.
     """
     centered = states.float() - (sae.b_dec.float() if sae.config.apply_b_dec_to_input else 0)
     norms = centered.norm(dim=-1, keepdim=True)
-    return (norms * sae.W_enc.float().norm(dim=0) + sae.b_enc.float()).relu()
+    bound: Tensor = (norms * sae.W_enc.float().norm(dim=0) + sae.b_enc.float()).relu()
+    return bound
 
 
 @torch.no_grad()
@@ -130,7 +133,8 @@ def bound_on_norms(sae: SparseAutoencoder, norms: Tensor) -> Tensor:
     It is never below `bound_on_states`.
     """
     bias = sae.b_dec.float().norm() if sae.config.apply_b_dec_to_input else 0
-    return (norms.float()[..., None] + bias) * sae.W_enc.float().norm(dim=0) + sae.b_enc.float().relu()
+    bound: Tensor = (norms.float()[..., None] + bias) * sae.W_enc.float().norm(dim=0) + sae.b_enc.float().relu()
+    return bound
 
 
 def save_sae(sae: SparseAutoencoder, folder: Path, *, dtype: str = "float32") -> None:

@@ -1,7 +1,8 @@
 """Trains sparse autoencoders on hidden states.
 
 Top-k and the auxiliary loss against dead features are those of "Scaling and evaluating sparse autoencoders" (arXiv
-2406.04093); ReLU with an L1 penalty is that of "Towards Monosemanticity" (Anthropic, 2023), with the same auxiliary loss.
+2406.04093). ReLU with an L1 penalty is that of "Towards Monosemanticity" (Anthropic, 2023), with the same auxiliary
+loss.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class SAETraining:
         num_steps: Number of steps.
         batch_size: States of a step.
         learning_rate: Of Adam; it falls to zero over the last fifth of the steps.
-        l1: Weight of the sum of activations in the loss of `standard`, whose other part is the squared error as a share of
-            the variance. It grows over the first tenth of the steps.
+        l1: Weight of the sum of activations in the loss of `standard`, whose other part is the squared error as a share
+            of the variance. It grows over the first tenth of the steps.
         bias_start: What the decoder's bias starts at: the `"median"` (geometric) or `"mean"` of the states.
         dead_steps: A feature that was active on no state of so many steps is dead.
         auxiliary: Weight of the auxiliary loss: what the dead features make of the error of the others.
@@ -75,17 +76,17 @@ def train_sae(
 ) -> SparseAutoencoder:
     """Return an SAE that was trained on hidden states.
 
-    All states are scaled by one number, so that their median norm is sqrt(d); the SAE that is returned takes states as they
-    are. Its decoder rows have length 1.
+    All states are scaled by one number, so that their median norm is sqrt(d); the SAE that is returned takes states as
+    they are. Its decoder rows have length 1.
 
     Args:
-        states: All states (N, d_in), or some at a time, such as those of one batch of a model after the other; these are
-            mixed, and must be enough for all steps.
+        states: All states (N, d_in), or some at a time, such as those of one batch of a model after the other; these
+            are mixed, and must be enough for all steps.
         config: What the SAE is.
         training: How it is trained.
         device: Where. All states that lie on it already are not copied.
-        folder: Where a checkpoint is kept: a training that was stopped goes on from it, with all states exactly as if it
-            had not been stopped.
+        folder: Where a checkpoint is kept: a training that was stopped goes on from it, with all states exactly as if
+            it had not been stopped.
         is_quiet: Whether there is no progress bar.
 
     Raises:
@@ -217,7 +218,7 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         with torch.no_grad():
-            rows, gradient = sae.W_dec, sae.W_dec.grad
+            rows, gradient = sae.W_dec.data, sae.W_dec.grad
             assert gradient is not None
             gradient -= (gradient * rows).sum(1, keepdim=True) * rows  # what would only change the rows' length
             torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
