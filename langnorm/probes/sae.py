@@ -19,6 +19,10 @@ from langnorm.errors import ModelError, OptionError
 ARCHITECTURES = ("standard", "topk", "jumprelu")
 """`standard` is ReLU; `topk` keeps the k largest of it; `jumprelu` keeps what is above a threshold of each feature."""
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
+_FIELDS = (  # of `cfg.json`; what else is there, older versions had instead of `metadata`
+    *("architecture", "d_in", "d_sae", "k", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "dtype", "device"),
+    *("normalize_activations", "reshape_activations", "metadata", "meta"),
+)
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16)}
 
 
@@ -211,8 +215,7 @@ def _read_config(stored: Mapping[str, Any]) -> SAEConfig:
         if (value := stored.get(name, allowed)) != allowed:
             msg = f"`{name}` is `{value}`, and langnorm knows only `{allowed}`"
             raise OptionError(msg)
-    known = {"architecture", "d_in", "d_sae", "k", "apply_b_dec_to_input", "dtype", "device", "metadata", "meta"}
-    older = {name: value for name, value in stored.items() if name not in known}
+    older = {name: value for name, value in stored.items() if name not in _FIELDS}
     return SAEConfig(
         stored["d_in"],
         stored["d_sae"],

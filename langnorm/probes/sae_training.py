@@ -21,9 +21,7 @@ from torch import Tensor
 from langnorm.checks import check_choice, check_integer, check_number
 from langnorm.errors import ModelError, OptionError
 from langnorm.probes.sae import SAEConfig, SparseAutoencoder
-
-_NUM_FOR_START = 16_384  # states that scale and bias are estimated from
-_BUFFER = 64  # batches of states that come one after the other are mixed in a buffer of this many
+from langnorm.probes.sae_batches import state_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,12 @@ def train_sae(
     first = trainer.step
     if first == training.num_steps:
         return trainer.result()
-    batches = _batches(states, config, training, trainer.device, first)
+    batches = state_batches(
+        states, config.d_in, training.batch_size, training.num_steps, seed=training.seed, first=first
+    )
     with _quick_products(), tqdm(total=training.num_steps, initial=first, unit="step", disable=is_quiet) as bar:
+        if first == 0:
+            trainer.start(next(batches))
         for batch in batches:
             loss = trainer.take_step(batch)
             bar.update()
@@ -185,8 +187,9 @@ class _Trainer:
         return self.steps_idle >= self.training.dead_steps
 
     @torch.no_grad()
-    def _start(self, states: Tensor) -> None:
-        """Take scale and bias from the first states (N, d_in)."""
+    def start(self, states: Tensor) -> None:
+        """Take scale and bias from some states (N, d_in)."""
+        states = states.to(self.device).float()
         norm = states.norm(dim=1).median()
         if not torch.isfinite(states).all() or norm == 0:
             msg = "The states have values that are no numbers, or are all zero. Check the model's dtype."
@@ -199,10 +202,8 @@ class _Trainer:
 
     def take_step(self, states: Tensor) -> Tensor:
         """Change the weights by one batch (B, d_in); return the squared error as a share of the variance."""
-        if self.step == 0:
-            self._start(states)
         training, sae = self.training, self.sae
-        h = states[: training.batch_size] * self.scale
+        h = states.to(self.device).float() * self.scale
         pre_activations = sae.pre_activations(h)
         activations = sae.activate(pre_activations)
         error = sae.decode(activations) - h
@@ -288,67 +289,6 @@ def geometric_median(states: Tensor, *, num_rounds: int = 50) -> Tensor:
         weights = 1 / (states - point).norm(dim=1).clamp(min=1e-6)
         point = (weights[:, None] * states).sum(0) / weights.sum()
     return point
-
-
-def _batches(
-    states: Any, config: SAEConfig, training: SAETraining, device: torch.device, first: int
-) -> Iterator[Tensor]:
-    """Yield batches (batch_size, d_in) in float32; the first of a training has more states, for scale and bias."""
-    start_size = max(training.batch_size, _NUM_FOR_START) if first == 0 else training.batch_size
-    if isinstance(states, Tensor | np.ndarray):
-        tensor = _checked(states, config)
-        return _random_batches(tensor, training, device, first, start_size)
-    return _mixed_batches(states, config, training, device, start_size)
-
-
-def _checked(states: Any, config: SAEConfig) -> Tensor:
-    tensor = torch.as_tensor(states)
-    if tensor.ndim != 2 or tensor.size(1) != config.d_in or not tensor.is_floating_point() or not len(tensor):
-        msg = (
-            f"`states` of shape `{tuple(tensor.shape)}` and dtype `{tensor.dtype}` are not allowed. Use numbers with a "
-            f"point in shape (N, {config.d_in}), N above 0."
-        )
-        raise OptionError(msg)
-    return tensor
-
-
-def _random_batches(
-    states: Tensor, training: SAETraining, device: torch.device, first: int, start_size: int
-) -> Iterator[Tensor]:
-    """Yield batches of an array from step `first` on: each is drawn by seed and step alone."""
-    for step in range(first, training.num_steps):
-        generator = torch.Generator(states.device).manual_seed(hash((training.seed, step)) & (2**63 - 1))
-        size = start_size if step == 0 else training.batch_size
-        rows = torch.randint(len(states), (size,), generator=generator, device=states.device)
-        yield states[rows].to(device).float()
-
-
-def _mixed_batches(
-    states: Iterable[Any], config: SAEConfig, training: SAETraining, device: torch.device, start_size: int
-) -> Iterator[Tensor]:
-    """Yield batches of states that come one after the other, each once, mixed in a buffer."""
-    generator = torch.Generator().manual_seed(training.seed)
-    room = max(_BUFFER * training.batch_size, start_size)
-    waiting: list[Tensor] = []
-    size = start_size
-
-    def shuffled() -> Tensor:
-        joined = torch.cat(waiting)
-        return joined[torch.randperm(len(joined), generator=generator).to(joined.device)]
-
-    for part in states:
-        waiting.append(_checked(part, config))
-        if sum(map(len, waiting)) >= room:
-            buffer = shuffled()
-            while len(buffer) >= max(room // 2, size):
-                yield buffer[:size].to(device).float()
-                buffer, size = buffer[size:], training.batch_size
-            waiting = [buffer]
-    buffer = shuffled() if waiting else torch.empty(0, config.d_in)
-    while len(buffer) >= training.batch_size:
-        size = min(size, len(buffer))
-        yield buffer[:size].to(device).float()
-        buffer, size = buffer[size:], training.batch_size
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import random
 from itertools import product
-from statistics import fmean
+from statistics import correlation, fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
+from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean, pearson, spearman
 
 SCORES = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(math.nan)), max_size=12)
 
@@ -60,3 +60,22 @@ def test_values_that_are_missing_are_left_out() -> None:
     """NaN changes nothing, and nothing but NaN gives NaN."""
     assert bootstrap_mean([1.0, math.nan, 3.0]) == bootstrap_mean([1.0, 3.0])
     assert all(math.isnan(bound) for bound in bootstrap_mean([math.nan]))
+
+
+NUMBERS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=12)
+
+
+@given(NUMBERS)
+def test_correlations_are_those_of_their_definitions(pairs: list[tuple[int, int]]) -> None:
+    """Of the numbers by the standard library, and of ranks, where equal ones share the mean of theirs."""
+    first, second = ([float(pair[place]) for pair in pairs] for place in (0, 1))
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert math.isnan(pearson(first, second))
+        assert math.isnan(spearman(first, second))
+        return
+
+    def ranks(values: list[float]) -> list[float]:
+        return [sum(x < value for x in values) + (values.count(value) + 1) / 2 for value in values]
+
+    assert pearson(first, second) == pytest.approx(correlation(first, second))
+    assert spearman(first, second) == pytest.approx(correlation(ranks(first), ranks(second)))
