@@ -9,6 +9,7 @@ import typer
 from langnorm import __version__
 from langnorm.cli.ask import EXAMPLE, ask
 from langnorm.cli.calibrate import calibrate
+from langnorm.cli.probe import probe
 from langnorm.cli.process import Commands
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(ask)
 app.command()(calibrate)
+app.add_typer(probe)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

@@ -16,10 +16,14 @@ _OPTIONS: Mapping[str, str] = {
     "max_tokens": "--max-tokens",
     "model": "--model",
     "norm_profile": "--profile",
+    "num_steps": "--steps",
     "num_tokens": "--num-tokens",
     "profile": "--profile",
+    "quantiles": "--quantiles",
     "seed": "--seed",
+    "seeds": "--seeds",
     "step_splitter": "--step-splitter",
+    "tasks": "--tasks",
     "temperature": "--temperature",
 }
 
