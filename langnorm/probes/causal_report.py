@@ -81,8 +81,9 @@ def causal_page(report: Mapping[str, Any], title: str) -> str:
         f"# Causal check: {title}",
         "",
         f"{report['num_tasks']} problems, {len(check['seeds'])} seeds, temperature {check['temperature']:g}; "
-        f"suppression `{check['action']}`{_factor(check)}. Right answers without suppression: "
-        f"{_percent(baseline['right'])}, {baseline['tokens']:.0f} tokens on average, {baseline['cut']:.1%} cut at {check['max_tokens']}.",
+        f"suppression `{check['action']}`{_factor(check)}.",
+        f"Right answers without suppression: {_percent(baseline['right'])}, of {baseline['tokens']:.0f} tokens on "
+        f"average, {baseline['cut']:.1%} cut at {check['max_tokens']}.",
         "",
         "Intervals are 95 % bootstrap intervals over problems; differences are paired by problem, in points. A control",
         "shrinks as many states as were of high norm in the run that it controls, at other tokens; `exact` says in how",
