@@ -200,3 +200,95 @@ def causal(
     store.unlink(missing_ok=True)
     typer.echo(text)
     typer.echo(f"Written to {page} and {figures}.")
+
+
+@probe.command()
+def sae(
+    *,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where everything is written; it is made.", show_default=False)
+    ],
+    model: ModelOption = BUNDLED_MODEL,
+    gguf: GgufOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    chat_template: ChatTemplateOption = None,
+    tasks: TasksOption = BUNDLED_MODEL,
+    num_tasks: Annotated[int, typer.Option(min=4, metavar="N", help="How many of them, from the first.")] = 200,
+    layers: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_layers,
+            metavar="LAYERS",
+            help="Layers that get an SAE each: late, deep, middle, all, or such as 3,4,5.",
+            show_default="the deepest late one",
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--sae",
+            metavar="FOLDER",
+            help="An SAE of that layer in SAELens' format, in place of one that is trained.",
+            show_default=False,
+        ),
+    ] = None,
+    architecture: Annotated[str, typer.Option(metavar="KIND", help="topk, or standard: ReLU with an L1 penalty.")] = (
+        "topk"
+    ),
+    expansion: Annotated[int, typer.Option(min=1, metavar="N", help="Features for each entry of a state.")] = 4,
+    k: Annotated[int, typer.Option("--k", min=1, metavar="K", help="Active features of a state, of topk.")] = 32,
+    l1: Annotated[float, typer.Option("--l1", min=0, metavar="L1", help="Weight of the penalty, of standard.")] = 0.01,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of training.")] = 3000,
+    step_states: Annotated[int, typer.Option(min=1, metavar="N", help="States of a step.")] = 1024,
+    seeds: SeedsOption = "0",
+    temperature: HeatOption = 0.7,
+    max_tokens: AnswerLengthOption = 512,
+    batch_size: BatchOption = 16,
+) -> None:
+    """Train a sparse autoencoder on a model's own states, and see which features go with reasoning and with the norm.
+
+    Each problem is answered with reasoning and without. A training that is stopped goes on from its last checkpoint
+    when the same command is given again. FOLDER gets report.md, report.json, and for each layer a folder in SAELens'
+    format.
+    """
+    from langnorm.probes.figures import write_figures
+    from langnorm.probes.sae_page import sae_page
+    from langnorm.probes.sae_probe import SAEProbe, probe_sae
+    from langnorm.probes.sae_training import SAETraining
+    from langnorm.probes.tasks import read_tasks
+
+    options = SAEProbe(
+        layers=layers,
+        expansion=expansion,
+        architecture=architecture,
+        k=k,
+        training=SAETraining(num_steps=steps, batch_size=step_states, l1=l1),
+        seeds=seeds,
+        temperature=temperature,
+        max_tokens=max_tokens,
+    )
+    asked = read_tasks(tasks, num_tasks)
+    page, figures = out / "report.md", out / "report.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"`{out}` cannot be made ({error.strerror}). Give a folder that is yours."
+        raise OptionError(msg) from error
+    for path in (page, figures):
+        check_folder(path)
+    chat = loading.load_chat(
+        model=model,
+        gguf=gguf,
+        engine="transformers",
+        dtype=dtype,
+        device=device,
+        chat_template=chat_template,
+        max_batch_size=batch_size,
+    )
+    report = probe_sae(chat, asked, out, options, published=published, device=device or "cpu")
+    write_figures(figures, {"model": model, "tasks": tasks, **report})
+    text = sae_page(report, f"{model} on {tasks}")
+    write_atomically(page, text)
+    typer.echo(text)
+    typer.echo(f"Written to {out}.")

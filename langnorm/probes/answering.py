@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.batches import batch_of_calls
+from langnorm.engines.requests import Completion, Record
 from langnorm.trace import NormTrace
 
 if TYPE_CHECKING:
@@ -77,3 +78,31 @@ def ask_all(
         if on_progress:
             on_progress(len(part))
     return answers
+
+
+def record_states(
+    chat: ChatLangNorm, asked: Sequence[Asked], layers: Sequence[int], on_progress: Callable[[int], Any] | None = None
+) -> list[Completion]:
+    """Return the answers with norms and hidden states of their tokens, in order.
+
+    Args:
+        chat: The chat model.
+        asked: What it is asked, one answer each.
+        layers: Layers whose states are kept, ascending.
+        on_progress: Is called with the number of new answers now and then.
+
+    Raises:
+        OptionError: The engine has no hidden states.
+    """
+    record = Record(layers=tuple(layers), states=True)
+    completions: list[Completion] = []
+    size = _BATCHES_AT_ONCE * chat.max_batch_size
+    for start in range(0, len(asked), size):
+        calls = [chat.prepare(one.messages, **one.settings) for one in asked[start : start + size]]
+        requests = [replace(call.request, record=record) for call in calls]
+        for request in requests:
+            calls[0].engine.check(request)
+        completions += [response.completions[0] for response in calls[0].engine.generate(requests)]
+        if on_progress:
+            on_progress(len(calls))
+    return completions

@@ -20,10 +20,10 @@ from langnorm.checks import check_choice, check_integer, check_number, refuse
 from langnorm.errors import OptionError
 from langnorm.interventions.options import Suppression, check_layers
 from langnorm.norms.layers import LayerSelection, select_layers
-from langnorm.probes.answering import Answered, Asked, ask_all
+from langnorm.probes.answering import Answered, ask_all
 from langnorm.probes.causal_masks import class_of, draw_mask
 from langnorm.probes.causal_store import CausalStore, Outcome
-from langnorm.probes.tasks import Task
+from langnorm.probes.tasks import Task, check_seeds, seed_of
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -64,8 +64,7 @@ class CausalCheck:
             check_layers("layers", layers, owner="causal check")
         for quantile in self.quantiles:
             check_number("quantiles", quantile, low=0, high=1, is_low_open=True, is_high_open=True)
-        for seed in self.seeds:
-            check_integer("seeds", seed, low=0)
+        check_seeds(self.seeds)
         check_choice("action", self.action, ("mul", "clamp"))
         check_number("factor", self.factor, low=0, high=1, is_high_open=True)
         check_number("temperature", self.temperature, low=0)
@@ -170,13 +169,13 @@ class _Runner:
         """Yield the number of an answer, its seed and its problem."""
         for place, seed in enumerate(self._check.seeds):
             for number, task in enumerate(self._tasks):
-                yield place * len(self._tasks) + number, seed * 1_000_003 + number, task
+                yield place * len(self._tasks) + number, seed_of(seed, number), task
 
     def _ask(self, suppressions: Mapping[int, Suppression | None], layers: Sequence[int]) -> dict[int, Answered]:
         """Return the answers of some numbers, each with its own suppression."""
         common = {"layers": list(layers), "temperature": self._check.temperature, "max_tokens": self._check.max_tokens}
         asked = {
-            number: Asked(task.messages, {**common, "seed": seed, "suppression": suppressions[number]})
+            number: task.asked({**common, "seed": seed, "suppression": suppressions[number]})
             for number, seed, task in self._asks()
             if number in suppressions
         }

@@ -23,6 +23,8 @@ from langnorm.errors import ModelError, OptionError
 from langnorm.probes.sae import SAEConfig, SparseAutoencoder
 from langnorm.probes.sae_batches import state_batches
 
+CHECKPOINT_FILE = "checkpoint.pt"
+
 
 @dataclass(frozen=True, slots=True)
 class SAETraining:
@@ -98,7 +100,7 @@ def train_sae(
         msg = "`architecture='jumprelu'` can be loaded and not trained. Use topk or standard."
         raise OptionError(msg)
     trainer = _Trainer(config, training, torch.device(device))
-    checkpoint = folder / "checkpoint.pt" if folder else None
+    checkpoint = folder / CHECKPOINT_FILE if folder else None
     if checkpoint and checkpoint.exists():
         trainer.load(checkpoint)
     first = trainer.step

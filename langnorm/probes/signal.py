@@ -10,9 +10,9 @@ import numpy as np
 from langnorm.checks import refuse
 from langnorm.errors import OptionError
 from langnorm.norms.layers import select_layers
-from langnorm.probes.answering import Answered, Asked, ask_all
+from langnorm.probes.answering import Answered, ask_all
 from langnorm.probes.signal_figures import RecordedTokens, signal_figures
-from langnorm.probes.tasks import Task
+from langnorm.probes.tasks import Task, check_seeds, seed_of
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -44,6 +44,7 @@ def probe_signal(
 
     if len(tasks) < 2:
         refuse("tasks", len(tasks), "two problems or more, or there is no interval", "signal")
+    check_seeds(seeds)
     common = {"layers": "all", "logprobs": True, "temperature": temperature, "max_tokens": max_tokens}
     numbers = [number for _ in seeds for number in range(len(tasks))]
     recorded = []
@@ -51,11 +52,8 @@ def probe_signal(
         for is_direct in (False, True):
             asked = []
             for place, number in enumerate(numbers):
-                task, seed = tasks[number], seeds[place // len(tasks)] * 1_000_003 + number
-                settings: dict[str, Any] = {**common, "seed": seed}
-                if is_direct and task.thinks_by_template:
-                    settings["enable_thinking"] = False
-                asked.append(Asked(task.direct_messages if is_direct else task.messages, settings))
+                seed = seed_of(seeds[place // len(tasks)], number)
+                asked.append(tasks[number].asked({**common, "seed": seed}, is_direct=is_direct))
             answers = ask_all(chat, asked, bar.update)
             recorded.append([_recorded(tasks[n], n, answer) for n, answer in zip(numbers, answers, strict=True)])
     reasoned, direct = recorded

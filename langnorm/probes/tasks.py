@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from langnorm.checks import check_integer, refuse
 from langnorm.errors import OptionError
+from langnorm.probes.answering import Asked
 from langnorm.selection.answers import read_answer
 from langnorm.selection.statements import stated_answer, stated_number
 from langnorm.stored import Stored, StoredForm
@@ -37,6 +40,12 @@ class Task:
     answer: str
     thinks_by_template: bool = False
 
+    def asked(self, settings: Mapping[str, Any], *, is_direct: bool = False) -> Asked:
+        """Return the problem with the settings of its call, as it is asked with or without reasoning."""
+        if is_direct and self.thinks_by_template:
+            settings = {**settings, "enable_thinking": False}
+        return Asked(self.direct_messages if is_direct else self.messages, settings)
+
     def is_right(self, text: str) -> bool:
         """Return whether an answer states the right one: the same number, or else the same words."""
         number = stated_number(self.answer)
@@ -44,6 +53,19 @@ class Task:
             return read_answer("number", text) == number
         expected = stated_answer(self.answer)
         return expected is not None and read_answer("auto", text) == expected
+
+
+def check_seeds(seeds: object) -> None:
+    """Raise `OptionError` unless a value is a list of at least one seed."""
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds:
+        refuse("seeds", seeds, "a list of at least one integer")
+    for seed in seeds:
+        check_integer("seeds", seed, low=0)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return the seed of the answer to a problem by its number, so that no two problems share their draws."""
+    return seed * 1_000_003 + number
 
 
 class _Line(Stored):

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("checks", "credentials", "files", "stored"),
     ("text", "norms", "evaluation", "reductions"),
     ("stored_trace",),
-    ("interventions", "trace", "probes.sae", "probes.sae_batches"),
+    ("interventions", "trace", "probes.sae", "probes.sae_batches", "probes.answer_states"),
     ("scores", "engines.options"),
     ("engines.requests", "trace_builder", "probes.sae_training", "probes.reasoning_features"),
     ("selection.canonical", "selection.quantities"),

@@ -17,7 +17,7 @@ from langnorm.probes import causal
 from langnorm.probes.causal import CausalCheck, run_causal_check
 from langnorm.probes.tasks import read_tasks
 
-CHECK = CausalCheck(layers=[[8, 9]], quantiles=[0.9], seeds=[5], max_tokens=24)
+CHECK = CausalCheck(layers=[[8, 9]], quantiles=[0.9], seeds=[5], max_tokens=20)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_controls_shrink_as_many_states(chat: ChatLangNorm, tmp_path: Path, monk
                     layer: len(steps) for layer, steps in high.shrunk.items()
                 }
     assert num_exact >= 5
-    assert sum(outcome.num_shrunk for outcome in arm.outcomes["high"]) > 6
+    assert sum(outcome.num_shrunk for outcome in arm.outcomes["high"]) > 3
 
     store, ask_all, calls = tmp_path / "store", causal.ask_all, []
 

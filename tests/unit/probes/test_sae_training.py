@@ -29,7 +29,7 @@ def sparse_states(num: int, seed: int, *, scale: float = 50.0) -> torch.Tensor:
 
 def training(**options: Any) -> SAETraining:
     """Return a short training."""
-    defaults = {"num_steps": 400, "batch_size": 128, "learning_rate": 5e-3, "dead_steps": 40, "num_auxiliary": 8}
+    defaults = {"num_steps": 300, "batch_size": 128, "learning_rate": 5e-3, "dead_steps": 40, "num_auxiliary": 8}
     return SAETraining(**{**defaults, **options})
 
 
@@ -133,7 +133,7 @@ def test_states_may_come_one_after_the_other() -> None:
 
 def test_too_few_states_are_said_so() -> None:
     """Those that come one after the other are used once."""
-    with pytest.raises(OptionError, match=r"were enough for `\d+` of `num_steps=400` steps"):
+    with pytest.raises(OptionError, match=r"were enough for `\d+` of `num_steps=300` steps"):
         train_sae(iter([sparse_states(300, 1), sparse_states(300, 2)]), TOP_K, training(), is_quiet=True)
     with pytest.raises(OptionError, match="nothing to train on"):
         train_sae([], TOP_K, training(), is_quiet=True)
