@@ -45,8 +45,7 @@ def signal_page(figures: Mapping[str, Any], title: str) -> str:
         *(f"<p>{sentence}</p>" for sentence in _sentences(figures)),
         _figure(
             _norm_plot(rows),
-            "Norms after each layer, on a logarithmic scale: median and quartiles on reasoned answers, the mean on "
-            "direct ones.",
+            "Mean norms after each layer, on a logarithmic scale, and the quartiles on reasoned answers.",
         ),
         _figure(
             _difference_plot(rows),
@@ -159,10 +158,10 @@ def _figure(svg: str, caption: str) -> str:
 def _norm_plot(rows: Sequence[Mapping[str, Any]]) -> str:
     axes = _Axes("norm", is_log=True)
     layers = axes.layers(rows)
-    first, middle, third = ([row["quartiles"][place] for row in rows] for place in range(3))
+    first, third = ([row["quartiles"][place] for row in rows] for place in (0, 2))
     axes.plot.fill_between(layers, first, third, alpha=0.3)
-    axes.plot.plot(layers, middle, marker=".", label="reasoned, median")
-    axes.plot.plot(layers, [row["mean_direct"].mean for row in rows], "--", marker=".", label="direct, mean")
+    for kind in ("reasoned", "direct"):
+        axes.plot.plot(layers, [row[f"mean_{kind}"].mean for row in rows], marker=".", label=kind)
     return axes.svg()
 
 
