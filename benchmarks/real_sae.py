@@ -16,19 +16,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.real_states import States, collect, load_model, read_answers
-from langnorm.evaluation.statistics import bootstrap_mean, pearson, spearman
-from langnorm.probes.reasoning_features import FeatureGroups, group_features, mean_activations, summed_activations
-from langnorm.probes.sae import SAEConfig, SparseAutoencoder, bound_on_norms, bound_on_states, save_sae
+from benchmarks.real_states import collect, load_model, read_answers
+from langnorm.evaluation.statistics import spearman
+from langnorm.probes.answer_states import AnswerStates
+from langnorm.probes.figures import write_figures
+from langnorm.probes.sae import SAEConfig, save_sae
+from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, same_tokens
 from langnorm.probes.sae_training import SAETraining, measure_sae, train_sae
 
 BAR = 0.9  # of explained variance on held-out problems
 _TIMED_STEPS = 40
-_TOLERANCE = 1e-5  # of float32, for the bound
 
 
 def steps_within(seconds: float, states: Tensor, config: SAEConfig, training: SAETraining) -> int:
@@ -39,111 +39,6 @@ def steps_within(seconds: float, states: Tensor, config: SAEConfig, training: SA
     sae = train_sae(states, config, short, device=device, is_quiet=True)
     float(sae.b_dec.sum())  # a device is waited for
     return max(_TIMED_STEPS, int(seconds * _TIMED_STEPS / (time.perf_counter() - start)))
-
-
-@torch.no_grad()
-def violations(sae: SparseAutoencoder, states: Tensor) -> dict[str, Any]:
-    """Return how many activations of states (N, d), before the largest k are taken, are above what norms allow."""
-    counts = {"num_activations": 0, "above_bound_on_states": 0, "above_bound_on_norms": 0}
-    closest = 0.0
-    for part in states.split(2048):
-        h = part.to(sae.W_enc.device).float()
-        f = sae.pre_activations(h).relu()
-        tight, by_norm = bound_on_states(sae, h), bound_on_norms(sae, h.norm(dim=-1))
-        counts["num_activations"] += f.numel()
-        counts["above_bound_on_states"] += int((f > tight * (1 + _TOLERANCE) + _TOLERANCE).sum())
-        counts["above_bound_on_norms"] += int((f > by_norm * (1 + _TOLERANCE) + _TOLERANCE).sum())
-        closest = max(closest, float((f / tight.clamp(min=1e-12))[f > 0].max()) if bool((f > 0).any()) else 0.0)
-    return {**counts, "largest_share_of_bound_on_states": closest}
-
-
-def groups_of(sae: SparseAutoencoder, layer: int, reasoned: States, direct: States, is_chosen: Tensor) -> FeatureGroups:
-    """Return the groups of features by the paired difference on some of the problems."""
-    means = []
-    for states in (reasoned, direct):
-        h, _, answers = states.of(layer, is_chosen)
-        means.append(mean_activations(sae, h, answers, states.problems, len(is_chosen)))
-    both = ~np.isnan(means[0][:, 0]) & ~np.isnan(means[1][:, 0])
-    return group_features(means[0][both], means[1][both])
-
-
-def by_problem(values: np.ndarray, states: States, answers: Tensor, num_problems: int) -> np.ndarray:
-    """Return the means (P,) over the tokens of each answer, then over answers, of values (N,); NaN without any."""
-    problems, numbers = np.array(states.problems), answers.numpy()
-    lengths = np.bincount(numbers, minlength=len(problems))
-    totals = np.bincount(numbers, weights=values, minlength=len(problems))
-    has_tokens = lengths > 0
-    means, of_problem = totals[has_tokens] / lengths[has_tokens], problems[has_tokens]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(
-            np.bincount(of_problem, weights=means, minlength=num_problems)
-            / np.bincount(of_problem, minlength=num_problems)
-        )
-
-
-def compare(
-    sae: SparseAutoencoder, layer: int, groups: FeatureGroups, reasoned: States, direct: States, is_held: Tensor
-) -> dict[str, Any]:
-    """Return what norms and summed activations are on held-out problems, and how they go together over tokens."""
-    names = ("reasoning", "direct", "other")
-    masks = [groups.reasoning, groups.direct, groups.other]
-    h, norms, answers = reasoned.of(layer, is_held)
-    middle, of_norm = float(norms.median()), norms.numpy()
-    raw, direction = summed_activations(sae, h, masks), summed_activations(sae, h, masks, norm=middle)
-    direct_h, _, direct_answers = direct.of(layer, is_held)
-    direct_raw = summed_activations(sae, direct_h, masks)
-    direct_direction = summed_activations(sae, direct_h, masks, norm=middle)
-    problem = np.array(reasoned.problems)[answers.numpy()]
-    held = np.unique(problem)
-    found: dict[str, Any] = {"num_tokens": len(h), "num_problems": len(held)}
-    for place, name in enumerate(names):
-        if not masks[place].any():
-            continue
-        row: dict[str, Any] = {"num_features": int(masks[place].sum())}
-        for kind, of_reasoned, of_direct in (
-            ("raw", raw[place], direct_raw[place]),
-            ("direction_only", direction[place], direct_direction[place]),
-        ):
-            within = [spearman(of_norm[problem == p], of_reasoned[problem == p]) for p in held]
-            first = by_problem(of_reasoned, reasoned, answers, len(is_held))
-            second = by_problem(of_direct, direct, direct_answers, len(is_held))
-            row[kind] = {
-                "pearson": pearson(of_norm, of_reasoned),
-                "spearman": spearman(of_norm, of_reasoned),
-                "spearman_within_problems": bootstrap_mean(within),
-                "reasoned": bootstrap_mean(first),
-                "direct": bootstrap_mean(second),
-                "difference": bootstrap_mean(first - second),
-            }
-        found[name] = row
-    return found
-
-
-def norm_curves(reasoned: States, direct: States, num_problems: int) -> list[dict[str, Any]]:
-    """Return by layer the mean norms on reasoned and on direct answers, and their difference, paired by problem."""
-    rows = []
-    for layer in range(reasoned.norms.size(1)):
-        first, second = (
-            by_problem(part.norms[:, layer].double().numpy(), part, part.answers, num_problems)
-            for part in (reasoned, direct)
-        )
-        every = reasoned.norms[:, layer]
-        rows.append(
-            {
-                "layer": layer,
-                "reasoned": bootstrap_mean(first),
-                "direct": bootstrap_mean(second),
-                "difference": bootstrap_mean(first - second),
-                "relative_difference": bootstrap_mean(first / second - 1),
-                "largest_over_median": float(every.max() / every.median()),
-            }
-        )
-    return rows
-
-
-def same_tokens(reasoned: States, direct: States) -> States:
-    """Return the states of those tokens of reasoned answers that direct answers consist of too: digits, mostly."""
-    return reasoned.only(direct.ids.unique())
 
 
 def over_layers(curves: list[dict[str, Any]], of_layers: list[dict[str, Any]]) -> dict[str, float]:
@@ -158,7 +53,7 @@ def over_layers(curves: list[dict[str, Any]], of_layers: list[dict[str, Any]]) -
     }
 
 
-def training_states(layer: int, reasoned: States, direct: States, is_training: Tensor) -> Tensor:
+def training_states(layer: int, reasoned: AnswerStates, direct: AnswerStates, is_training: Tensor) -> Tensor:
     """Return the states of both kinds of answers to the problems of the training."""
     return torch.cat([states.of(layer, is_training)[0] for states in (reasoned, direct)])
 
@@ -214,7 +109,7 @@ def probe(arguments: argparse.Namespace) -> dict[str, Any]:
         report["saes"].append(row)
         save_sae(sae, arguments.out / f"layer{layer}-k{k}", dtype="float16")
         write(arguments.out, report)
-        row["bound"] = violations(sae, held)
+        row["bound"] = count_violations(sae, held)
         groups = groups_of(sae, layer, reasoned, direct, ~is_held)
         row["features"] = compare(sae, layer, groups, reasoned, direct, is_held)
         matched = same_tokens(reasoned, direct)
@@ -239,7 +134,7 @@ def probe(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_layer(
-    layer: int, reasoned: States, direct: States, is_held: Tensor, arguments: argparse.Namespace
+    layer: int, reasoned: AnswerStates, direct: AnswerStates, is_held: Tensor, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Return what a small SAE of one layer finds."""
     states = training_states(layer, reasoned, direct, ~is_held)
@@ -258,13 +153,13 @@ def of_layer(
 
 def metadata(model: Path, layer: int) -> dict[str, Any]:
     """Return what the SAE's config says of its model."""
-    return {"model_name": model.stem, "hook_name": f"model.layers.{layer}", "hook_layer": layer}
+    return {"model_name": model.stem, "hook_name": f"blocks.{layer}.hook_resid_post", "hook_layer": layer}
 
 
 def write(folder: Path, report: dict[str, Any]) -> None:
     """Write what is known so far."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sae.json").write_text(json.dumps(report, indent=1))
+    write_figures(folder / "sae.json", report)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.real_samples import load
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers, hooked
+from langnorm.probes.answer_states import AnswerStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +40,6 @@ class Answers:
         return Answers(*([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class States:
-    """States of N tokens.
-
-    Attributes:
-        states: By layer, the residual stream (N, d) after it, in the model's dtype.
-        norms: Norms (N, L) after each layer, float32.
-        ids: The tokens (N,).
-        answers: Number of each token's answer (N,).
-        problems: Number of the problem of each answer (A,).
-    """
-
-    states: dict[int, Tensor]
-    norms: Tensor
-    ids: Tensor
-    answers: Tensor
-    problems: list[int]
-
-    def of(self, layer: int, is_chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return states, norms and answers of the tokens of some problems; `is_chosen` (P,) says which."""
-        rows = is_chosen[torch.tensor(self.problems)][self.answers]
-        states = self.states[layer]
-        return states[rows.to(states.device)], self.norms[rows, layer], self.answers[rows]
-
-    def only(self, ids: Tensor) -> States:
-        """Return the states of the tokens that are among these."""
-        rows = torch.isin(self.ids, ids)
-        states = {layer: states[rows.to(states.device)] for layer, states in self.states.items()}
-        return States(states, self.norms[rows], self.ids[rows], self.answers[rows], self.problems)
-
-
 def read_answers(folder: Path, prompts: list[list[int]]) -> Answers:
     """Return the stored answers to the problems that these prompts are of."""
     answers = Answers([], [], [], [])
@@ -87,7 +57,7 @@ def read_answers(folder: Path, prompts: list[list[int]]) -> Answers:
 
 
 @torch.inference_mode()
-def collect(model: Any, answers: Answers, layers: list[int], room: int) -> States:
+def collect(model: Any, answers: Answers, layers: list[int], room: int) -> AnswerStates:
     """Run the answers through the model and return the states of their tokens after some layers, and norms after all.
 
     Args:
@@ -139,13 +109,20 @@ def collect(model: Any, answers: Answers, layers: list[int], room: int) -> State
     states = {layer: torch.cat(parts) for layer, parts in kept.items()}
     print(f"  {sum(map(len, numbers))} tokens in {time.perf_counter() - start:.0f} s", flush=True)
     every_norm = torch.stack([torch.cat(parts) for parts in norms], 1)
-    return States(states, every_norm, torch.cat(tokens), torch.cat(numbers), answers.problems)
+    return AnswerStates(
+        states, range(len(decoder_layers)), every_norm, torch.cat(tokens), torch.cat(numbers), answers.problems
+    )
 
 
 def load_model(path: Path, device: str, dtype: str) -> Any:
     """Return the model of a GGUF file."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     print(f"Loading {path.name}", flush=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=getattr(torch, dtype))
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=getattr(torch, dtype),
+        quantization_config=GgufConfig(dequantize=True),
+    )
     return model.to(device).eval()

@@ -146,6 +146,15 @@ class ChatLangNorm(ManyPrompts, RemoteCalls):
         """Return the settings that decide answers, in plain types, the model's own configuration among them."""
         return deciding_settings(self._settings({}), self.loaded_engine())
 
+    def prepare(self, prompt: LanguageModelInput, **settings: Any) -> PreparedCall:
+        """Return a call, ready for its engine, for those who want more of an answer than a message holds.
+
+        Args:
+            prompt: A text or a list of messages.
+            **settings: Settings of the call.
+        """
+        return self._prepare(self._convert_input(prompt).to_messages(), None, settings)
+
     def record_answers(self, prompts: list[LanguageModelInput], **settings: Any) -> list[RecordedAnswer]:
         """Return the answers to some prompts, which are generated together, with the norms of all decoder layers.
 

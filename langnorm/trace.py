@@ -77,7 +77,8 @@ class NormTrace:
             passes that were extra, if there was any. With `mode="block"` also the layers of the `block`, and of its
             tokens mean and maximum of `||out - g(x_0)|| / ||g(x_0)||` as `moved`.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
-        suppression: Thresholds, and the number of shrunk states per layer, if there was suppression.
+        suppression: Thresholds, the number of shrunk states per layer, and the indices of their `tokens`, if there was
+            suppression.
         prefix_cache: How many `tokens` of the prompt were not run again, because an earlier call began alike, and the
             `bytes` that their keys and values take; None if all were run.
     """

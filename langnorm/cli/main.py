@@ -10,6 +10,7 @@ from langnorm import __version__
 from langnorm.cli.ask import EXAMPLE, ask
 from langnorm.cli.calibrate import calibrate
 from langnorm.cli.evaluate import evaluate
+from langnorm.cli.probe import probe
 from langnorm.cli.process import Commands
 from langnorm.cli.serve import serve
 
@@ -27,6 +28,7 @@ app.command()(ask)
 app.command()(calibrate)
 app.command("eval")(evaluate)
 app.command()(serve)
+app.add_typer(probe)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

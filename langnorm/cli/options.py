@@ -59,7 +59,8 @@ TemperatureOption = Annotated[
 ]
 
 
-def _parse_layers(value: str) -> str | list[int]:
+def parse_layers(value: str) -> str | list[int]:
+    """Return the selection of layers that a text means."""
     names = ("late", "deep", "middle", "all")
     if value in names:
         return value
@@ -73,6 +74,6 @@ def _parse_layers(value: str) -> str | list[int]:
 LayersOption = Annotated[
     Any,
     typer.Option(
-        parser=_parse_layers, metavar="LAYERS", help="Layers to read: late, deep, middle, all, or such as 3,4,5."
+        parser=parse_layers, metavar="LAYERS", help="Layers to read: late, deep, middle, all, or such as 3,4,5."
     ),
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from langnorm.checks import check_choice, check_flag, check_integer, check_number, refuse
@@ -290,19 +291,52 @@ class Suppression(Intervention):
     """Shrinks states, to see whether their norm mattered: the paper's causal check.
 
     Attributes:
-        mode: `"high"` shrinks states of high norm; `"random"`, the control, as many at random moments after these.
-        action: `"mul"` multiplies by `factor`; `"clamp"` brings the norm down to a quarter of the threshold.
+        mode: `"high"` shrinks states of high norm; `"random"`, the control, as many at random moments after these;
+            `"mask"` those of the tokens that `mask` names, whatever their norms.
+        action: `"mul"` multiplies by `factor`; `"clamp"` brings the norm down to a quarter of the threshold, which a
+            mask needs for this alone.
         factor: See `action`, in [0, 1).
+        mask: Of `"mask"`: indices of tokens of the answer, from 0, for each of `layers`, which are ascending indices.
     """
 
     name: ClassVar[str] = "suppression"
 
-    mode: Literal["high", "random"] = "high"
+    mode: Literal["high", "random", "mask"] = "high"
     action: Literal["mul", "clamp"] = "mul"
     factor: float = 0.1
+    mask: Sequence[Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         Intervention.__post_init__(self)
-        check_choice("mode", self.mode, ("high", "random"), owner=self.name)
+        check_choice("mode", self.mode, ("high", "random", "mask"), owner=self.name)
         check_choice("action", self.action, ("mul", "clamp"), owner=self.name)
         check_number("factor", self.factor, owner=self.name, low=0, high=1, is_high_open=True)
+        self._check_mask()
+
+    def _check_mask(self) -> None:
+        """Raise `OptionError` unless there is a list of tokens for each layer, or no mask and another mode."""
+        if self.mode != "mask":
+            _refuse_set(self, ("mask",), f'has no use with `mode="{self.mode}"`', 'Add `mode="mask"`')
+            return
+        layers = self.layers
+        if isinstance(layers, str) or any(low >= high for low, high in pairwise((-1, *layers))):
+            refuse("layers", layers, 'ascending indices such as `[20, 21]` with `mode="mask"`', self.name)
+        lists: Any = self.mask if isinstance(self.mask, Sequence) else ()
+        are_steps = all(
+            isinstance(steps, Sequence) and all(is_index(step) and operator.index(step) >= 0 for step in steps)
+            for steps in lists
+        )
+        if len(lists) != len(layers) or not are_steps:
+            allowed = f"a list of indices of tokens, from 0, for each of the layers {list(layers)}"
+            refuse("mask", self.mask, allowed, self.name)
+        object.__setattr__(self, "mask", tuple(tuple(sorted(set(map(operator.index, steps)))) for steps in lists))
+
+    @property
+    def compares_norms(self) -> bool:
+        """Whether what is done depends on norms and their thresholds."""
+        return self.mode != "mask" or self.action == "clamp"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options in plain JSON types, as `build_options` takes them."""
+        mask = None if self.mask is None else [list(steps) for steps in self.mask]
+        return Intervention.to_dict(self) | {"mask": mask}

@@ -115,11 +115,14 @@ class InterveningSequence:
                 "injections": pulls,
             }
         if suppression := self._plans.suppression:
-            num_shrunk = {str(layer): state.num_shrunk for layer, state in self.suppression.items()}
+            shrunk = {str(layer): state.shrunk_steps for layer, state in self.suppression.items()}
+            is_mask = suppression.options.mode == "mask"
+            reason = "none of its mask was run" if is_mask else "no norm was above its threshold"
             report["suppression"] = {
-                "warning": _idle(suppression, sum(num_shrunk.values()), num_tokens, "no norm was above its threshold"),
+                "warning": _idle(suppression, sum(map(len, shrunk.values())), num_tokens, reason),
                 "thresholds": _last_thresholds(suppression, self.suppression),
-                "suppressed": num_shrunk,
+                "suppressed": {layer: len(steps) for layer, steps in shrunk.items()},
+                "tokens": shrunk,
             }
         return report
 

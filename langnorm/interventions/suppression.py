@@ -1,7 +1,8 @@
-"""Shrinks states of high norm, or as many random ones (arXiv 2606.06188)."""
+"""Shrinks states of high norm, as many random ones, or those of a mask (arXiv 2606.06188)."""
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING
@@ -35,16 +36,17 @@ class LayerSuppression:
     def __init__(self, plan: Plan[Suppression], layer: int, seed: int, sample: int) -> None:
         options: Suppression = plan.options
         self._options = options
-        self.threshold = plan.new_threshold(layer)
+        self.threshold = plan.new_threshold(layer) if options.compares_norms else None
         self._is_random = options.mode == "random"
+        self._mask = frozenset(options.mask[plan.layers.index(layer)]) if options.mask is not None else None
         self._draws = UniformDraws(seed, sample, "suppression", layer)
         self._high_steps = array("q")  # of the control
         self._shrunk_steps = array("q")
 
     @property
-    def num_shrunk(self) -> int:
-        """Number of states that were shrunk."""
-        return len(self._shrunk_steps)
+    def shrunk_steps(self) -> list[int]:
+        """The decode steps whose states were shrunk, ascending."""
+        return self._shrunk_steps.tolist()
 
     def act(self, step: int, norm: float) -> float | None:
         """Return by what a state is multiplied, or None where it stays; to be called once for each step.
@@ -53,9 +55,12 @@ class LayerSuppression:
             step: Decode step.
             norm: Of the state.
         """
-        tau = self.threshold.at(step, norm)
+        tau = self.threshold.at(step, norm) if self.threshold else math.inf
         is_high = norm > tau
-        if self._is_random:
+        if self._mask is not None:
+            if step not in self._mask:
+                return None
+        elif self._is_random:
             if is_high:
                 self._high_steps.append(step)
             num_owed = len(self._high_steps) - len(self._shrunk_steps)
@@ -70,6 +75,7 @@ class LayerSuppression:
 
     def roll_back(self, step: int) -> None:
         """Forget this step and all after it."""
-        self.threshold.roll_back(step)
+        if self.threshold:
+            self.threshold.roll_back(step)
         for steps in (self._high_steps, self._shrunk_steps):
             del steps[bisect_left(steps, step) :]

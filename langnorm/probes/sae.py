@@ -19,6 +19,10 @@ from langnorm.errors import ModelError, OptionError
 ARCHITECTURES = ("standard", "topk", "jumprelu")
 """`standard` is ReLU; `topk` keeps the k largest of it; `jumprelu` keeps what is above a threshold of each feature."""
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
+_FIELDS = (  # of `cfg.json`; what else is there, older versions had instead of `metadata`
+    *("architecture", "d_in", "d_sae", "k", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "dtype", "device"),
+    *("normalize_activations", "reshape_activations", "metadata", "meta"),
+)
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16)}
 
 
@@ -54,9 +58,9 @@ class SAEConfig:
 class SparseAutoencoder(nn.Module):
     """`f(h) = ReLU(W_enc (h - b_dec) + b_enc)`, of which few features are active, and `h ~ W_dec f + b_dec`.
 
-    The weights have SAELens' names and shapes: `W_enc` (d_in, d_sae), `b_enc` (d_sae,), `W_dec` (d_sae, d_in) and `b_dec`
-    (d_in,); `threshold` (d_sae,) with `jumprelu`. A new one has random unit vectors as decoder rows, and their transpose
-    as encoder.
+    The weights have SAELens' names and shapes: `W_enc` (d_in, d_sae), `b_enc` (d_sae,), `W_dec` (d_sae, d_in) and
+    `b_dec` (d_in,); `threshold` (d_sae,) with `jumprelu`. A new one has random unit vectors as decoder rows, and their
+    transpose as encoder.
 
     Args:
         config: What it is.
@@ -80,7 +84,8 @@ class SparseAutoencoder(nn.Module):
         centered = states.to(self.W_enc.dtype)
         if self.config.apply_b_dec_to_input:
             centered = centered - self.b_dec
-        return centered @ self.W_enc + self.b_enc
+        pre_activations: Tensor = centered @ self.W_enc + self.b_enc
+        return pre_activations
 
     def activate(self, pre_activations: Tensor) -> Tensor:
         """Return the activations (..., d_sae), zero where a feature is not active."""
@@ -97,7 +102,8 @@ class SparseAutoencoder(nn.Module):
 
     def decode(self, activations: Tensor) -> Tensor:
         """Return the hidden states (..., d_in) that activations (..., d_sae) stand for."""
-        return activations @ self.W_dec + self.b_dec
+        states: Tensor = activations @ self.W_dec + self.b_dec
+        return states
 
     def forward(self, states: Tensor) -> Tensor:
         """Return hidden states (..., d_in) as they come out of their features."""
@@ -114,13 +120,14 @@ class SparseAutoencoder(nn.Module):
 
 @torch.no_grad()
 def bound_on_states(sae: SparseAutoencoder, states: Tensor) -> Tensor:
-    """Return `max(0, ||w_i|| ||h - b_dec|| + b_enc_i)` (..., d_sae): no activation on these states (..., d_in) is higher.
+    """Return `max(0, ||w_i|| ||h - b_dec|| + b_enc_i)` (..., d_sae): activations on states (..., d_in) are not higher.
 
     `w_i` is the encoder's vector of feature i (Cauchy-Schwarz). Float32 rounds, so compare with a tolerance of 1e-5.
     """
     centered = states.float() - (sae.b_dec.float() if sae.config.apply_b_dec_to_input else 0)
     norms = centered.norm(dim=-1, keepdim=True)
-    return (norms * sae.W_enc.float().norm(dim=0) + sae.b_enc.float()).relu()
+    bound: Tensor = (norms * sae.W_enc.float().norm(dim=0) + sae.b_enc.float()).relu()
+    return bound
 
 
 @torch.no_grad()
@@ -130,7 +137,8 @@ def bound_on_norms(sae: SparseAutoencoder, norms: Tensor) -> Tensor:
     It is never below `bound_on_states`.
     """
     bias = sae.b_dec.float().norm() if sae.config.apply_b_dec_to_input else 0
-    return (norms.float()[..., None] + bias) * sae.W_enc.float().norm(dim=0) + sae.b_enc.float().relu()
+    bound: Tensor = (norms.float()[..., None] + bias) * sae.W_enc.float().norm(dim=0) + sae.b_enc.float().relu()
+    return bound
 
 
 def save_sae(sae: SparseAutoencoder, folder: Path, *, dtype: str = "float32") -> None:
@@ -207,8 +215,7 @@ def _read_config(stored: Mapping[str, Any]) -> SAEConfig:
         if (value := stored.get(name, allowed)) != allowed:
             msg = f"`{name}` is `{value}`, and langnorm knows only `{allowed}`"
             raise OptionError(msg)
-    known = {"architecture", "d_in", "d_sae", "k", "apply_b_dec_to_input", "dtype", "device", "metadata", "meta"}
-    older = {name: value for name, value in stored.items() if name not in known}
+    older = {name: value for name, value in stored.items() if name not in _FIELDS}
     return SAEConfig(
         stored["d_in"],
         stored["d_sae"],

@@ -1,7 +1,8 @@
 """Trains sparse autoencoders on hidden states.
 
 Top-k and the auxiliary loss against dead features are those of "Scaling and evaluating sparse autoencoders" (arXiv
-2406.04093); ReLU with an L1 penalty is that of "Towards Monosemanticity" (Anthropic, 2023), with the same auxiliary loss.
+2406.04093). ReLU with an L1 penalty is that of "Towards Monosemanticity" (Anthropic, 2023), with the same auxiliary
+loss.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from torch import Tensor
 from langnorm.checks import check_choice, check_integer, check_number
 from langnorm.errors import ModelError, OptionError
 from langnorm.probes.sae import SAEConfig, SparseAutoencoder
+from langnorm.probes.sae_batches import state_batches
 
-_NUM_FOR_START = 16_384  # states that scale and bias are estimated from
-_BUFFER = 64  # batches of states that come one after the other are mixed in a buffer of this many
+CHECKPOINT_FILE = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class SAETraining:
         num_steps: Number of steps.
         batch_size: States of a step.
         learning_rate: Of Adam; it falls to zero over the last fifth of the steps.
-        l1: Weight of the sum of activations in the loss of `standard`, whose other part is the squared error as a share of
-            the variance. It grows over the first tenth of the steps.
+        l1: Weight of the sum of activations in the loss of `standard`, whose other part is the squared error as a share
+            of the variance. It grows over the first tenth of the steps.
         bias_start: What the decoder's bias starts at: the `"median"` (geometric) or `"mean"` of the states.
         dead_steps: A feature that was active on no state of so many steps is dead.
         auxiliary: Weight of the auxiliary loss: what the dead features make of the error of the others.
@@ -75,17 +76,17 @@ def train_sae(
 ) -> SparseAutoencoder:
     """Return an SAE that was trained on hidden states.
 
-    All states are scaled by one number, so that their median norm is sqrt(d); the SAE that is returned takes states as they
-    are. Its decoder rows have length 1.
+    All states are scaled by one number, so that their median norm is sqrt(d); the SAE that is returned takes states as
+    they are. Its decoder rows have length 1.
 
     Args:
-        states: All states (N, d_in), or some at a time, such as those of one batch of a model after the other; these are
-            mixed, and must be enough for all steps.
+        states: All states (N, d_in), or some at a time, such as those of one batch of a model after the other; these
+            are mixed, and must be enough for all steps.
         config: What the SAE is.
         training: How it is trained.
         device: Where. All states that lie on it already are not copied.
-        folder: Where a checkpoint is kept: a training that was stopped goes on from it, with all states exactly as if it
-            had not been stopped.
+        folder: Where a checkpoint is kept: a training that was stopped goes on from it, with all states exactly as if
+            it had not been stopped.
         is_quiet: Whether there is no progress bar.
 
     Raises:
@@ -99,14 +100,18 @@ def train_sae(
         msg = "`architecture='jumprelu'` can be loaded and not trained. Use topk or standard."
         raise OptionError(msg)
     trainer = _Trainer(config, training, torch.device(device))
-    checkpoint = folder / "checkpoint.pt" if folder else None
+    checkpoint = folder / CHECKPOINT_FILE if folder else None
     if checkpoint and checkpoint.exists():
         trainer.load(checkpoint)
     first = trainer.step
     if first == training.num_steps:
         return trainer.result()
-    batches = _batches(states, config, training, trainer.device, first)
+    batches = state_batches(
+        states, config.d_in, training.batch_size, training.num_steps, seed=training.seed, first=first
+    )
     with _quick_products(), tqdm(total=training.num_steps, initial=first, unit="step", disable=is_quiet) as bar:
+        if first == 0:
+            trainer.start(next(batches))
         for batch in batches:
             loss = trainer.take_step(batch)
             bar.update()
@@ -184,8 +189,9 @@ class _Trainer:
         return self.steps_idle >= self.training.dead_steps
 
     @torch.no_grad()
-    def _start(self, states: Tensor) -> None:
-        """Take scale and bias from the first states (N, d_in)."""
+    def start(self, states: Tensor) -> None:
+        """Take scale and bias from some states (N, d_in)."""
+        states = states.to(self.device).float()
         norm = states.norm(dim=1).median()
         if not torch.isfinite(states).all() or norm == 0:
             msg = "The states have values that are no numbers, or are all zero. Check the model's dtype."
@@ -198,10 +204,8 @@ class _Trainer:
 
     def take_step(self, states: Tensor) -> Tensor:
         """Change the weights by one batch (B, d_in); return the squared error as a share of the variance."""
-        if self.step == 0:
-            self._start(states)
         training, sae = self.training, self.sae
-        h = states[: training.batch_size] * self.scale
+        h = states.to(self.device).float() * self.scale
         pre_activations = sae.pre_activations(h)
         activations = sae.activate(pre_activations)
         error = sae.decode(activations) - h
@@ -217,7 +221,7 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         with torch.no_grad():
-            rows, gradient = sae.W_dec, sae.W_dec.grad
+            rows, gradient = sae.W_dec.data, sae.W_dec.grad
             assert gradient is not None
             gradient -= (gradient * rows).sum(1, keepdim=True) * rows  # what would only change the rows' length
             torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
@@ -287,67 +291,6 @@ def geometric_median(states: Tensor, *, num_rounds: int = 50) -> Tensor:
         weights = 1 / (states - point).norm(dim=1).clamp(min=1e-6)
         point = (weights[:, None] * states).sum(0) / weights.sum()
     return point
-
-
-def _batches(
-    states: Any, config: SAEConfig, training: SAETraining, device: torch.device, first: int
-) -> Iterator[Tensor]:
-    """Yield batches (batch_size, d_in) in float32; the first of a training has more states, for scale and bias."""
-    start_size = max(training.batch_size, _NUM_FOR_START) if first == 0 else training.batch_size
-    if isinstance(states, Tensor | np.ndarray):
-        tensor = _checked(states, config)
-        return _random_batches(tensor, training, device, first, start_size)
-    return _mixed_batches(states, config, training, device, start_size)
-
-
-def _checked(states: Any, config: SAEConfig) -> Tensor:
-    tensor = torch.as_tensor(states)
-    if tensor.ndim != 2 or tensor.size(1) != config.d_in or not tensor.is_floating_point() or not len(tensor):
-        msg = (
-            f"`states` of shape `{tuple(tensor.shape)}` and dtype `{tensor.dtype}` are not allowed. Use numbers with a "
-            f"point in shape (N, {config.d_in}), N above 0."
-        )
-        raise OptionError(msg)
-    return tensor
-
-
-def _random_batches(
-    states: Tensor, training: SAETraining, device: torch.device, first: int, start_size: int
-) -> Iterator[Tensor]:
-    """Yield batches of an array from step `first` on: each is drawn by seed and step alone."""
-    for step in range(first, training.num_steps):
-        generator = torch.Generator(states.device).manual_seed(hash((training.seed, step)) & (2**63 - 1))
-        size = start_size if step == 0 else training.batch_size
-        rows = torch.randint(len(states), (size,), generator=generator, device=states.device)
-        yield states[rows].to(device).float()
-
-
-def _mixed_batches(
-    states: Iterable[Any], config: SAEConfig, training: SAETraining, device: torch.device, start_size: int
-) -> Iterator[Tensor]:
-    """Yield batches of states that come one after the other, each once, mixed in a buffer."""
-    generator = torch.Generator().manual_seed(training.seed)
-    room = max(_BUFFER * training.batch_size, start_size)
-    waiting: list[Tensor] = []
-    size = start_size
-
-    def shuffled() -> Tensor:
-        joined = torch.cat(waiting)
-        return joined[torch.randperm(len(joined), generator=generator).to(joined.device)]
-
-    for part in states:
-        waiting.append(_checked(part, config))
-        if sum(map(len, waiting)) >= room:
-            buffer = shuffled()
-            while len(buffer) >= max(room // 2, size):
-                yield buffer[:size].to(device).float()
-                buffer, size = buffer[size:], training.batch_size
-            waiting = [buffer]
-    buffer = shuffled() if waiting else torch.empty(0, config.d_in)
-    while len(buffer) >= training.batch_size:
-        size = min(size, len(buffer))
-        yield buffer[:size].to(device).float()
-        buffer, size = buffer[size:], training.batch_size
 
 
 @contextmanager

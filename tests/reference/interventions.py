@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -283,6 +283,7 @@ class Suppression:
     mode: str = "high"
     action: str = "mul"
     factor: float = 0.1
+    mask: Sequence[Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         self.debts = dict.fromkeys(self.thresholds, 0)
@@ -301,8 +302,12 @@ class Suppression:
     def apply(self, layer: int, h: torch.Tensor, step: int, draws: Draws | None) -> torch.Tensor:
         """Return `h`, scaled down where it is suppressed."""
         n = norm(h)
-        tau = tau_of(self.thresholds, layer, n)
-        if not self.is_hit(layer, step, draws, is_high=n > tau):
+        tau = tau_of(self.thresholds, layer, n) if self.mask is None or self.action == "clamp" else math.inf
+        if self.mask is not None:
+            is_hit = step in self.mask[sorted(self.debts).index(layer)]
+        else:
+            is_hit = self.is_hit(layer, step, draws, is_high=n > tau)
+        if not is_hit:
             return h
         self.counts[layer] += 1
         return h * (self.factor if self.action == "mul" else min(1.0, (tau / 4) / n))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import random
 from itertools import product
-from statistics import fmean
+from statistics import correlation, fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean, mcnemar
+from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean, mcnemar, pearson, spearman
 
 SCORES = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(math.nan)), max_size=12)
 
@@ -75,3 +75,22 @@ def test_mcnemar_needs_the_same_items() -> None:
     """Methods are compared item by item."""
     with pytest.raises(ValueError, match="compared on 2 and 1 items. Give the same items"):
         mcnemar([True, False], [True])
+
+
+NUMBERS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=12)
+
+
+@given(NUMBERS)
+def test_correlations_are_those_of_their_definitions(pairs: list[tuple[int, int]]) -> None:
+    """Of the numbers by the standard library, and of ranks, where equal ones share the mean of theirs."""
+    first, second = ([float(pair[place]) for pair in pairs] for place in (0, 1))
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert math.isnan(pearson(first, second))
+        assert math.isnan(spearman(first, second))
+        return
+
+    def ranks(values: list[float]) -> list[float]:
+        return [sum(x < value for x in values) + (values.count(value) + 1) / 2 for value in values]
+
+    assert pearson(first, second) == pytest.approx(correlation(first, second))
+    assert spearman(first, second) == pytest.approx(correlation(ranks(first), ranks(second)))

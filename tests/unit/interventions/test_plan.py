@@ -33,6 +33,12 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     | st.builds(Steering, trigger=st.just("slack"), low_k=st.integers(1, 99), gamma=st.floats(0, 9), **COMMON),
     "suppression": st.builds(
         Suppression, mode=st.sampled_from(["high", "random"]), action=st.sampled_from(["mul", "clamp"]), **COMMON
+    )
+    | st.builds(
+        Suppression,
+        mode=st.just("mask"),
+        layers=st.just((3, 8)),
+        mask=st.tuples(*[st.lists(st.integers(0, 99), max_size=5)] * 2),
     ),
 }
 

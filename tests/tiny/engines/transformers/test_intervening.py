@@ -11,7 +11,7 @@ import torch
 
 from langnorm.engines.requests import Request
 from langnorm.errors import ModelError, OptionError
-from langnorm.interventions.options import Recursion
+from langnorm.interventions.options import Recursion, Suppression
 from tests.support.calls import PROMPTS, answer, answers
 from tests.support.interventions import (
     FAMILIES,
@@ -281,3 +281,13 @@ def test_no_hook_is_left(endless_model_of, endless_engine_of) -> None:
         del layer.mlp.forward
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     answer(engine, request)
+
+
+def test_a_mask_shrinks_the_tokens_that_it_names(endless_model_of, endless_engine_of) -> None:
+    """And no others, whatever their norms; past the end of the answer it names none."""
+    engine, layers = endless_engine_of("qwen3"), (1, 2)
+    mask = Suppression(mode="mask", layers=layers, mask=[[0, 9, 11], [9, 20, 500]])
+    request = request_of(PROMPTS[0], None, mask, layers=layers)
+    completion = answer(engine, request)
+    assert_as_defined(endless_model_of("qwen3"), request, completion)
+    assert completion.interventions["suppression"]["tokens"] == {"1": [0, 9, 11], "2": [9, 20]}

@@ -1,4 +1,4 @@
-"""Which model families recursion, steering and suppression work on; the table in the documentation is what is tested here."""
+"""Which model families recursion, steering and suppression work on; the table in the documentation is tested here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""What `probe_sae` found as a page of Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from langnorm.evaluation.statistics import Interval
+
+
+def sae_page(report: Mapping[str, Any], title: str) -> str:
+    """Return the figures of `probe_sae` as a page that says what they are."""
+    numbers, num_held = report["num_tokens"], report["num_held_out"]
+    num_problems, num_reasoned, num_direct = report["num_problems"], numbers["reasoned"], numbers["direct"]
+    lines = [
+        f"# SAE: {title}",
+        "",
+        f"{num_problems} problems, {num_reasoned} tokens of reasoned and {num_direct} of direct answers.",
+        f"SAEs are trained, and features chosen, on {num_problems - num_held} of the problems. Mean norms are of all",
+        f"problems, everything else is of the other {num_held}; intervals are 95 % bootstrap intervals over problems.",
+        "Reasoning features are more active on the reasoned than on the direct answer to a problem.",
+        "",
+        "| layer | explained variance | active | dead | mean norm, reasoned | direct | activations above the bound |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row, norms in zip(report["layers"], report["norms"], strict=True):
+        held, bound = row["held_out"], row["bound"]
+        num_above = bound["above_bound_on_states"] + bound["above_bound_on_norms"]
+        cells = [
+            str(row["layer"]),
+            f"{held['explained_variance']:.3f}",
+            f"{held['num_active']:.1f}",
+            f"{held['share_dead']:.1%}",
+            _interval(norms["reasoned"]),
+            _interval(norms["direct"]),
+            f"{num_above} of {bound['num_activations']}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Summed activations of features, and their rank correlation with the norm over tokens of reasoned answers: as",
+        "they are, and of states that were scaled to one norm, whose activations the norm does not bound.",
+        "",
+        "| layer | features | number | reasoned | direct | correlation | direction only |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report["layers"]:
+        for name in ("reasoning", "direct", "other"):
+            if name not in row:
+                continue
+            raw, direction = row[name]["raw"], row[name]["direction_only"]
+            cells = [str(row["layer"]), name, str(row[name]["num_features"])]
+            cells += [_interval(raw["reasoned"]), _interval(raw["direct"])]
+            cells += [f"{kind['spearman']:+.2f}" for kind in (raw, direction)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.mean):
+        return "–"
+    return f"{interval.mean:.4g} ({interval.low:.4g} to {interval.high:.4g})"
