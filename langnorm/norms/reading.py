@@ -14,6 +14,9 @@ from langnorm.norms.sinks import sinks_by_medians
 from langnorm.norms.thresholds import ReferenceThreshold
 from langnorm.norms.token_table import shares_below
 
+_PERCENTILE_DIGITS = 4
+_DISTANCE_DIGITS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class NormReading:
@@ -38,6 +41,42 @@ class NormReading:
     source: str | None = None
     low_below: float = LOW_BELOW
     intensity_kind: IntensityKind = "layer"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReading:
+    """The norms of single tokens, read against a baseline: a row for each that was run, one number per layer.
+
+    Attributes:
+        percentiles: Share of the layer's norms that are below the token's, 0 to 1; None where there is no distribution.
+        distances: The distance z from the usual norm of the same token (see `TokenTable`); None where none is known.
+    """
+
+    percentiles: tuple[tuple[float, ...], ...] | None = None
+    distances: tuple[tuple[float, ...], ...] | None = None
+
+
+def read_tokens(
+    norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline, token_ids: Sequence[int]
+) -> TokenReading:
+    """Return what the norms of single tokens mean; of the rows of a sequence, any that follow each other will do.
+
+    Args:
+        norms: Rows with one norm per layer.
+        layers: 0-based indices of the recorded layers.
+        baseline: What they are compared with; it stays as it is.
+        token_ids: The tokens of these rows; more of them do no harm.
+    """
+    values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
+    distribution, table = baseline.distribution, baseline.tokens
+    return TokenReading(
+        percentiles=None if distribution is None else _rows(distribution.percentile(values), _PERCENTILE_DIGITS),
+        distances=None if table is None else _rows(table.relative(token_ids, values), _DISTANCE_DIGITS),
+    )
+
+
+def _rows(values: NDArray[np.float64], digits: int) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, values.round(digits).tolist()))
 
 
 def read_norms(
