@@ -290,6 +290,13 @@ class NormTrace:
         frame["sink"] = [i in self.sinks for i in range(len(frame))]
         return frame.rename_axis("token")
 
+    def _repr_html_(self) -> str:
+        """Return the heat map that a notebook shows; `langnorm.viz.heatmap(message)` has the texts of steps too."""
+        from langnorm.viz.html.page import Page
+        from langnorm.viz.html.view import build_view
+
+        return Page("Where the model worked hardest", [build_view(self)])._repr_html_()
+
     def _step_columns(self) -> list[str]:
         means = [f"mean_{layer}" for layer in self.layers]
         return ["kind", "start", "end", "text_start", "text_end", "intensity", "low", *means]

@@ -102,8 +102,8 @@ const shadeOf = (heat) => `h${Math.min(SHADES - 1, Math.floor(heat * SHADES))}`;
 function visible(text, isLast) {
   if (text === "") return "\u00b7";
   const marked = text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)));
-  const lines = marked.replace(/\n/g, "\u21b5\n");
-  return isLast ? lines.replace(/\n+$/, "") : lines;
+  const end = isLast ? marked.search(/\n*$/) : marked.length;
+  return marked.slice(0, end).replace(/\n/g, "\u21b5\n") + "\u21b5".repeat(marked.length - end);
 }
 
 function addToken(parent, answer, unit, isLast) {
@@ -214,6 +214,7 @@ function paint() {
         bar.style[side] = span.heat === null ? "0" : `${Math.max(4, span.heat * 100)}%`;
       }
     }
+    answer.hardest = ranked.length ? ranked[0].start : 0;
     answer.caption.textContent = `Each bar is a step; the higher, the larger its norms. Numbers are ${MEASURES[shown.measure].numbers}.`;
     sayVerdict(answer, ranked);
   }
@@ -369,6 +370,8 @@ function start() {
   byId("detail").addEventListener("click", (event) => event.target.id === "close" && (byId("detail").hidden = true));
   document.addEventListener("keydown", onKey);
   paint();
+  const first = DATA.answers[0];
+  if (first.nodes.length && window.matchMedia("(min-width: 70rem)").matches) showDetail(first, first.hardest);
 }
 
 start();

@@ -38,7 +38,7 @@ class Page:
         policy = f"default-src 'none'; base-uri 'none'; style-src {_hash(style)}; script-src {_hash(script)}"
         parts = {
             "policy": policy,
-            "title": html.escape(self.title),
+            "title": html.escape(self.title.encode(errors="replace").decode()),
             "style": style,
             "data": _json_in_script(data),
             "script": script,
