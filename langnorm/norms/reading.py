@@ -76,7 +76,7 @@ def read_tokens(
 
 
 def _rows(values: NDArray[np.float64], digits: int) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, values.round(digits).tolist()))
+    return tuple(map(tuple, (values.round(digits) + 0.0).tolist()))  # no -0.0
 
 
 def read_norms(
