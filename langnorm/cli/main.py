@@ -7,22 +7,24 @@ from typing import Annotated
 import typer
 
 from langnorm import __version__
-from langnorm.cli.ask import EXAMPLE, ask
-from langnorm.cli.calibrate import calibrate
+from langnorm.cli import calibrate, chat, trace
+from langnorm.cli import ask as asking
 from langnorm.cli.process import Commands
 
 app = typer.Typer(
     name="langnorm",
     cls=Commands,
     help="Run a local language model and see how hard it is thinking.",
-    epilog=f"Try:  {EXAMPLE}",
+    epilog=f"Try:  {asking.EXAMPLE}",
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(ask)
-app.command()(calibrate)
+app.command(epilog=asking.EXAMPLES)(asking.ask)
+app.command(epilog=chat.EXAMPLES)(chat.chat)
+app.command(epilog=trace.EXAMPLES)(trace.trace)
+app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

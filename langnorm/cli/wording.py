@@ -7,26 +7,33 @@ from collections.abc import Mapping
 
 _OPTIONS: Mapping[str, str] = {
     "chat_template": "--chat-template",
+    "combine": "--combine",
     "device_map": "--device",
     "dtype": "--dtype",
     "engine": "--engine",
     "gguf_file": "--gguf",
+    "intensity": "--intensity",
     "layers": "--layers",
     "max_batch_size": "--batch-size",
     "max_tokens": "--max-tokens",
     "model": "--model",
+    "n": "--select",
     "norm_profile": "--profile",
     "num_tokens": "--num-tokens",
     "profile": "--profile",
+    "score": "--score",
     "seed": "--seed",
     "step_splitter": "--step-splitter",
+    "stop": "--stop",
     "temperature": "--temperature",
+    "vote": "--vote",
 }
 
 _LOADER_ARGUMENT = re.compile(r'`model_kwargs=\{"(\w+)": ([^`{}]*)\}`')
-_ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `model_kwargs`)?")
-_NAME = re.compile(r"`(device_map|gguf_file)`")
+_ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `(model_kwargs|selection)`)?")
+_NAME = re.compile(r"`(device_map|gguf_file|max_tokens|max_batch_size|norm_profile|num_tokens|step_splitter)`")
 _NO_SELECTION = "`selection=None`"
+_FUNCTIONS = " or a function of a Sample"  # which a command line has no way to give
 _FILES = ("chat_template", "norm_profile", "profile")
 
 
@@ -39,6 +46,6 @@ def in_options(text: str) -> str:
             return match[0]
         return f"`{_OPTIONS[name]} {'FILE' if name in _FILES and value == '...' else value}`"
 
-    text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--best-of 1`")
+    text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--select 1`").replace(_FUNCTIONS, "")
     text = _ARGUMENT.sub(option, text)
     return _NAME.sub(lambda match: f"`{_OPTIONS[match[1]]}`", text)
