@@ -17,7 +17,11 @@ def step_heats(trace: NormTrace) -> tuple[list[float | None], Word]:
     """Return how large the norms of each step are, and what that is; None for a step without norms."""
     if trace.intensity is not None:
         return [step.intensity for step in trace.steps], "intensity"
-    return ranks([step.mean for step in trace.steps]), "rank"
+    if trace.token_norms is None:
+        return ranks([step.mean for step in trace.steps]), "rank"
+    tokens = token_heats(trace)
+    known = [[heat for heat in tokens[step.start : step.end] if heat is not None] for step in trace.steps]
+    return [fmean(heats) if heats else None for heats in known], "rank"
 
 
 def token_heats(trace: NormTrace) -> list[float | None]:
