@@ -9,10 +9,13 @@ from langnorm.lazy import lazy_names
 if TYPE_CHECKING:
     from langnorm.viz.html.page import Page
     from langnorm.viz.pages import heatmap, ranking
+    from langnorm.viz.plots import plot_layers, plot_steps
 
 __all__ = [
     "Page",
     "heatmap",
+    "plot_layers",
+    "plot_steps",
     "ranking",
 ]
 
@@ -21,6 +24,8 @@ __getattr__ = lazy_names(
     {
         "Page": "langnorm.viz.html.page",
         "heatmap": "langnorm.viz.pages",
+        "plot_layers": "langnorm.viz.plots",
+        "plot_steps": "langnorm.viz.plots",
         "ranking": "langnorm.viz.pages",
     },
 )

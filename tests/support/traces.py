@@ -31,7 +31,7 @@ def trace(reading: NormReading | None = None, *, keep_tokens: bool = False) -> N
         SPANS,
         reading or NormReading(),
         keep_tokens=keep_tokens,
-        token_reading=TOKEN_READING if keep_tokens and reading else None,
+        token_reading=TOKEN_READING if keep_tokens and reading and reading.intensities else None,
         token_texts=("1 +", " 1", "two", "") if keep_tokens else None,
         token_ids=(5, 6, 7, 0) if keep_tokens else None,
     )
