@@ -73,8 +73,8 @@ class NormTrace:
         intensity_kind: What intensities are: `"layer"` for percentiles among all norms of the layer, `"token"` for
             Phi(z) of the distances z from the usual norms of the same tokens.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
-        token_percentiles: With `norms="tokens"` and something to compare with, the share of the layer's norms below each
-            of `token_norms`, 0 to 1.
+        token_percentiles: With `norms="tokens"` and something to compare with, the share of the layer's norms that is
+            below each of `token_norms`, 0 to 1.
         token_distances: With `norms="tokens"`, where usual norms of tokens are known, the distance z of each of
             `token_norms` from that of its token id.
         token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.

@@ -1,4 +1,4 @@
-"""What commands that ask a question share: the question, the settings of the model, and how several answers are ranked."""
+"""What commands that ask a question share: the question, some settings, and how several answers are ranked."""
 
 from __future__ import annotations
 

@@ -123,11 +123,11 @@ class Conversation:
         gained: list[AIMessageChunk] = []
         started = time.perf_counter()
         try:
-            with raising_interrupts(), closing(self._chat.stream([*self.messages, HumanMessage(question)])) as chunks:
-                with LiveAnswer(self._console) as live:
-                    for chunk in chunks:
-                        gained.append(chunk)
-                        live.add(chunk)
+            answer = self._chat.stream([*self.messages, HumanMessage(question)])
+            with raising_interrupts(), closing(answer) as chunks, LiveAnswer(self._console) as live:
+                for chunk in chunks:
+                    gained.append(chunk)
+                    live.add(chunk)
         except KeyboardInterrupt:
             self._console.print("(ended)", style="dim")
         if not gained:
@@ -150,9 +150,7 @@ class Conversation:
         from langnorm.cli.wording import in_options
         from langnorm.viz.terminal import print_summary
 
-        print_summary(
-            self._console, self._answer(), self._seconds, with_numbers=with_numbers, wording=in_options
-        )
+        print_summary(self._console, self._answer(), self._seconds, with_numbers=with_numbers, wording=in_options)
         return True
 
     def _save(self, path: str) -> bool:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from langnorm import __version__
-from langnorm.cli import calibrate, chat, trace
 from langnorm.cli import ask as asking
+from langnorm.cli import calibrate, chat, trace
 from langnorm.cli.process import Commands
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -41,6 +41,7 @@ from langnorm.files import check_folder
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration
 
     from langnorm.chat_models import ChatLangNorm
     from langnorm.selection.options import Selection
@@ -60,7 +61,7 @@ def trace(
     *,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page to open in a browser: one file, no network.", show_default=False),
+        typer.Option(metavar="FILE", help="Write a page for a browser: one file, no network.", show_default=False),
     ] = None,
     model: ModelOption = BUNDLED_MODEL,
     gguf: GgufOption = None,
@@ -135,7 +136,8 @@ def _answers(chat: ChatLangNorm, messages: list[tuple[str, str]], selection: Sel
     from langnorm.selection.selector import rank
 
     with loading.working(f"Sampling {selection.n} answers"):
-        generations = chat.generate([convert_to_messages(messages)], n=selection.n).generations[0]
+        result = chat.generate([convert_to_messages(messages)], n=selection.n)
+    answers = [cast("AIMessage", cast("ChatGeneration", each).message) for each in result.generations[0]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the page and the last lines say it too
-        return rank([generation.message for generation in generations], selection)  # type: ignore[attr-defined]
+        return rank(answers, selection)

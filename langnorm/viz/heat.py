@@ -50,4 +50,4 @@ def ranks(rows: Sequence[Sequence[float] | None]) -> list[float | None]:
     def share(column: list[float], value: float) -> float:
         return (bisect_left(column, value) + bisect_right(column, value)) / 2 / len(column)
 
-    return [row and fmean(map(share, columns, row)) for row in rows]
+    return [None if row is None else fmean(map(share, columns, row)) for row in rows]

@@ -104,7 +104,11 @@ class LiveAnswer:
         self._line.append(text, style)
         # What can no longer change goes above the live part, which then stays as small as a line.
         *whole, rest = self._line.split("\n", allow_blank=True)
-        wrapped = rest.wrap(self._console, self._console.width, no_wrap=False) if rest.cell_len > self._console.width else [rest]
+        wrapped = (
+            rest.wrap(self._console, self._console.width, no_wrap=False)
+            if rest.cell_len > self._console.width
+            else [rest]
+        )
         for line in [*whole, *wrapped[:-1]]:
             self._live.console.print(line)
         self._line = wrapped[-1]

@@ -59,8 +59,8 @@ def ranking(messages: Sequence[BaseMessage], *, title: str = "The candidates, be
     ranked = metadata.get(KEY, {}).get("selection") if isinstance(metadata, Mapping) else None
     if not isinstance(ranked, Mapping) or len(ranked["order"]) != len(messages):
         msg = (
-            f"These {len(messages)} messages are no ranking. Give what `langnorm.selection.rank(messages)` returns, for "
-            'messages that were made with `norms="tokens"`.'
+            f"These {len(messages)} messages are no ranking. Give what `langnorm.selection.rank(messages)` returns, "
+            'for messages that were made with `norms="tokens"`.'
         )
         raise OptionError(msg)
     views = []

@@ -40,10 +40,12 @@ def plot_layers(*traces: NormTrace, names: Sequence[str] = (), ax: Axes | None =
         msg = "There are no norms to plot. Give a NormTrace of two tokens or more."
         raise OptionError(msg)
     axes = ax or _new_axes(6.4, 4.0)
+    from matplotlib.ticker import MaxNLocator
+
     for i, (trace, name) in enumerate(shown):
         axes.plot(trace.layers, trace.mean or (), marker=_MARKERS[i % len(_MARKERS)], label=name or None)
     axes.set(xlabel="decoder layer", ylabel="mean l2 norm of the hidden state", yscale="log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if names:
         axes.legend()
     return axes
@@ -74,7 +76,8 @@ def plot_steps(trace: NormTrace, *, texts: Sequence[str] = (), ax: Axes | None =
     colours = ["#c64902" if known and heat == max(known) else "#fecb62" for heat in heats]
     axes.barh(places, [heat or 0.0 for heat in heats], color=colours, edgecolor="#742805")
     axes.set(xlim=(0, 1), xlabel=word, ylabel="" if texts else "step")
-    axes.set_yticks(places, [_label(i, text) for i, text in zip(places, texts, strict=True)] if texts else map(str, places))
+    labels = [_label(i, text) for i, text in zip(places, texts, strict=True)] if texts else list(map(str, places))
+    axes.set_yticks(places, labels)
     axes.invert_yaxis()
     return axes
 

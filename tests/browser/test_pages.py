@@ -1,4 +1,4 @@
-"""Pages in a real browser: what they show, how they are walked through, and that no text of a model gets out of hand."""
+"""Pages in a real browser: what they show, how one walks through them, and that texts of a model stay texts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_hostile_texts_stay_texts(open_page) -> None:
 
 
 def test_colours_are_percentiles_and_the_hardest_step_is_named(open_page) -> None:
-    """The colour of a token is the mean of its percentiles; the steps with the greatest mean are named in their order."""
+    """A token's colour is the mean of its percentiles; the steps with the greatest mean are named in their order."""
     trace = token_trace(WORDS)
     tab = open_page(heatmap(trace))
     expected = [shade(fmean(row)) for row in trace.token_percentiles or ()]
@@ -213,7 +213,8 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own(browser, tmp_path) -> N
     frame = tab.frame_locator("iframe")
     assert frame.locator(".token").nth(len(HOSTILE)).inner_text() == "</iframe>"
     assert tab.locator("#out").count() == 0
-    assert tab.frames[1].evaluate("(() => { try { return parent.document.title } catch { return 'apart' } })()") == "apart"
+    reach = "(() => { try { return parent.document.title } catch { return 'apart' } })()"
+    assert tab.frames[1].evaluate(reach) == "apart"
     tab.close()
 
 

@@ -1,47 +1,20 @@
-"""What a page shows of a trace, in plain JSON types: a column of numbers for each layer."""
+"""What a page shows of a trace, in plain JSON types: a column of numbers for each layer.
+
+`NormTrace` stands above this folder, because it shows itself in notebooks by it; so a trace is `Any` here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 _PER_MILLE = 1000  # percentiles travel as whole numbers of it
 _HUNDREDTHS = 100  # and distances as whole numbers of these
 _DIGITS = 4  # of a norm
 
 
-class StepLike(Protocol):
-    """A step, as `NormStep` is one."""
-
-    start: int
-    end: int
-    kind: Any
-    mean: tuple[float, ...] | None
-    intensity: float | None
-    low: bool | None
-
-
-class TraceLike(Protocol):
-    """A trace, as `NormTrace` is one: pages know no more of it."""
-
-    tokens: int
-    layers: tuple[int, ...]
-    steps: tuple[Any, ...]
-    intensity: float | None
-    sinks: tuple[int, ...]
-    profile: str | None
-    intensity_kind: Any
-    token_norms: tuple[tuple[float, ...], ...] | None
-    token_percentiles: tuple[tuple[float, ...], ...] | None
-    token_distances: tuple[tuple[float, ...], ...] | None
-    token_texts: tuple[str, ...] | None
-    recursion: dict[str, Any] | None
-    steering: dict[str, Any] | None
-    suppression: dict[str, Any] | None
-
-
 def build_view(
-    trace: TraceLike,
+    trace: Any,
     *,
     name: str = "",
     step_texts: Sequence[str] = (),
@@ -53,7 +26,7 @@ def build_view(
     Its units are the tokens. Where the trace has no norms of tokens, they are the steps.
 
     Args:
-        trace: The norms.
+        trace: A `NormTrace`.
         name: Of the answer, above it.
         step_texts: The text of each step, for a trace without texts of tokens.
         logprobs: The log-probability of each token, where they are known.
@@ -93,7 +66,7 @@ def build_view(
     }
 
 
-def _token_units(trace: TraceLike, logprobs: Sequence[float] | None) -> dict[str, Any]:
+def _token_units(trace: Any, logprobs: Sequence[float] | None) -> dict[str, Any]:
     texts = trace.token_texts or tuple(f"[{i}]" for i in range(trace.tokens))
     num_layers = len(trace.layers)
     return {
@@ -111,7 +84,7 @@ def _token_units(trace: TraceLike, logprobs: Sequence[float] | None) -> dict[str
     }
 
 
-def _pairs(texts: Sequence[str], trace: TraceLike) -> Iterable[tuple[str, StepLike]]:
+def _pairs(texts: Sequence[str], trace: Any) -> Iterable[tuple[str, Any]]:
     return zip(texts, trace.steps, strict=True)
 
 
@@ -125,7 +98,7 @@ def _short(value: float) -> float | int:
     return int(rounded) if rounded.is_integer() and rounded < 1e15 else rounded
 
 
-def _acts(trace: TraceLike) -> dict[str, list[str]]:
+def _acts(trace: Any) -> dict[str, list[str]]:
     """Return what interventions did to single tokens, in words, by the index of the token."""
     acts: dict[str, list[str]] = {}
     for pull in (trace.steering or {}).get("injections", ()):
@@ -139,7 +112,7 @@ def _acts(trace: TraceLike) -> dict[str, list[str]]:
     return acts
 
 
-def _reports(trace: TraceLike) -> list[str]:
+def _reports(trace: Any) -> list[str]:
     """Return what interventions did in all, a line each."""
     lines = []
     if report := trace.recursion:

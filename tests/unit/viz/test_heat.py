@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -47,7 +48,8 @@ def test_bars_say_the_same_without_colours() -> None:
 def test_tokens_have_the_colour_of_their_norms() -> None:
     """On a terminal with colours; without, there is the text alone, and control characters never come through."""
     made = replace(trace(READING, keep_tokens=True), token_texts=("a", "b\x1b[5m", "c", ""))
-    plain, coloured = Console(file=io.StringIO()), Console(file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    plain = Console(file=io.StringIO())
+    coloured = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for console in (plain, coloured):
         print_tokens(console, made)
     assert plain.file.getvalue() == "ab\ufffd[5mc\n"
@@ -62,7 +64,7 @@ def chunk(text: str, *percentiles: float, reasoning: str = "") -> AIMessageChunk
     return AIMessageChunk(text, additional_kwargs=extra)
 
 
-def follow(console: Console, *chunks: AIMessageChunk) -> str:
+def follow(console: Console, chunks: Iterable[AIMessageChunk]) -> str:
     """Return what appears on a console while an answer of these chunks is written."""
     with LiveAnswer(console) as live:
         live.follow(chunks)
@@ -71,7 +73,7 @@ def follow(console: Console, *chunks: AIMessageChunk) -> str:
 
 def test_a_live_answer_is_plain_text_where_there_is_no_terminal() -> None:
     """Reasoning and answer apart, and nothing else."""
-    shown = follow(Console(file=io.StringIO()), chunk("", 0.9, reasoning="why"), chunk("so", 0.1), chunk(" it is"))
+    shown = follow(Console(file=io.StringIO()), [chunk("", 0.9, reasoning="why"), chunk("so", 0.1), chunk(" it is")])
     assert shown == "why\n\nso it is\n"
 
 
@@ -79,7 +81,7 @@ def test_a_live_answer_has_a_bar_below_its_text() -> None:
     """A block for each token; what can change no more is above it, and at the end only the text is left."""
     console = Console(file=io.StringIO(), force_terminal=True, width=20, color_system=None)
     console.file.isatty = lambda: True
-    shown = follow(console, chunk("one two three ", 0.99, 0.0), chunk("four five six\nseven\x07", 0.5))
+    shown = follow(console, [chunk("one two three ", 0.99, 0.0), chunk("four five six\nseven\x07", 0.5)])
     assert "norms █▁" in shown
     assert "norms █▁▅" in shown
     last = shown.rpartition("\x1b[2K")[2]
@@ -91,13 +93,17 @@ def test_without_percentiles_tokens_are_ranked_among_earlier_ones() -> None:
     """From the eighth on; the greatest so far is high."""
     console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
     chunks = [AIMessageChunk("x", additional_kwargs={"langnorm": {"token_norms": [[float(i)]]}}) for i in range(12)]
-    assert "norms " + " " * 7 + "█" * 5 in follow(console, *chunks)
+    assert "norms " + " " * 7 + "█" * 5 in follow(console, chunks)
 
 
 def test_an_answer_that_breaks_off_is_left_whole() -> None:
     """The text so far stays on the terminal."""
     console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
-    with pytest.raises(KeyboardInterrupt), LiveAnswer(console) as live:
-        live.add(chunk("so far", 0.5))
+
+    def broken_off():
+        yield chunk("so far", 0.5)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(console, broken_off())
     assert console.file.getvalue().rstrip().rpartition("\n")[2].strip().endswith("so far")
