@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -20,20 +19,13 @@ from typer.testing import CliRunner, Result
 from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__
 from langnorm.cli import app, loading
 from langnorm.trace import NormStep
+from tests.support.terminal import COMMAND, environment, on_terminal, read_terminal
 
 QUESTION = "What is 47 + 385?"
-COMMAND = [sys.executable, "-m", "langnorm"]
 ENDLESS = ["ask", QUESTION, "--temperature", "100", "--seed", "0"]  # noise, which hardly ever ends by itself
 ESCAPE = "\x1b"
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of POSIX")
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return the environment without what changes the look of output, and with `variables`."""
-    looks = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
-    kept = {name: value for name, value in os.environ.items() if name not in looks}
-    return kept | {"OMP_NUM_THREADS": "1", "TERM": "xterm"} | variables
 
 
 @pytest.fixture(autouse=True)
@@ -72,37 +64,6 @@ def starting(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         # Tests that run in the background inherit an ignored SIGINT, which the command would respect.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-
-
-@contextlib.contextmanager
-def on_terminal(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start `langnorm` on a terminal of its own; yields the process and the terminal's other end."""
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(**variables),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def read_terminal(ours: int, until: bytes | None = None) -> str:
-    """Return what appears on the terminal, up to `until` or the end."""
-    shown = b""
-    with contextlib.suppress(OSError):  # Linux' way of saying that nobody writes any more
-        while (until is None or until not in shown) and (gained := os.read(ours, 4096)):
-            shown += gained
-    return shown.decode()
 
 
 class StandInChat:

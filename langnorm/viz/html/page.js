@@ -239,7 +239,7 @@ function sayVerdict(answer, ranked) {
     button.type = "button";
     button.dataset.unit = span.start;
     const text = answer.texts.slice(span.start, span.end).join("").replace(/\s+/g, " ").trim();
-    button.append(make("b", "", `Step ${span.number}`), make("q", "", text.slice(0, 200)));
+    button.append(make("b", "", `Step ${span.number}`), make("span", "", Math.round(span.heat * 100)), make("q", "", text.slice(0, 200)));
     button.title = `Its norms are ${MEASURES[shown.measure].says(percent(span.heat))}`;
     const item = make("li");
     item.append(button);
