@@ -95,13 +95,13 @@ def test_debug_shows_where_an_error_arose(monkeypatch) -> None:
     """Errors of the user's and unforeseen ones; without it they are a line, which names the option."""
 
     def fail(**_: object) -> None:
-        raise KeyError("unforeseen")
+        raise KeyError(QUESTION)
 
     assert "Layer `99`" in str(run("ask", QUESTION, "--layers", "99", "--debug").exception)
     monkeypatch.setattr(loading, "load_chat", fail)
     result = run("ask", QUESTION)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert result.stderr.startswith("Error: KeyError: 'unforeseen'. This was not foreseen: with `--debug`")
+    assert result.stderr.startswith(f"Error: KeyError: {QUESTION!r}. This was not foreseen: with `--debug`")
     assert isinstance(run("ask", QUESTION, "--debug").exception, KeyError)
 
 
