@@ -80,8 +80,9 @@ class NormTrace:
         token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.
         token_ids: With `norms="tokens"`, the ids of the T tokens.
         recursion: Thresholds (running ones as the last token met them), counts per layer, the tokens that were
-            `acted_on` (None where all are), and the share of all layer passes that were extra, if there was any. With `mode="block"` also the layers of the `block`, and of its
-            tokens mean and maximum of `||out - g(x_0)|| / ||g(x_0)||` as `moved`.
+            `acted_on` per layer (None where all are), and the share of all layer passes that were extra, if there was
+            any. With `mode="block"` also the layers of the `block`, and of its tokens mean and maximum of
+            `||out - g(x_0)|| / ||g(x_0)||` as `moved`.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
         suppression: Thresholds, the number of shrunk states per layer and their tokens, if there was suppression.
         prefix_cache: How many `tokens` of the prompt were not run again, because an earlier call began alike, and the

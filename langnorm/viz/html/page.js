@@ -227,10 +227,8 @@ function paint() {
 
 function sayVerdict(answer, ranked) {
   answer.verdict.replaceChildren();
-  if (ranked.length < 2) {
-    answer.verdict.hidden = true;
-    return;
-  }
+  answer.verdict.hidden = ranked.length < 2; // of one step, there is nothing to say
+  if (answer.verdict.hidden) return;
   const count = Math.min(3, ranked.length - 1);
   answer.verdict.append(make("p", "", count > 1 ? "The model worked hardest in these steps:" : "The model worked hardest here:"));
   const list = make("ol");
