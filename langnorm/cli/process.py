@@ -73,7 +73,8 @@ def _interruptible() -> Iterator[None]:
 
     def leave(*_: object) -> None:
         with suppress(OSError):  # it is closed
-            os.write(2, b"\n")  # not `sys.stderr`, which may be in the middle of a write
+            # Not by `sys.stderr`, which may be in the middle of a write. What shows progress has hidden the cursor.
+            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")
         os._exit(_EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, leave)

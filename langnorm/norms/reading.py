@@ -12,7 +12,7 @@ from langnorm.norms.baseline import LOW_BELOW, Baseline, IntensityKind, NormSour
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_by_medians
 from langnorm.norms.thresholds import ReferenceThreshold
-from langnorm.norms.token_table import shares_below
+from langnorm.norms.token_table import FARTHEST, shares_below
 
 _PERCENTILE_DIGITS = 4
 _DISTANCE_DIGITS = 3
@@ -70,13 +70,15 @@ def read_tokens(
     values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
     distribution, table = baseline.distribution, baseline.tokens
     return TokenReading(
-        percentiles=None if distribution is None else _rows(distribution.percentile(values), _PERCENTILE_DIGITS),
-        distances=None if table is None else _rows(table.relative(token_ids, values), _DISTANCE_DIGITS),
+        percentiles=None if distribution is None else _rows(distribution.percentile(values), _PERCENTILE_DIGITS, 1.0),
+        distances=None if table is None else _rows(table.relative(token_ids, values), _DISTANCE_DIGITS, FARTHEST),
     )
 
 
-def _rows(values: NDArray[np.float64], digits: int) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, (values.round(digits) + 0.0).tolist()))  # no -0.0
+def _rows(values: NDArray[np.float64], digits: int, greatest: float) -> tuple[tuple[float, ...], ...]:
+    """Return values as messages carry them, which know no NaN: that of a state that overflowed is the greatest."""
+    rounded = np.nan_to_num(values.round(digits), nan=greatest) + 0.0  # no -0.0 either
+    return tuple(map(tuple, rounded.tolist()))
 
 
 def read_norms(

@@ -368,7 +368,7 @@ def test_ctrl_c_ends_loading_at_once() -> None:
         rest = read_terminal(ours)
         assert process.wait(timeout=60) == 130
     assert "Traceback" not in rest
-    assert rest.endswith("\r\n")
+    assert rest.endswith(f"{ESCAPE}[?25h\r\n"), "the cursor is there again, on a new line"
 
 
 @posix

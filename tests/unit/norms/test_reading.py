@@ -56,6 +56,8 @@ def test_single_tokens_are_read_like_the_whole() -> None:
     assert read_norms(rows, LAYERS, baseline).intensities == pytest.approx(means, abs=1e-4)
     assert tuple(read_tokens([row], LAYERS, baseline, ()).percentiles[0] for row in rows) == whole.percentiles
     assert read_tokens(rows, LAYERS, Baseline(), ()).percentiles is None
+    odd = read_tokens([[math.nan, math.inf]], LAYERS, baseline, ())
+    assert odd.percentiles == ((1.0, 1.0),), "JSON has no word for NaN"
 
 
 def test_nothing_is_guessed_without_a_distribution() -> None:
