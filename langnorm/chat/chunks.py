@@ -38,8 +38,8 @@ class Chunks:
             yield from self._of_items(self._reader.finish(), len(delta.completion.token_ids))
             answer = ParsedAnswer(self._segments, self._reader.calls)
             fields = closing_fields(self._call, delta.completion, answer, self._choice)
-            if self._live and (of_tokens := fields["additional_kwargs"].get(KEY)):
-                fields["additional_kwargs"][KEY] = self._live.rest(of_tokens)
+            if self._live and (of_ours := fields["additional_kwargs"].get(KEY)):
+                fields["additional_kwargs"][KEY] = self._live.rest(of_ours)
             message = AIMessageChunk(content="", chunk_position="last", **fields)
             info = {"finish_reason": fields["response_metadata"]["finish_reason"]}
             yield ChatGenerationChunk(message=message, generation_info=info)

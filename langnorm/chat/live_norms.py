@@ -13,6 +13,9 @@ from langnorm.trace_builder import rounded_rows
 
 Piece = tuple[int, str]
 
+_SENT = ("token_norms", "token_percentiles", "token_distances", "token_ids")
+"""What chunks say token by token; the rest of what a message says is said by the last one."""
+
 
 class LiveNorms:
     """Holds text back until the norms of its tokens are known, which is when the next token is chosen.
@@ -61,6 +64,6 @@ class LiveNorms:
         lists: dict[str, list[Any]] = {n: list(map(list, v)) for n, v in of_tokens.items() if v is not None}
         return lists | {"token_ids": ids}
 
-    def rest(self, of_tokens: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def rest(self, of_ours: dict[str, Any]) -> dict[str, Any]:
         """Return what the last chunk says: of what the whole answer has, all that no chunk has said yet."""
-        return {n: v if n == "token_texts" else v[self.num_sent :] for n, v in of_tokens.items()}
+        return {name: value[self.num_sent :] if name in _SENT else value for name, value in of_ours.items()}
