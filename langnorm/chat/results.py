@@ -112,11 +112,7 @@ def _norm_fields(
         learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks, intensities)
         of_ours = trace.to_dict() | ({"prefix_cache": asdict(hit)} if (hit := completion.prefix_hit) else {})
         if trace.token_norms is not None:
-            extra[KEY] = {
-                "token_norms": [list(row) for row in trace.token_norms],
-                "token_texts": list(trace.token_texts or ()),
-                "token_ids": list(trace.token_ids or ()),
-            }
+            extra[KEY] = trace.token_dict()
     if call.answer_prefix is not None:
         extra[KEY] = extra.get(KEY, {}) | {RESUME: resume_field(completion, recording.layers if recording else ())}
     return of_ours | completion.interventions, extra

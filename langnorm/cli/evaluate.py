@@ -19,7 +19,11 @@ from langnorm.cli.options import (
 )
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
 
-EXAMPLE = "langnorm eval --task abacus --num-problems 40"
+EXAMPLES = """Examples:
+
+langnorm eval --task abacus --num-problems 40
+
+langnorm eval --model some.gguf --task gsm8k.jsonl --methods recursion,steering,majority"""
 
 
 def evaluate(

@@ -13,7 +13,10 @@ from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_by_medians
 from langnorm.norms.step_ranks import IntensityKind, rank_among
 from langnorm.norms.thresholds import ReferenceThreshold
-from langnorm.norms.token_table import shares_below
+from langnorm.norms.token_table import FARTHEST, shares_below
+
+_PERCENTILE_DIGITS = 4
+_DISTANCE_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,44 @@ class NormReading:
         if intensity is None or self.other_steps is None:
             return None
         return rank_among(intensity, self.other_steps) < self.low_below
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReading:
+    """The norms of single tokens, read against a baseline: a row for each that was run, one number per layer.
+
+    Attributes:
+        percentiles: Share of the layer's norms that are below the token's, 0 to 1; None where there is no distribution.
+        distances: The distance z from the usual norm of the same token (see `TokenTable`); None where none is known.
+    """
+
+    percentiles: tuple[tuple[float, ...], ...] | None = None
+    distances: tuple[tuple[float, ...], ...] | None = None
+
+
+def read_tokens(
+    norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline, token_ids: Sequence[int]
+) -> TokenReading:
+    """Return what the norms of single tokens mean; of the rows of a sequence, any that follow each other will do.
+
+    Args:
+        norms: Rows with one norm per layer.
+        layers: 0-based indices of the recorded layers.
+        baseline: What they are compared with; it stays as it is.
+        token_ids: The tokens of these rows; more of them do no harm.
+    """
+    values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
+    distribution, table = baseline.distribution, baseline.tokens
+    return TokenReading(
+        percentiles=None if distribution is None else _rows(distribution.percentile(values), _PERCENTILE_DIGITS, 1.0),
+        distances=None if table is None else _rows(table.relative(token_ids, values), _DISTANCE_DIGITS, FARTHEST),
+    )
+
+
+def _rows(values: NDArray[np.float64], digits: int, greatest: float) -> tuple[tuple[float, ...], ...]:
+    """Return values as messages carry them, which know no NaN: that of a state that overflowed is the greatest."""
+    rounded = np.nan_to_num(values.round(digits), nan=greatest) + 0.0  # no -0.0 either
+    return tuple(map(tuple, rounded.tolist()))
 
 
 def read_norms(

@@ -152,7 +152,8 @@ def test_a_retry_keeps_the_steps_before_the_first_low_one(chat) -> None:
     assert trace.token_texts[:kept] == of_first.token_texts[:kept]
     assert [(step.start, step.end) for step in trace.steps[:low]] == [(step.start, step.end) for step in steps[:low]]
     assert trace.tokens == found.usage_metadata["output_tokens"]
-    assert set(found.additional_kwargs["langnorm"]) == {"token_ids", "token_norms", "token_texts"}
+    of_tokens = {"token_ids", "token_norms", "token_percentiles", "token_distances", "token_texts"}
+    assert set(found.additional_kwargs["langnorm"]) == of_tokens
     assert "langnorm" not in retry.invoke(QUESTION, low_below=HALF).additional_kwargs
 
 
