@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langnorm.interventions.forward_pass import Interventions
 from langnorm_vllm.layers import LayerCall, ResidualStream
 from langnorm_vllm.rerun import without_cache_writes
+from langnorm_vllm.trial import RerunTrial
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,6 +37,9 @@ class Intervener:
         self._calls: dict[int, LayerCall] = {}
         self._entered: dict[int, Tensor] = {}
         self._first_rows: list[int] = [0]
+        self.trial = RerunTrial(stream)
+        """What has come of running layers again in a trial."""
+        self._is_trial = False
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(self._pre_hook(index), with_kwargs=True)
 
@@ -69,6 +73,8 @@ class Intervener:
             orders: Of the sequence of each part, or None for those of others.
             parts: The parts of the pass.
         """
+        self._is_trial = any(order is not None and order.is_trial for order in orders)
+        self._first_rows = [part.first_row for part in parts] + [parts[-1].first_row + parts[-1].num_tokens]
         acting = [order for order in orders if order and order.plans.layers]
         self._acted = frozenset(layer for order in acting for layer in order.plans.layers)
         if not acting:
@@ -85,7 +91,6 @@ class Intervener:
             for order, part in zip(orders, parts, strict=True)
         ]
         keys = [order.key if order and order.plans.layers else None for order in orders]
-        self._first_rows = [part.first_row for part in parts] + [parts[-1].first_row + parts[-1].num_tokens]
         self._interventions.begin_pass(keys, steps, [part.num_tokens for part in parts])
 
     def end_pass(self) -> None:
@@ -93,6 +98,7 @@ class Intervener:
         self._calls.clear()
         self._entered.clear()
         self._acted = self._remembered = self._entered_kept = frozenset()
+        self._is_trial = False
 
     def act(self, index: int, args: Any, kwargs: Any, output: Any) -> tuple[Any, Tensor | None]:
         """Act on what a layer returned.
@@ -100,6 +106,10 @@ class Intervener:
         Returns:
             What it is replaced by, or None where it stays; and the norms (N,) of what flows on, where they are known.
         """
+        if self._is_trial:
+            call, entered = LayerCall(self._layers[index], args, kwargs), self._entered[index]
+            num_rows = len(entered)
+            self.trial.run(index, self._layers[index], call, entered, self._stream.get(output)[:num_rows])
         if index in self._remembered:
             self._calls[index] = LayerCall(self._layers[index], args, kwargs)
         if index not in self._acted:
@@ -118,7 +128,7 @@ class Intervener:
 
     def _pre_hook(self, index: int) -> Any:
         def keep(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            if index in self._entered_kept:
+            if index in self._entered_kept or self._is_trial:
                 entering = LayerCall(layer, args, kwargs).entering()
                 self._entered[index] = entering[: self._first_rows[-1]]
 

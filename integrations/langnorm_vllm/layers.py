@@ -199,12 +199,23 @@ def _run_trial(parent: nn.Module, config: VllmConfig) -> Tensor:
     from vllm.config import set_current_vllm_config
     from vllm.forward_context import set_forward_context
 
+    # Attention without keys and values gives what the memory held before: it is replaced by nothing.
+    attentions = config.compilation_config.static_forward_context.values()
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
+        for module in attentions
+        if isinstance(module, nn.Module)
+    ]
     device = next(parent.parameters()).device
     ids = torch.arange(_NUM_TRIAL_TOKENS, device=device, dtype=torch.int32)
     positions = torch.arange(_NUM_TRIAL_TOKENS, device=device)
     # The class's own `forward`: calling the module would compile it.
-    with set_current_vllm_config(config), set_forward_context(None, config, num_tokens=_NUM_TRIAL_TOKENS):
-        final = type(parent).forward(parent, ids, positions, None)
+    try:
+        with set_current_vllm_config(config), set_forward_context(None, config, num_tokens=_NUM_TRIAL_TOKENS):
+            final = type(parent).forward(parent, ids, positions, None)
+    finally:
+        for handle in handles:
+            handle.remove()
     return final[0] if isinstance(final, tuple) else final
 
 

@@ -68,8 +68,8 @@ class WorkerSide:
         self._watch(runner, is_v2=bool(getattr(worker, "use_v2_model_runner", False)))
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of the model."""
-        return self._description
+        """Return what is known of the model, and what has come of a trial if there was one."""
+        return self._description | {"rerun": self._intervener.trial.describe()}
 
     # What is asked of it over RPC.
 

@@ -21,6 +21,7 @@ class Order:
         plans: What is done to its states.
         seed: Of its request.
         sample: Its number among the samples of the request.
+        is_trial: Whether every layer is also run again in its passes, to see what comes of it.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Order:
     plans: Plans = field(default_factory=Plans)
     seed: int = 0
     sample: int = 0
+    is_trial: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in plain types, for `extra_args` of vLLM's `SamplingParams`."""
