@@ -170,7 +170,7 @@ def find_residual_rule(model: nn.Module, layers: nn.ModuleList, parent: nn.Modul
 
     handle = layers[-1].register_forward_hook(keep)
     try:
-        final = _run_trial(parent, config)
+        final = _run_trial(model, config)
     finally:
         handle.remove()
     norm = next((getattr(parent, name) for name in _FINAL_NORMS if hasattr(parent, name)), None)
@@ -195,7 +195,8 @@ def find_residual_rule(model: nn.Module, layers: nn.ModuleList, parent: nn.Modul
 
 
 @torch.inference_mode()
-def _run_trial(parent: nn.Module, config: VllmConfig) -> Tensor:
+def _run_trial(model: nn.Module, config: VllmConfig) -> Tensor:
+    """Return what a model makes of a few tokens, without logits."""
     from vllm.config import set_current_vllm_config
     from vllm.forward_context import set_forward_context
 
@@ -206,13 +207,13 @@ def _run_trial(parent: nn.Module, config: VllmConfig) -> Tensor:
         for module in attentions
         if isinstance(module, nn.Module)
     ]
-    device = next(parent.parameters()).device
+    device = next(model.parameters()).device
     ids = torch.arange(_NUM_TRIAL_TOKENS, device=device, dtype=torch.int32)
     positions = torch.arange(_NUM_TRIAL_TOKENS, device=device)
-    # The class's own `forward`: calling the module would compile it.
+    context = set_forward_context(None, config, num_tokens=_NUM_TRIAL_TOKENS, skip_compiled=True)
     try:
-        with set_current_vllm_config(config), set_forward_context(None, config, num_tokens=_NUM_TRIAL_TOKENS):
-            final = type(parent).forward(parent, ids, positions, None)
+        with set_current_vllm_config(config), context:
+            final = model.forward(ids, positions, None, None)
     finally:
         for handle in handles:
             handle.remove()

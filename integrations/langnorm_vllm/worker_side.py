@@ -15,6 +15,7 @@ from langnorm_vllm.intervener import Intervener
 from langnorm_vllm.layers import ResidualStream, find_decoder_layers, find_residual_rule, signature_of
 from langnorm_vllm.norm_store import NormStore, SequenceNorms
 from langnorm_vllm.plugin import CONFIG_NAME
+from langnorm_vllm.token_choice import CHOOSERS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -101,6 +102,7 @@ class WorkerSide:
         for key in keys:
             if sequence := self._sequences.pop(key, None):
                 self._intervener.leave(sequence.order)
+                CHOOSERS.pop(key, None)
                 for request_id in [i for i, other in self._by_request.items() if other is sequence]:
                     del self._by_request[request_id]
 
@@ -109,13 +111,13 @@ class WorkerSide:
         sequence = self._sequences.get(key)
         if sequence is None:
             return None
-        first, rows = 0, b""
+        norms, chooser = b"", CHOOSERS.get(key)
         if sequence.norms:
-            first = sequence.norms.first_position
-            end = sequence.order.num_prompt_tokens + num_rows - first
-            rows = sequence.norms.rows()[:end].tobytes()
+            end = sequence.order.num_prompt_tokens + num_rows - sequence.norms.first_position
+            norms = sequence.norms.rows()[:end].tobytes()
+        distribution = chooser.distribution(num_rows + 1) if chooser and sequence.order.records_distribution else b""
         report = self._intervener.report(sequence.order, num_rows)
-        return Taken(first_position=first, norms=rows, interventions=report).to_dict()
+        return Taken(norms=norms, distribution=distribution, interventions=report).to_dict()
 
     # What happens in a pass.
 

@@ -59,7 +59,7 @@ class TokenSampler(LogitsProcessor):
         self._groups = [(indices, build_warpers(*settings)) for settings, indices in groups.items()]
         self._sampled = [index for indices, _ in self._groups for index in indices]
         self._seeds = [hash_seed(*seeds[index]) for index in self._sampled]
-        self._noise = _GumbelNoise()
+        self._noise = GumbelNoise()
         self._longest_prompt = max(prompt_lengths, default=0)
 
     @property
@@ -86,7 +86,7 @@ class TokenSampler(LogitsProcessor):
         return scores
 
 
-class _GumbelNoise:
+class GumbelNoise:
     """Gumbel noise for sequences, each from its own generator, drawn some steps ahead where the vocabulary is small."""
 
     def __init__(self) -> None:

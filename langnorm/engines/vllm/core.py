@@ -20,7 +20,6 @@ from langnorm.engines.vllm.order import Order
 from langnorm.errors import LangNormError, MissingDependencyError, ModelError
 
 if TYPE_CHECKING:
-    from langnorm.engines.options import Sampling
     from langnorm.engines.vllm.options import VllmOptions
 
 _CONFIG_NAME = "langnorm"
@@ -99,6 +98,8 @@ class VllmCore:
         try:
             with _in_process(options.in_process):
                 config = engine_args(**ours).create_engine_config()
+                runner = "V2" if config.use_v2_model_runner else "V1"
+                config.model_config.logits_processors = [f"langnorm_vllm.logits_processors:TokenChoice{runner}"]
                 engine = engine_class(
                     config, executor.get_class(config), log_stats=False, multiprocess_mode=not options.in_process
                 )
@@ -125,13 +126,13 @@ class VllmCore:
         """Whether layers are called one by one, as they must be to be acted on, and not compiled into a graph."""
         return bool(self.config.model_config.enforce_eager)
 
-    def add(self, order: Order, prompt_ids: Sequence[int], params: Mapping[str, Any]) -> None:
+    def add(self, order: Order, prompt_ids: Sequence[int], num_logprobs: int | None = None) -> None:
         """Let a sequence enter.
 
         Args:
-            order: What is recorded of it, and done to it.
+            order: What is recorded of it, and done to it, and how its tokens are chosen.
             prompt_ids: Its prompt.
-            params: Of vLLM's `SamplingParams`.
+            num_logprobs: How many likely tokens are reported beside each one; None for no log-probabilities.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -141,7 +142,10 @@ class VllmCore:
             # Its keys and values are not the model's own: nobody else may begin with them.
             prompt["cache_salt"] = order.key
         sampling = SamplingParams(
-            **params,
+            temperature=0.0,  # its workers put langnorm's choice in place of the logits
+            max_tokens=order.max_tokens,
+            stop_token_ids=list(order.end_ids),
+            logprobs=num_logprobs,
             detokenize=False,
             ignore_eos=True,
             output_kind=RequestOutputKind.DELTA,
@@ -200,8 +204,14 @@ class VllmCore:
             ModelError: Norms do not come back.
         """
         layers, num_tokens = tuple(range(self.num_layers)), 3
-        order = Order(key="trial", num_prompt_tokens=len(prompt_ids), layers=layers, is_trial=self.is_eager)
-        self.add(order, prompt_ids, {"max_tokens": num_tokens, "temperature": 0.0})
+        order = Order(
+            key="trial",
+            num_prompt_tokens=len(prompt_ids),
+            layers=layers,
+            max_tokens=num_tokens,
+            is_trial=self.is_eager,
+        )
+        self.add(order, prompt_ids)
         while self._engine.has_unfinished_requests():
             self._engine.step()
         record = self.take([order.key], [num_tokens - 1])[0]
@@ -237,36 +247,6 @@ class VllmCore:
     def _call(self, name: str, *args: Any) -> list[Any]:
         answers: list[Any] = self._engine.collective_rpc(f"langnorm_{name}", args=args)
         return answers
-
-
-def sampling_params(
-    sampling: Sampling, seed: int, max_tokens: int, end_ids: Sequence[int], top_logprobs: int | None
-) -> dict[str, Any]:
-    """Return the fields of vLLM's `SamplingParams` for a sequence.
-
-    Args:
-        sampling: Of its request.
-        seed: Of the sequence.
-        max_tokens: Most tokens to generate.
-        end_ids: Tokens that end it.
-        top_logprobs: How many likely tokens are reported beside each; None for no log-probabilities.
-    """
-    fields: dict[str, Any] = {
-        "max_tokens": max_tokens,
-        "stop_token_ids": list(end_ids),
-        "repetition_penalty": sampling.repetition_penalty,
-        "logprobs": top_logprobs,
-        "temperature": 0.0,
-    }
-    if not sampling.is_greedy:
-        fields |= {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "seed": seed,
-        }
-    return fields
 
 
 def _logprob(token: int, entry: Mapping[int, Any]) -> TokenLogprob:

@@ -15,7 +15,6 @@ from langnorm.engines.base import check_token_ids
 from langnorm.engines.checkpoint import hash_bytes
 from langnorm.engines.queued import QueuedEngine
 from langnorm.engines.requests import Request
-from langnorm.engines.token_choice.token_sampler import hash_seed
 from langnorm.engines.transformers.generation_fields import checked_sampling_defaults
 from langnorm.engines.vllm.running import RunningSequence
 from langnorm.engines.vllm.scheduler import Scheduler
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
 class VllmEngine(QueuedEngine):
     """Runs a model by vLLM, which forms the batches: `max_batch_size` of a request has no effect here.
 
-    Sampled tokens are vLLM's own: a seed gives the same ones again, but not those of another engine.
+    Tokens are chosen from its logits by langnorm's own rules, so a request and a seed give what they give on other
+    engines as far as logits agree.
 
     Args:
         core: vLLM's engine, with the model.
@@ -49,7 +49,7 @@ class VllmEngine(QueuedEngine):
     """
 
     abilities = frozenset(
-        {"logprobs", "norms", "prompt", "prune", "recursion", "steering", "suppression", "windows"}
+        {"distribution", "grammar", "logprobs", "norms", "prompt", "prune", "recursion", "steering", "suppression", "windows"}
     )
 
     def __init__(
@@ -69,7 +69,8 @@ class VllmEngine(QueuedEngine):
         self._context_length: int = config.max_model_len
         generation = GenerationConfig.from_dict(config.try_get_generation_config())
         self._sampling_defaults = checked_sampling_defaults(generation)
-        self._end_ids = _end_ids(generation, config.hf_text_config)
+        end_ids = _find_end_ids(generation, config.hf_text_config)
+        self._end_ids = [i for i in end_ids if i < self._vocabulary_size]  # vLLM refuses others
         dtype = str(config.dtype).removeprefix("torch.")
         self._identity = ModelIdentity(
             model=config.architectures[0],
@@ -84,7 +85,7 @@ class VllmEngine(QueuedEngine):
         self._session = secrets.token_hex(4)
         weakref.finalize(self, core.close)
         self._scheduler = Scheduler(
-            core, self._begin, _seed_of, self._end_ids, self._learn, name=f"langnorm {self._name}"
+            core, self._begin, self._learn, name=f"langnorm {self._name}"
         )
 
     @property
@@ -189,11 +190,7 @@ class VllmEngine(QueuedEngine):
             self.statistics.update(torch.tensor(rows)[:, None], request.norm_layers, [len(rows)], [ids])
 
 
-def _seed_of(pending: PendingSequence) -> int:
-    return hash_seed(pending.seed, pending.sample) >> 1  # vLLM takes signed numbers of 64 bits
-
-
-def _end_ids(generation: Any, config: Any) -> list[int]:
+def _find_end_ids(generation: Any, config: Any) -> list[int]:
     """Return the tokens that end a sequence."""
     for source in (generation, config):
         ids = getattr(source, "eos_token_id", None)

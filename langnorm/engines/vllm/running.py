@@ -9,6 +9,7 @@ import numpy as np
 
 from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, TokenLogprob
 from langnorm.engines.vllm.order import Order
+from langnorm.reductions import Distribution, Reductions
 from langnorm.text.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
@@ -38,15 +39,23 @@ class RunningSequence:
     ) -> None:
         request = pending.request
         self.pending = pending
-        self.limit = limit
+        has_distribution = request.records_distribution
+        self.num_logprobs = 0 if has_distribution and request.top_logprobs is None else request.top_logprobs
+        """What is asked of vLLM: a distribution needs to know how likely the token was that was chosen."""
         self.order = Order(
             key=key,
             num_prompt_tokens=len(request.prompt_ids),
             layers=request.norm_layers,
             records_prompt=request.records_prompt,
+            records_distribution=has_distribution,
             plans=request.plans,
+            sampling=request.sampling,
             seed=pending.seed,
             sample=pending.sample,
+            grammar=request.grammar,
+            max_tokens=limit,
+            end_ids=tuple(end_ids),
+            penalized_ids=request.prompt_ids if request.sampling.repetition_penalty != 1.0 else (),
         )
         self.token_ids: list[int] = []
         """Of the answer."""
@@ -63,8 +72,11 @@ class RunningSequence:
 
     @property
     def has_orders(self) -> bool:
-        """Whether the workers have something to tell of it."""
-        return bool(self.order.layers or self.order.plans.all())
+        """Whether the workers have something to tell of it, or to forget."""
+        sampling = self.order.sampling
+        is_chosen_here = not sampling.is_greedy or sampling.repetition_penalty != 1.0 or self.order.grammar is not None
+        is_observed = self.order.layers or self.order.plans.all() or self.order.records_distribution
+        return is_chosen_here or bool(is_observed)
 
     def add(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> FinishReason | None:
         """Add new tokens, up to the one that ends it; return why it ends there, or None if it goes on."""
@@ -77,7 +89,7 @@ class RunningSequence:
             if self._detokenizer.is_stopped:
                 self.was_ended_here = True
                 return "stop"
-            if len(self.token_ids) >= self.limit:
+            if len(self.token_ids) >= self.order.max_tokens:
                 return "length"
         return None
 
@@ -117,12 +129,20 @@ class RunningSequence:
             reason,
             rows[num_prompt:],
             dict(taken["interventions"]) if taken else {},
-            self._logprobs,
+            self._logprobs if self.pending.request.top_logprobs is not None else [],
             rows[:num_prompt],
+            reductions=Reductions(distribution=self._read_distribution(taken["distribution"]) if taken else None),
         )
         if self.pending.sink:
             self.pending.send(Delta(tuple(self._detokenizer.take(is_last=True)), completion))
         return completion
+
+    def _read_distribution(self, rows: bytes) -> Distribution | None:
+        if not self.order.records_distribution:
+            return None
+        numbers = np.frombuffer(rows, dtype=np.float32).reshape(-1, 6).T.astype(np.float64)
+        numbers[5] = [token.logprob for token in self._logprobs]
+        return Distribution(*numbers)
 
     def _read_rows(self, rows: bytes) -> list[list[float]]:
         table: list[list[float]] = np.frombuffer(rows, dtype=np.float32).reshape(-1, len(self.order.layers)).tolist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from langnorm.engines import process_events
-from langnorm.engines.vllm.core import VllmCore, sampling_params
+from langnorm.engines.vllm.core import VllmCore
 from langnorm.engines.vllm.running import RunningSequence
 from langnorm.engines.worker import Worker
 from langnorm.errors import forget_locals
@@ -28,8 +28,6 @@ class Scheduler:
     Args:
         core: The engine; only the worker touches it.
         begin: Makes a running sequence of one that waited.
-        seed_of: Returns the seed that vLLM gets for a sequence.
-        end_ids: Tokens that end a sequence.
         on_end: Called with each finished sequence and its completion's norms.
         name: Of the worker thread.
     """
@@ -38,12 +36,10 @@ class Scheduler:
         self,
         core: VllmCore,
         begin: Callable[[PendingSequence], RunningSequence],
-        seed_of: Callable[[PendingSequence], int],
-        end_ids: Sequence[int],
         on_end: Callable[[RunningSequence, list[list[float]]], None],
         name: str,
     ) -> None:
-        self._core, self._begin, self._seed_of, self._end_ids, self._on_end = core, begin, seed_of, end_ids, on_end
+        self._core, self._begin, self._on_end = core, begin, on_end
         self._worker = Worker(self._step, self._is_busy, name, "vLLM")
         self._clear()
         process_events.watch(self)
@@ -134,11 +130,7 @@ class Scheduler:
             return
         try:
             sequence = self._begin(pending)
-            request = pending.request
-            params = sampling_params(
-                request.sampling, self._seed_of(pending), sequence.limit, self._end_ids, request.top_logprobs
-            )
-            self._core.add(sequence.order, request.prompt_ids, params)
+            self._core.add(sequence.order, pending.request.prompt_ids, sequence.num_logprobs)
         except Exception as error:  # noqa: BLE001
             _end(pending, error)
         else:
