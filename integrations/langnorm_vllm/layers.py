@@ -147,6 +147,7 @@ def signature_of(layer: nn.Module) -> inspect.Signature:
     return signature
 
 
+@torch.inference_mode()
 def find_residual_rule(model: nn.Module, layers: nn.ModuleList, parent: nn.Module, config: VllmConfig) -> str:
     """Return the rule of `ResidualStream` for a model, which a trial has confirmed.
 
@@ -194,7 +195,6 @@ def find_residual_rule(model: nn.Module, layers: nn.ModuleList, parent: nn.Modul
     raise UnknownModelError(msg)
 
 
-@torch.inference_mode()
 def _run_trial(model: nn.Module, config: VllmConfig) -> Tensor:
     """Return what a model makes of a few tokens, without logits."""
     from vllm.config import set_current_vllm_config

@@ -45,9 +45,9 @@ class SequenceNorms:
         self._table[start:end] = rows
         self._num_rows = max(self._num_rows, end)
 
-    def rows(self, start: int = 0) -> NDArray[np.float32]:
-        """Return the rows (T, L) from a place on; NaN where a position was never seen."""
-        return self._table[start : self._num_rows]
+    def rows(self) -> NDArray[np.float32]:
+        """Return the rows (T, L); NaN where a position was never seen."""
+        return self._table[: self._num_rows]
 
 
 class NormStore:

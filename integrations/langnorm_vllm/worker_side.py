@@ -84,18 +84,17 @@ class WorkerSide:
         Returns:
             Fields of `Taken`, or None where a key is unknown.
         """
-        taken = [self._read(key, length) for key, length in zip(keys, num_rows, strict=True)]
+        taken = self.peek(keys, num_rows)
+        for key, length, fields in zip(keys, num_rows, taken, strict=True):
+            if fields is not None:
+                fields["interventions"] = self._intervener.report(self._sequences[key].order, length)
         self.forget(keys)
         return taken
 
-    def peek(self, keys: Sequence[str], starts: Sequence[int]) -> list[bytes]:
-        """Return the rows (T, L) of sequences from some place on, float32, as far as they have come."""
+    def peek(self, keys: Sequence[str], num_rows: Sequence[int]) -> list[dict[str, Any] | None]:
+        """Return what `take` returns of sequences that go on, but not what was done to their states."""
         self._store.flush()
-        found = [self._sequences.get(key) for key in keys]
-        return [
-            sequence.norms.rows(start).tobytes() if sequence and sequence.norms else b""
-            for sequence, start in zip(found, starts, strict=True)
-        ]
+        return [self._read(key, length) for key, length in zip(keys, num_rows, strict=True)]
 
     def forget(self, keys: Sequence[str]) -> None:
         """Forget sequences, whether they have ended or not."""
@@ -107,7 +106,6 @@ class WorkerSide:
                     del self._by_request[request_id]
 
     def _read(self, key: str, num_rows: int) -> dict[str, Any] | None:
-        self._store.flush()
         sequence = self._sequences.get(key)
         if sequence is None:
             return None
@@ -116,8 +114,7 @@ class WorkerSide:
             end = sequence.order.num_prompt_tokens + num_rows - sequence.norms.first_position
             norms = sequence.norms.rows()[:end].tobytes()
         distribution = chooser.distribution(num_rows + 1) if chooser and sequence.order.records_distribution else b""
-        report = self._intervener.report(sequence.order, num_rows)
-        return Taken(norms=norms, distribution=distribution, interventions=report).to_dict()
+        return Taken(norms=norms, distribution=distribution).to_dict()
 
     # What happens in a pass.
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Completion, Record, Request
+from langnorm.engines.requests import Completion, Partial, Record, Request
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import OptionError, PromptError
 from tests.support.calls import PROMPTS, answer, answers
+from tests.support.grammars import PERSON, grammar_with
 from tests.vllm.conftest import sizes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from langnorm.engines.base import Engine
+    from langnorm.reductions import Reductions
 
 QUESTIONS = (
     "Mia has 12 boxes with 14 pens each. How many pens does she have?",
@@ -46,14 +52,20 @@ def assert_equal(one: Completion, other: Completion) -> None:
 
 
 def test_every_kind_of_request(abacus, abacus_engine) -> None:
-    """Alone, and all at once: greedy tokens, norms of the answer and of the prompt, log-probabilities and ends."""
+    """Alone, and all at once: tokens, also those drawn from a seed or held to a grammar, norms of the answer and of the prompt, log-probabilities and ends."""
     first, second, third = (chat_ids(abacus, question) for question in QUESTIONS)
+    thinking = grammar_with(abacus.tokenizer, schema=PERSON, may_think=True)
     requests = [
         Request(first, Sampling(max_tokens=60), Record(layers=tuple(range(12)), prompt=True), top_logprobs=3),
         Request(first, Sampling(max_tokens=60), NORMS, top_logprobs=0),
         Request(first, Sampling(max_tokens=40, n=3), NORMS),
         Request(second, Sampling(max_tokens=40, repetition_penalty=1.3), NORMS),
+        Request(first, Sampling(temperature=2.5, seed=5, n=3, max_tokens=40), NORMS, top_logprobs=1),
+        Request(second, Sampling(temperature=1.1, top_k=20, top_p=0.9, seed=1, max_tokens=40)),
+        Request(second, Sampling(temperature=3.0, min_p=0.1, repetition_penalty=1.3, seed=2, max_tokens=40), NORMS),
         Request(second, Sampling(max_tokens=40, stop=("432",)), NORMS),
+        Request(third, Sampling(max_tokens=90), NORMS, grammar=grammar_with(abacus.tokenizer, schema=PERSON)),
+        Request(third, Sampling(max_tokens=90, temperature=1.5, seed=3), grammar=thinking),
         Request(second, Sampling(max_tokens=40)),
         Request(third, Sampling(max_tokens=1), NORMS),
         Request(third, Sampling(max_tokens=2), Record(layers=(3,), prompt=True)),
@@ -113,16 +125,51 @@ def test_norms_of_a_prompt_that_was_run_before(vllm_of, model_of, tokenizer) -> 
         assert_equal(answer(engine, request), answer(plain, request))
 
 
-def test_samples_depend_on_their_seed_alone(abacus) -> None:
-    """The same in a batch and alone, each sample another one, and other ones without a seed."""
-    prompt = chat_ids(abacus, QUESTIONS[0])
-    request = Request(prompt, Sampling(temperature=1.2, top_k=50, top_p=0.95, seed=5, n=3, max_tokens=30), NORMS)
-    alone = [one.token_ids for one in abacus.generate([request])[0].completions]
-    together = [one.token_ids for one in abacus.generate([request, request])[1].completions]
-    assert alone == together
-    assert len({tuple(ids) for ids in alone}) == 3
-    free = Request(prompt, Sampling(temperature=1.2, n=2, max_tokens=30))
-    assert len({tuple(one.token_ids) for _ in range(2) for one in abacus.generate([free])[0].completions}) == 4
+def test_reductions_of_distributions(abacus, abacus_engine) -> None:
+    """In a batch and alone; a pruner sees them on the way, with norms and log-probabilities."""
+    first, second, _ = (chat_ids(abacus, question) for question in QUESTIONS)
+    whole = Record(layers=(0, 9, 11), distribution=True)
+    seen: list[Partial] = []
+
+    class Watcher:
+        every = 6
+
+        def stopped(self, samples: Sequence[Partial]) -> list[int]:
+            seen.extend(samples)
+            return [1] if len(samples) > 1 and len(samples[1].token_ids) >= 12 else []
+
+    requests = [
+        Request(first, Sampling(max_tokens=30), whole, top_logprobs=1),
+        Request(second, Sampling(temperature=2.5, seed=5, n=3, max_tokens=20), whole, pruner=Watcher()),
+        Request(second, Sampling(max_tokens=1), whole),
+    ]
+    expected = abacus_engine.generate(requests)
+    seen_there = seen.copy()
+    seen.clear()
+    for found in (abacus.generate(requests), [abacus.generate([request])[0] for request in requests]):
+        for response, right in zip(found, expected, strict=True):
+            for one, other in zip(response.completions, right.completions, strict=True):
+                if one.finish_reason == "pruned":  # it may have been ahead of the others
+                    assert other.finish_reason == "pruned"
+                    assert one.token_ids[:12] == other.token_ids[:12]
+                    continue
+                assert_equal(one, other)
+                assert_equal_distributions(one.reductions, other.reductions)
+        assert found[1].completions[1].finish_reason == "pruned"
+    by_tokens = {tuple(partial.token_ids): partial for partial in seen_there}
+    assert len(seen) >= len(by_tokens) >= 4
+    for partial in seen:
+        right = by_tokens[tuple(partial.token_ids)]
+        torch.testing.assert_close(torch.tensor(partial.norms), torch.tensor(right.norms), rtol=1e-4, atol=1e-4)
+        if partial.is_running:
+            assert_equal_distributions(partial.reductions, right.reductions)
+
+
+def assert_equal_distributions(one: Reductions, other: Reductions) -> None:
+    """Compares all numbers of the reductions."""
+    for field in fields(other.distribution):
+        found, right = getattr(one.distribution, field.name), getattr(other.distribution, field.name)
+        np.testing.assert_allclose(found, right, rtol=2e-3, atol=2e-3)
 
 
 def test_calls_from_many_threads(abacus, abacus_engine) -> None:

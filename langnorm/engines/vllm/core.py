@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langnorm.engines.requests import TokenLogprob
-from langnorm.engines.token_choice.logprobs import LOWEST_LOGPROB
 from langnorm.engines.vllm.order import Order
 from langnorm.errors import LangNormError, MissingDependencyError, ModelError
 
@@ -33,13 +31,13 @@ class NewTokens:
     Attributes:
         key: Of the sequence.
         token_ids: Its new tokens.
-        logprobs: One for each, where they were asked for.
+        logprobs: By token id, for each of them, vLLM's `Logprob` of it and of the likeliest, where they were asked for.
         error: Why vLLM has given it up, or None.
     """
 
     key: str
     token_ids: Sequence[int]
-    logprobs: Sequence[TokenLogprob]
+    logprobs: Sequence[Mapping[int, Any]]
     error: str | None
 
 
@@ -169,7 +167,7 @@ class VllmCore:
                 NewTokens(
                     output.request_id,
                     completion.token_ids,
-                    [_logprob(token, entry) for token, entry in zip(completion.token_ids, completion.logprobs or ())],
+                    completion.logprobs or (),
                     f"vLLM gave the sequence up ({completion.finish_reason})." if is_error else None,
                 )
             )
@@ -180,10 +178,10 @@ class VllmCore:
         taken: list[Mapping[str, Any] | None] = self._call("take", list(keys), list(num_rows))[0]
         return taken
 
-    def peek(self, keys: Sequence[str], starts: Sequence[int]) -> list[bytes]:
-        """Return rows of norms of sequences that go on, from these places on."""
-        rows: list[bytes] = self._call("peek", list(keys), list(starts))[0]
-        return rows
+    def peek(self, keys: Sequence[str], num_rows: Sequence[int]) -> list[Mapping[str, Any] | None]:
+        """Return what `take` returns of sequences that go on, but not what was done to their states."""
+        seen: list[Mapping[str, Any] | None] = self._call("peek", list(keys), list(num_rows))[0]
+        return seen
 
     def forget(self, keys: Sequence[str]) -> None:
         """Let the workers forget sequences."""
@@ -247,14 +245,6 @@ class VllmCore:
     def _call(self, name: str, *args: Any) -> list[Any]:
         answers: list[Any] = self._engine.collective_rpc(f"langnorm_{name}", args=args)
         return answers
-
-
-def _logprob(token: int, entry: Mapping[int, Any]) -> TokenLogprob:
-    """Return the log-probability of a token; vLLM lists it among the likeliest, also where it is none of them."""
-    values = {other: max(value.logprob, LOWEST_LOGPROB) for other, value in entry.items()}
-    ranked = sorted(((value.rank, other) for other, value in entry.items()), key=lambda pair: pair[0])
-    num_top = len(entry) if entry[token].rank <= len(entry) - 1 or len(entry) == 0 else len(entry) - 1
-    return TokenLogprob(values[token], tuple((other, values[other]) for _, other in ranked[:num_top]))
 
 
 def _import_vllm() -> tuple[Any, Any, Any]:

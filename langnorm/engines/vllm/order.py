@@ -90,7 +90,7 @@ class Taken:
 
     norms: bytes
     distribution: bytes
-    interventions: dict[str, Any]
+    interventions: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in plain types."""

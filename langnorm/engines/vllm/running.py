@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, TokenLogprob
+from langnorm.engines.token_choice.logprobs import LOWEST_LOGPROB
 from langnorm.engines.vllm.order import Order
 from langnorm.reductions import Distribution, Reductions
 from langnorm.text.detokenizer import Detokenizer
@@ -78,11 +80,17 @@ class RunningSequence:
         is_observed = self.order.layers or self.order.plans.all() or self.order.records_distribution
         return is_chosen_here or bool(is_observed)
 
-    def add(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> FinishReason | None:
-        """Add new tokens, up to the one that ends it; return why it ends there, or None if it goes on."""
+    def add(self, token_ids: Sequence[int], logprobs: Sequence[Mapping[int, Any]]) -> FinishReason | None:
+        """Add new tokens, up to the one that ends it; return why it ends there, or None if it goes on.
+
+        Args:
+            token_ids: The tokens.
+            logprobs: What vLLM says of each, where it was asked.
+        """
         for number, token in enumerate(token_ids):
             self.token_ids.append(token)
-            self._logprobs += logprobs[number : number + 1]
+            if self.num_logprobs is not None:
+                self._logprobs.append(_read_logprob(token, logprobs[number], self.num_logprobs))
             self._detokenizer.add(token)
             if token in self._end_ids:
                 return "stop"
@@ -98,11 +106,17 @@ class RunningSequence:
         if self.pending.sink and (pieces := self._detokenizer.take()):
             self.pending.send(Delta(tuple(pieces)))
 
-    def partial(self, num_tokens: int, rows: bytes) -> Partial:
-        """Return what a pruner sees of it, as it was after so many tokens, given its rows of norms so far."""
-        logprobs = [token.logprob for token in self._logprobs[:num_tokens]]
-        norms = self._read_rows(rows)[: num_tokens - 1] if self.order.layers else []
-        return Partial(self.token_ids[:num_tokens], norms, logprobs, is_running=True)
+    def partial(self, num_tokens: int, seen: Mapping[str, Any] | None) -> Partial:
+        """Return what a pruner sees of it, as it was after so many tokens.
+
+        Args:
+            num_tokens: How many.
+            seen: What the workers have recorded of them: fields of `Taken`, or None if they know nothing of it.
+        """
+        _, rows = self._split_rows(seen)
+        logprobs = [token.logprob for token in self.logprobs[:num_tokens]]
+        reductions = self._read_reductions(num_tokens, seen)
+        return Partial(self.token_ids[:num_tokens], rows, logprobs, is_running=True, reductions=reductions)
 
     def complete(self, reason: FinishReason, taken: Mapping[str, Any] | None) -> Completion:
         """Return the completion, and send it to the reader of a stream.
@@ -115,9 +129,8 @@ class RunningSequence:
             RuntimeError: There are not as many norms as tokens.
         """
         self._detokenizer.finish()
-        rows = self._read_rows(taken["norms"]) if taken and self.order.layers else []
-        num_prompt = self.order.num_prompt_tokens if self.order.records_prompt else 0
-        if self.order.layers and (len(rows) != num_prompt + len(self.token_ids) - 1 or bool(np.isnan(rows).any())):
+        prompt_rows, rows = self._split_rows(taken)
+        if self.order.layers and len(rows) != len(self.token_ids) - 1:
             msg = (
                 f"{len(rows)} rows of norms came back for {len(self.token_ids)} tokens: this version of vLLM works "
                 'otherwise than langnorm expects. Use `norms="off"`, and report this.'
@@ -127,23 +140,43 @@ class RunningSequence:
             self.token_ids,
             self._detokenizer.pieces,
             reason,
-            rows[num_prompt:],
+            rows,
             dict(taken["interventions"]) if taken else {},
-            self._logprobs if self.pending.request.top_logprobs is not None else [],
-            rows[:num_prompt],
-            reductions=Reductions(distribution=self._read_distribution(taken["distribution"]) if taken else None),
+            self.logprobs,
+            prompt_rows,
+            reductions=self._read_reductions(len(self.token_ids), taken),
         )
         if self.pending.sink:
             self.pending.send(Delta(tuple(self._detokenizer.take(is_last=True)), completion))
         return completion
 
-    def _read_distribution(self, rows: bytes) -> Distribution | None:
-        if not self.order.records_distribution:
-            return None
-        numbers = np.frombuffer(rows, dtype=np.float32).reshape(-1, 6).T.astype(np.float64)
-        numbers[5] = [token.logprob for token in self._logprobs]
-        return Distribution(*numbers)
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        """Those of its tokens, where its request asks for them."""
+        return self._logprobs if self.pending.request.top_logprobs is not None else []
 
-    def _read_rows(self, rows: bytes) -> list[list[float]]:
-        table: list[list[float]] = np.frombuffer(rows, dtype=np.float32).reshape(-1, len(self.order.layers)).tolist()
-        return table
+    def _split_rows(self, seen: Mapping[str, Any] | None) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the norms of its prompt, and those of its answer up to the first that is missing."""
+        if not self.order.layers or seen is None:
+            return [], []
+        table = np.frombuffer(seen["norms"], dtype=np.float32).reshape(-1, len(self.order.layers))
+        is_missing = np.isnan(table).any(axis=1)
+        rows: list[list[float]] = (table[: int(is_missing.argmax())] if is_missing.any() else table).tolist()
+        num_prompt = self.order.num_prompt_tokens if self.order.records_prompt else 0
+        return rows[:num_prompt], rows[num_prompt:]
+
+    def _read_reductions(self, num_tokens: int, seen: Mapping[str, Any] | None) -> Reductions:
+        if not self.order.records_distribution or seen is None:
+            return Reductions()
+        table = np.frombuffer(seen["distribution"], dtype=np.float32).reshape(-1, 6)
+        *columns, _ = table.T.astype(np.float64)
+        logprobs = np.array([token.logprob for token in self._logprobs[:num_tokens]])
+        names = [field.name for field in fields(Distribution)]
+        return Reductions(distribution=Distribution(**dict(zip(names, [*columns, logprobs], strict=True))))
+
+
+def _read_logprob(token: int, entry: Mapping[int, Any], num_top: int) -> TokenLogprob:
+    """Return the log-probability of a token; vLLM lists it with the likeliest, also where it is none of them."""
+    values = {other: max(value.logprob, LOWEST_LOGPROB) for other, value in entry.items()}
+    likeliest = sorted((value.rank, other) for other, value in entry.items() if value.rank <= num_top)
+    return TokenLogprob(values[token], tuple((other, values[other]) for _, other in likeliest))

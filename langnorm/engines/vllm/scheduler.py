@@ -169,15 +169,12 @@ class Scheduler:
         if num_tokens <= self._pruned_after.get(group, 0) or not group.is_due(num_tokens):
             return
         self._pruned_after[group] = num_tokens
-        rows = self._core.peek([member.key for member in members], [0] * len(members))
-        stopped = set(
-            group.stopped(
-                {
-                    member.pending.sample: member.partial(num_tokens, of_member)
-                    for member, of_member in zip(members, rows, strict=True)
-                }
-            )
-        )
+        seen = self._core.peek([member.key for member in members], [num_tokens - 1] * len(members))
+        partials = {
+            member.pending.sample: member.partial(num_tokens, of_member)
+            for member, of_member in zip(members, seen, strict=True)
+        }
+        stopped = set(group.stopped(partials))
         chosen = [member for member in members if member.pending.sample in stopped]
         for member in chosen:
             member.was_ended_here = True
