@@ -68,10 +68,9 @@ class ResidualStream:
 
     def get(self, output: Any) -> Tensor:
         """Return the stream (N, d) after a layer, from what it returned."""
+        states: Tensor = output if self.rule == "alone" else output[0]
         if self.rule == "sum":
-            states = output[0] + output[1]
-        else:
-            states = output if self.rule == "alone" else output[0]
+            states = states + output[1]
         return states.flatten(0, -2)  # the backend of transformers has a batch of one
 
     def put(self, output: Any, before: Tensor, after: Tensor) -> Any:
@@ -109,7 +108,8 @@ class LayerCall:
         arguments = self._bound.arguments
         states, residual = arguments["hidden_states"], arguments.get("residual")
         states = states.clone() if residual is None else states + residual
-        return states.flatten(0, -2)
+        entering: Tensor = states.flatten(0, -2)
+        return entering
 
     def run(self, states: Tensor, rows: Sequence[int] | None) -> Any:
         """Return what the layer makes of another stream at the same positions; no hook sees it.
@@ -217,7 +217,8 @@ def _run_trial(model: nn.Module, config: VllmConfig) -> Tensor:
     finally:
         for handle in handles:
             handle.remove()
-    return final[0] if isinstance(final, tuple) else final
+    states: Tensor = final[0] if isinstance(final, tuple) else final
+    return states
 
 
 def _is_close(one: Tensor, other: Tensor) -> bool:

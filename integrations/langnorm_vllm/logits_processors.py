@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+
+from vllm.v1.sample.logits_processor import LogitsProcessor as ProcessorV1
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
 
 from langnorm.engines.vllm.order import Order
 from langnorm_vllm.plugin import CONFIG_NAME
 from langnorm_vllm.token_choice import CHOOSERS, Chooser, needs_chooser
-from vllm.v1.sample.logits_processor import LogitsProcessor as ProcessorV1
-from vllm.v1.sample.logits_processor.builtin import process_dict_updates
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ def _find_chooser(params: SamplingParams, load_tokenizer: Callable[[], PreTraine
     return CHOOSERS[order.key]
 
 
-class TokenChoiceV1(ProcessorV1):
+class TokenChoiceV1(ProcessorV1):  # type: ignore[misc]
     """For the V1 runner, which says by index in the batch who comes, goes and moves."""
 
     def __init__(self, config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:  # noqa: ARG002, FBT001
@@ -73,12 +74,12 @@ class TokenChoiceV1(ProcessorV1):
     def apply(self, logits: Tensor) -> Tensor:
         """Put the scores of those that need it in place of their logits."""
         for row, (chooser, output_ids) in self._choosers.items():
-            scores = chooser.choose(logits[row : row + 1], len(output_ids), lambda ids=output_ids: ids[-1])
+            scores = chooser.choose(logits[row : row + 1], len(output_ids), partial(_last, output_ids))
             logits[row] = scores[0]
         return logits
 
 
-class TokenChoiceV2(ProcessorV2):
+class TokenChoiceV2(ProcessorV2):  # type: ignore[misc]
     """For the V2 runner, which has a slot for each request."""
 
     def __init__(self, config: VllmConfig, req_states: Any) -> None:
@@ -100,6 +101,10 @@ class TokenChoiceV2(ProcessorV2):
             if (chooser := self._choosers.get(slot)) is None:
                 continue
             step = max(0, int(ctx.seq_lens_upper_bound_np[row]) - int(self._states.prompt_len.np[slot]))
-            scores = chooser.choose(logits[row : row + 1], step, lambda row=row: int(ctx.input_ids[row]))
+            scores = chooser.choose(logits[row : row + 1], step, partial(_last, ctx.input_ids[: row + 1]))
             logits[row] = scores[0]
         return logits
+
+
+def _last(token_ids: Any) -> int:
+    return int(token_ids[-1])

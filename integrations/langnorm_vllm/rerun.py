@@ -15,7 +15,7 @@ def attention_names(layer: nn.Module) -> list[str]:
     from vllm.forward_context import get_forward_context
 
     known = get_forward_context().no_compile_layers
-    names = [getattr(module, "layer_name", None) for module in layer.modules()]
+    names = [str(getattr(module, "layer_name", "")) for module in layer.modules()]
     return [name for name in names if name in known]
 
 

@@ -82,7 +82,7 @@ class Chooser:
         if self._penalize:
             logits = self._penalize(torch.tensor([self._token_ids], device=logits.device), logits)
         if self._warpers is not None and self._noise_now is not None:
-            logits = self._warpers(_NO_IDS, logits) + self._noise_now
+            logits = self._warpers(_NO_IDS, logits) + self._noise_now  # type: ignore[arg-type]
         return logits
 
     def _reduce(self, logits: Tensor, step: int) -> None:
@@ -93,7 +93,7 @@ class Chooser:
         self._reductions.append(reduce_distribution(logprobs, logprobs[:, 0], values)[0])
 
     def distribution(self, num_tokens: int) -> bytes:
-        """Return the numbers (T, 6) of a `Distribution` for the first tokens, float32, but for its log-probabilities."""
+        """Return the numbers (T, 6) of a `Distribution` for the first tokens, float32; the last column is left open."""
         rows = self._reductions[:num_tokens]
         return torch.stack(rows).cpu().numpy().tobytes() if rows else b""
 

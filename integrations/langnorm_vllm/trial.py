@@ -1,4 +1,4 @@
-"""Tries out whether layers can be run again: whether that repeats their first pass, and leaves keys and values alone."""
+"""Tries out whether layers can be run again: does that repeat their first pass, and leave keys and values alone?"""
 
 from __future__ import annotations
 

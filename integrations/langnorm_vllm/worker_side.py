@@ -209,4 +209,3 @@ class WorkerSide:
     def _note(self, index: int, states: Tensor) -> None:
         norms = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
         self._store.current[index, : norms.size(0)].copy_(norms)
-

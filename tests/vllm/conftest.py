@@ -29,6 +29,9 @@ SMALL = {
 }
 """A model that is called layer by layer, with prompts cut into chunks; blocks of keys and values have 128 tokens."""
 
+ABACUS = {**SMALL, "max_model_len": 2048}
+"""The bundled model likewise."""
+
 SIZES = {"hidden_size": 128, "head_dim": 32, "eos_token_id": NEVER}
 """Heads have 16 values by default, which vLLM cannot do on a CPU; and the oracle knows no end."""
 
@@ -84,4 +87,4 @@ def abacus() -> VllmEngine:
     """Returns the bundled model on vLLM."""
     from langnorm.engines.registry import get_engine
 
-    return get_engine("vllm", "abacus", {}, {**SMALL, "max_model_len": 2048})
+    return get_engine("vllm", "abacus", {}, ABACUS)

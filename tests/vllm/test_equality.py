@@ -52,7 +52,7 @@ def assert_equal(one: Completion, other: Completion) -> None:
 
 
 def test_every_kind_of_request(abacus, abacus_engine) -> None:
-    """Alone, and all at once: tokens, also those drawn from a seed or held to a grammar, norms of the answer and of the prompt, log-probabilities and ends."""
+    """Alone, and all at once: tokens, also drawn ones and those held to a grammar; norms; log-probabilities; ends."""
     first, second, third = (chat_ids(abacus, question) for question in QUESTIONS)
     thinking = grammar_with(abacus.tokenizer, schema=PERSON, may_think=True)
     requests = [

@@ -1,7 +1,7 @@
 """What langnorm knows of vLLM's engine: how it is started and asked. The rest of the package does not import vLLM.
 
-It is `LLMEngine`, whose steps are taken by a thread of ours, and not `AsyncLLM`: that one cannot be run in this process,
-and needs an event loop; what is done in a step is the same.
+It is `LLMEngine`, whose steps are taken by a thread of ours, and not `AsyncLLM`: that one cannot be run in this
+process, and needs an event loop; what is done in a step is the same.
 """
 
 from __future__ import annotations
@@ -105,13 +105,12 @@ class VllmCore:
         except LangNormError:
             raise
         except Exception as error:
-            hint = (
-                ""
-                if options.in_process
-                else ' What its processes say stands above. A script that loads a model needs `if __name__ == "__main__":` '
-                'around it, or `engine_kwargs={"in_process": True}`.'
-            )
-            msg = f"vLLM could not start this model: {error}{hint}"
+            msg = f"vLLM could not start this model: {error}"
+            if not options.in_process:
+                msg += (
+                    " What its processes say stands above. A script that loads a model needs "
+                    '`if __name__ == "__main__":` around it, or `engine_kwargs={"in_process": True}`.'
+                )
             raise ModelError(msg) from error
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from langnorm.engines.base import check_token_ids
+from langnorm.engines.base import ABILITIES, check_token_ids
 from langnorm.engines.checkpoint import hash_bytes
 from langnorm.engines.queued import QueuedEngine
 from langnorm.engines.requests import Request
@@ -48,9 +48,7 @@ class VllmEngine(QueuedEngine):
         ModelError: A trial shows that norms do not come back as they should.
     """
 
-    abilities = frozenset(
-        {"distribution", "grammar", "logprobs", "norms", "prompt", "prune", "recursion", "steering", "suppression", "windows"}
-    )
+    abilities = frozenset(ABILITIES) - {"mean_states", "states", "updates"}
 
     def __init__(
         self,
@@ -84,9 +82,7 @@ class VllmEngine(QueuedEngine):
         self._keys = itertools.count()
         self._session = secrets.token_hex(4)
         weakref.finalize(self, core.close)
-        self._scheduler = Scheduler(
-            core, self._begin, self._learn, name=f"langnorm {self._name}"
-        )
+        self._scheduler = Scheduler(core, self._begin, self._learn, name=f"langnorm {self._name}")
 
     @property
     def kind(self) -> str:
@@ -178,9 +174,7 @@ class VllmEngine(QueuedEngine):
         request = pending.request
         left = self.context_length - len(request.prompt_ids)
         limit = left if request.sampling.max_tokens is None else min(left, request.sampling.max_tokens)
-        return RunningSequence(
-            pending, f"{self._session}-{next(self._keys)}", self._tokenizer, self._end_ids, limit
-        )
+        return RunningSequence(pending, f"{self._session}-{next(self._keys)}", self._tokenizer, self._end_ids, limit)
 
     def _learn(self, sequence: RunningSequence, rows: list[list[float]]) -> None:
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""

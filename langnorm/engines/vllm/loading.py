@@ -95,10 +95,10 @@ def _find(model: str, model_kwargs: Mapping[str, Any]) -> Source:
         msg = f'vLLM reads safetensors, and `{model}` is a GGUF file. Use `engine="llamacpp"`.'
         raise ModelError(msg)
     if foreign := sorted(name for name in model_kwargs if name not in (*_ARGUMENTS, *_OWN, "torch_dtype")):
-        hint = ""
-        if foreign[0] == "device_map":
-            hint = " Over several GPUs it runs with `engine_kwargs={\"tensor_parallel_size\": ...}`."
-        msg = f"vLLM does not know `{foreign[0]}` of `model_kwargs`. How it runs a model is said by `engine_kwargs`.{hint}"
+        msg = (
+            f"vLLM does not know `{foreign[0]}` of `model_kwargs`. How it runs a model is said by `engine_kwargs`, "
+            "such as `tensor_parallel_size` for several GPUs."
+        )
         raise OptionError(msg)
     return source
 

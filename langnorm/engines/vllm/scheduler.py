@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -92,6 +93,9 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001
             forget_locals(error)  # users keep errors
             running, self._running = list(self._running.values()), {}
+            with suppress(Exception):  # vLLM may be gone altogether
+                self._core.abort([sequence.key for sequence in running])
+                self._core.forget([sequence.key for sequence in running])
             for sequence in running:
                 _end(sequence.pending, error)
 
