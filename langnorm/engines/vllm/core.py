@@ -59,8 +59,6 @@ class VllmCore:
                 f"`langnorm` to it; otherwise install langnorm again. ({error})"
             )
             raise ModelError(msg) from error
-        self.files: Any = None
-        """What holds the files of the model as long as the engine is there, if anything needs to."""
         self.reason_against_recursion = ""
         """Why no layer can be run again, or nothing."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +77,13 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
     if source.dtype is not None:  # left to itself, vLLM narrows float32, and norms would not be those of transformers
         arguments["dtype"] = source.dtype
     links = _link_without_tables(source.folder) if source.is_local else None
-    location = links.name if links else str(source.folder) if source.is_local else source.location
-    core = VllmCore.start({"model": location, **arguments}, options)
-    core.files = links  # vLLM reads there at any time
+    location = str(links or source.folder) if source.is_local else source.location
+    try:
+        core = VllmCore.start({"model": location, **arguments}, options)
+    except BaseException:
+        _remove(links)
+        raise
+    weakref.finalize(core, _remove, links)  # vLLM reads there at any time
     with explained(source):
         folder = source.folder if source.is_local else file_on_hub(source, "config.json", local_files_only=True).parent
         return VllmEngine(core, tokenizer, hash_checkpoint(folder), load_profile(folder), name=model)
@@ -103,8 +109,8 @@ def _find(model: str, model_kwargs: Mapping[str, Any]) -> Source:
     return source
 
 
-def _link_without_tables(folder: Path) -> tempfile.TemporaryDirectory[str] | None:
-    """Return a folder of links to the files of another one but for tables of profiles, which vLLM takes for weights.
+def _link_without_tables(folder: Path) -> Path | None:
+    """Return a new folder of links to the files of another one but for tables of profiles: vLLM takes them for weights.
 
     Args:
         folder: Of the model.
@@ -114,8 +120,13 @@ def _link_without_tables(folder: Path) -> tempfile.TemporaryDirectory[str] | Non
     """
     if not any(is_table(path) for path in folder.glob("*.safetensors")):
         return None
-    links = tempfile.TemporaryDirectory(prefix="langnorm-")
+    links = Path(tempfile.mkdtemp(prefix="langnorm-"))
     for path in folder.iterdir():
         if path.suffix != ".safetensors" or not is_table(path):
-            Path(links.name, path.name).symlink_to(path.resolve())
+            (links / path.name).symlink_to(path.resolve())
     return links
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
