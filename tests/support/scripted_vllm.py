@@ -37,6 +37,8 @@ class ScriptedCore:
         self.error: Exception | None = None
         self.lost: str | None = None
         self.missing_rows = 0
+        self.num_cached = 0
+        self.bytes_per_token = 64
         self.is_closed = False
         self.num_resets = 0
         self._num_tokens: dict[str, int] = {}
@@ -84,7 +86,7 @@ class ScriptedCore:
             self._num_tokens[key] += 1
             num_top = self._num_logprobs[key]
             entry = {token: SimpleNamespace(logprob=-0.5, rank=2), 3: SimpleNamespace(logprob=-0.1, rank=1)}
-            gained.append(NewTokens(key, [token], [] if num_top is None else [entry], lost))
+            gained.append(NewTokens(key, [token], [] if num_top is None else [entry], self.num_cached, lost))
             if token in order.end_ids or self._num_tokens[key] == order.max_tokens:
                 del self.running[key]
         return gained

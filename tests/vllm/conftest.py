@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.interventions import NEVER
+from tests.support.vllm_runner import let_triton_interpret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,8 @@ def _vllm() -> None:
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed here: `make test-vllm` does so in an environment of its own")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if os.environ.get("TRITON_INTERPRET"):
+        let_triton_interpret()
 
 
 @pytest.fixture(scope="session")

@@ -32,12 +32,14 @@ class NewTokens:
         key: Of the sequence.
         token_ids: Its new tokens.
         logprobs: By token id, for each of them, vLLM's `Logprob` of it and of the likeliest, where they were asked for.
+        num_cached: Number of tokens of its prompt whose keys and values were there already.
         error: Why vLLM has given it up, or None.
     """
 
     key: str
     token_ids: Sequence[int]
     logprobs: Sequence[Mapping[int, Any]]
+    num_cached: int
     error: str | None
 
 
@@ -121,6 +123,13 @@ class VllmCore:
         """Whether layers are called one by one, as they must be to be acted on, and not compiled into a graph."""
         return bool(self.config.model_config.enforce_eager)
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory that the keys and values of a token take, in all layers and on all devices."""
+        model = self.config.model_config
+        num_values: int = 2 * model.get_total_num_kv_heads() * model.get_head_size() * self.num_layers
+        return num_values * int(model.dtype.itemsize)
+
     def add(self, order: Order, prompt_ids: Sequence[int], num_logprobs: int | None = None) -> None:
         """Let a sequence enter.
 
@@ -165,6 +174,7 @@ class VllmCore:
                     output.request_id,
                     completion.token_ids,
                     completion.logprobs or (),
+                    output.num_cached_tokens or 0,
                     f"vLLM gave the sequence up ({completion.finish_reason})." if is_error else None,
                 )
             )

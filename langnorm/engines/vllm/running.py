@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, TokenLogprob
+from langnorm.engines.requests import Completion, Delta, FinishReason, Partial, PrefixHit, TokenLogprob
 from langnorm.engines.token_choice.logprobs import LOWEST_LOGPROB
 from langnorm.engines.vllm.order import Order
 from langnorm.reductions import Distribution, Reductions
@@ -61,6 +61,8 @@ class RunningSequence:
         )
         self.token_ids: list[int] = []
         """Of the answer."""
+        self.prefix_hit: PrefixHit | None = None
+        """What was there already of its prompt."""
         self.was_ended_here = False
         """Whether it ended by a text or a pruner, of which vLLM knows nothing."""
         self._logprobs: list[TokenLogprob] = []
@@ -144,6 +146,7 @@ class RunningSequence:
             dict(taken["interventions"]) if taken else {},
             self.logprobs,
             prompt_rows,
+            prefix_hit=self.prefix_hit,
             reductions=self._read_reductions(len(self.token_ids), taken),
         )
         if self.pending.sink:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from langnorm.engines import process_events
+from langnorm.engines.requests import PrefixHit
 from langnorm.engines.vllm.core import VllmCore
 from langnorm.engines.vllm.running import RunningSequence
 from langnorm.engines.worker import Worker
@@ -115,6 +116,8 @@ class Scheduler:
                 self._leave(sequence)
                 _end(sequence.pending, RuntimeError(gained.error))
                 continue
+            if gained.num_cached:
+                sequence.prefix_hit = PrefixHit(gained.num_cached, gained.num_cached * self._core.bytes_per_token)
             reason = sequence.add(gained.token_ids, gained.logprobs)
             if reason:
                 ended.append((sequence, reason))

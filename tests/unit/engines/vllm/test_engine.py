@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from langnorm.engines.options import Sampling
-from langnorm.engines.requests import Partial, Record, Request
+from langnorm.engines.requests import Partial, PrefixHit, Record, Request
 from langnorm.engines.vllm.engine import VllmEngine
 from langnorm.errors import OptionError, PromptError
 from langnorm.interventions.options import Recursion, Suppression
@@ -65,6 +65,9 @@ def test_tokens_norms_and_logprobs(engine, core) -> None:
     assert list(completion.reductions.distribution.logprob) == [-0.5] * 3
     assert (other.token_ids, other.norms, other.logprobs) == ([20, 21], [], [])
     assert len(core.forgotten) == 1  # of the other one nothing was noted
+    assert completion.prefix_hit is None
+    core.num_cached = 2
+    assert answer(engine, plain).prefix_hit == PrefixHit(2, 128)
 
 
 def test_ends(engine, core, tokenizer) -> None:
