@@ -50,13 +50,14 @@ class ChatFields(BaseChatModel):
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
     engine: SkipValidation[str | Engine] = AUTO_ENGINE
-    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, the name of an engine of another package, or
-    an Engine object. `"auto"` takes llama.cpp for a GGUF file if llama-cpp-python is installed and `model_kwargs` has
-    nothing that transformers alone knows of, and transformers for everything else. `response_metadata["engine"]` and
-    the log say which one it took."""
+    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"vllm"`, the name of an engine of another
+    package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if llama-cpp-python is installed and
+    `model_kwargs` has nothing that transformers alone knows of, and transformers for everything else.
+    `response_metadata["engine"]` and the log say which one it took."""
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """How the engine runs the model. That of transformers has no such options; those of llama.cpp are the fields of
-    `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`."""
+    `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`; those of vLLM are `in_process`,
+    `verbose` and vLLM's `EngineArgs`, such as `tensor_parallel_size`, `max_model_len` and `enforce_eager`."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """For the loader of the engine. That of transformers hands it to `from_pretrained`, except
 
@@ -139,7 +140,7 @@ class ChatFields(BaseChatModel):
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     """Taken because other chat models have it, and without effect."""
     max_batch_size: SkipValidation[int] = 16
-    """Most sequences in one forward pass."""
+    """Most sequences in one forward pass. vLLM forms the batches itself: there, `max_num_seqs` of `engine_kwargs`."""
 
     @field_validator("model_kwargs", "engine_kwargs")
     @classmethod
