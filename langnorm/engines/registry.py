@@ -37,6 +37,7 @@ Loader = Callable[[str, dict[str, Any], dict[str, Any]], Engine]
 MODULES: Mapping[str, str] = {
     "llamacpp": "langnorm.engines.llamacpp.loading",
     "transformers": "langnorm.engines.transformers.loading",
+    "vllm": "langnorm.engines.vllm.loading",
 }
 """The modules of the engines that ship with langnorm.
 

@@ -100,6 +100,14 @@ class Interventions:
         del self._sequences[key]
         self._keys = None
 
+    def roll_back(self, key: Hashable, step: int) -> None:
+        """Forget what was done to a sequence from this decode step on, which has turned out not to be part of it."""
+        sequence = self._sequences[key]
+        if sequence.last_step >= step:
+            sequence.roll_back(step)
+            sequence.last_step = step - 1
+            self._members = {}  # which keep what was due
+
     def report(self, key: Hashable, num_tokens: int) -> dict[str, Any]:
         """Return what was done to a sequence, in plain JSON types, by the name of the intervention.
 

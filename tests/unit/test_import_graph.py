@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("selection.answers", "selection.pruning", "selection.stopping", "engines.base"),
     ("selection.options", "engines", "abacus"),
     ("selection.ranking", "selection.score_pruner", "engines.transformers", "wrapped_models"),
-    ("engines.llamacpp",),
+    ("engines.llamacpp", "engines.vllm"),
     ("chat",),
     ("wire",),
     ("remote",),

@@ -19,9 +19,9 @@ from langnorm.engines.llamacpp.forward_pass import PassRunner
 from langnorm.engines.llamacpp.library import LlamaContext
 from langnorm.engines.llamacpp.running import RunningSequence
 from langnorm.engines.llamacpp.slots import Place, Slots
-from langnorm.engines.llamacpp.worker import Worker
 from langnorm.engines.requests import PrefixHit
 from langnorm.engines.sequence import PendingSequence
+from langnorm.engines.worker import Worker
 from langnorm.errors import MemoryLimitError, forget_locals
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Scheduler:
     ) -> None:
         self._context, self._passes, self._slots = context, passes, slots
         self._begin, self._on_end = begin, on_end
-        self._worker = Worker(self._step, self._is_busy, name)
+        self._worker = Worker(self._step, self._is_busy, name, "llama.cpp")
         self._clear()
         process_events.watch(self)
 

@@ -58,8 +58,8 @@ class TokenSampler(LogitsProcessor):
         self._num_sequences = len(samplings)
         self._groups = [(indices, build_warpers(*settings)) for settings, indices in groups.items()]
         self._sampled = [index for indices, _ in self._groups for index in indices]
-        self._seeds = [_hash_seed(*seeds[index]) for index in self._sampled]
-        self._noise = _GumbelNoise()
+        self._seeds = [hash_seed(*seeds[index]) for index in self._sampled]
+        self._noise = GumbelNoise()
         self._longest_prompt = max(prompt_lengths, default=0)
 
     @property
@@ -86,7 +86,7 @@ class TokenSampler(LogitsProcessor):
         return scores
 
 
-class _GumbelNoise:
+class GumbelNoise:
     """Gumbel noise for sequences, each from its own generator, drawn some steps ahead where the vocabulary is small."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ def build_warpers(temperature: float, top_k: float, top_p: float, min_p: float) 
     return warpers
 
 
-def _hash_seed(seed: int, sample: int) -> int:
+def hash_seed(seed: int, sample: int) -> int:
     """Return a seed of 64 bits that is unrelated to that of a neighbouring seed or sample."""
     digest = hashlib.blake2b(f"{seed}/{sample}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")

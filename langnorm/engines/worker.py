@@ -1,4 +1,4 @@
-"""The one thread that touches a context of llama.cpp. It lives as long as there is something to do."""
+"""The one thread that runs a model. It lives as long as there is something to do."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ class Worker:
         step: Called as long as `is_busy`; it ends its own errors.
         is_busy: Whether there is something to do; called with the lock held.
         name: Of the thread.
+        library: What runs the model, as errors call it.
     """
 
-    def __init__(self, step: Callable[[], None], is_busy: Callable[[], bool], name: str) -> None:
-        self._step, self._is_busy, self._name = step, is_busy, name
+    def __init__(self, step: Callable[[], None], is_busy: Callable[[], bool], name: str, library: str) -> None:
+        self._step, self._is_busy, self._name, self._library = step, is_busy, name, library
         self._is_forked = False
         self._clear()
 
@@ -35,7 +36,7 @@ class Worker:
         self._is_closed = False
 
     def reset(self) -> None:
-        """Take nothing more: in a forked process, the threads of llama.cpp are the parent's."""
+        """Take nothing more: in a forked process, the threads of the library are the parent's."""
         self._clear()
         self._is_forked = True
 
@@ -52,7 +53,7 @@ class Worker:
         """
         if self._is_forked:
             msg = (
-                "A model of llama.cpp cannot be used in a fork of the process that loaded it. Load it there: "
+                f"A model of {self._library} cannot be used in a fork of the process that loaded it. Load it there: "
                 "`langnorm.unload()`, or start processes with `multiprocessing.get_context('spawn')`."
             )
             raise RuntimeError(msg)

@@ -1,0 +1,211 @@
+"""Watches the model of one worker: which request each row of a pass belongs to, its norms, and what is done to it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langnorm.engines.vllm.order import Order, Taken
+from langnorm_vllm.batch_view import Part, read_v1, read_v2
+from langnorm_vllm.intervener import Intervener
+from langnorm_vllm.layers import ResidualStream, find_decoder_layers, find_residual_rule, signature_of
+from langnorm_vllm.norm_store import NormStore, SequenceNorms
+from langnorm_vllm.plugin import CONFIG_NAME
+from langnorm_vllm.token_choice import CHOOSERS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from vllm.v1.worker.gpu_worker import Worker
+
+_MOST_ENDED = 4096
+"""Sequences that have ended and that nobody has taken: more are forgotten, the oldest first."""
+
+
+class _Sequence:
+    """A sequence of the engine.
+
+    Attributes:
+        order: What is asked of it.
+        norms: Its norms; None where none are recorded.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        first = 0 if order.records_prompt else order.num_prompt_tokens
+        self.norms = SequenceNorms(order.layers, first) if order.layers else None
+
+
+class WorkerSide:
+    """What langnorm does in one worker.
+
+    Args:
+        worker: The worker, whose model has just been loaded.
+
+    Raises:
+        UnknownModelError: The layers of the model are not understood.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        config, runner = worker.vllm_config, worker.model_runner
+        model = runner.get_model()
+        num_layers = config.model_config.hf_text_config.num_hidden_layers
+        layers, parent = find_decoder_layers(model, num_layers)
+        for layer in layers:
+            signature_of(layer)
+        self._stream = ResidualStream(find_residual_rule(model, layers, parent, config))
+        self._store = NormStore(num_layers, config.scheduler_config.max_num_batched_tokens, worker.device)
+        self._sequences: OrderedDict[str, _Sequence] = OrderedDict()  # by key, those that came first in front
+        self._by_request: dict[str, _Sequence] = {}  # running ones, by vLLM's own id
+        self._intervener = Intervener(layers, self._stream)
+        self._parts: list[Part] = []  # of the pass under way
+        self._wanted: frozenset[int] = frozenset()  # the layers whose norms it records
+        self._description = {"rule": self._stream.rule, "num_layers": num_layers}
+        for index, layer in enumerate(layers):
+            layer.register_forward_hook(partial(self._hook, index), with_kwargs=True)
+        self._watch(runner, is_v2=bool(getattr(worker, "use_v2_model_runner", False)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the model, and what has come of a trial if there was one."""
+        return self._description | {"rerun": self._intervener.trial.describe()}
+
+    # What is asked of it over RPC.
+
+    def take(self, keys: Sequence[str], num_rows: Sequence[int]) -> list[dict[str, Any] | None]:
+        """Return what was recorded of sequences that have ended, and forget them.
+
+        Args:
+            keys: Of the sequences.
+            num_rows: How many of the generated tokens of each were run: rows of later ones are left out.
+
+        Returns:
+            Fields of `Taken`, or None where a key is unknown.
+        """
+        taken = self.peek(keys, num_rows)
+        for key, length, fields in zip(keys, num_rows, taken, strict=True):
+            if fields is not None:
+                fields["interventions"] = self._intervener.report(self._sequences[key].order, length)
+        self.forget(keys)
+        return taken
+
+    def peek(self, keys: Sequence[str], num_rows: Sequence[int]) -> list[dict[str, Any] | None]:
+        """Return what `take` returns of sequences that go on, but not what was done to their states."""
+        self._store.flush()
+        return [self._read(key, length) for key, length in zip(keys, num_rows, strict=True)]
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Forget sequences, whether they have ended or not."""
+        for key in keys:
+            if sequence := self._sequences.pop(key, None):
+                self._intervener.leave(sequence.order)
+                CHOOSERS.pop(key, None)
+                for request_id in [i for i, other in self._by_request.items() if other is sequence]:
+                    del self._by_request[request_id]
+
+    def _read(self, key: str, num_rows: int) -> dict[str, Any] | None:
+        sequence = self._sequences.get(key)
+        if sequence is None:
+            return None
+        norms, chooser = b"", CHOOSERS.get(key)
+        if sequence.norms:
+            end = sequence.order.num_prompt_tokens + num_rows - sequence.norms.first_position
+            norms = sequence.norms.rows()[:end].tobytes()
+        distribution = chooser.distribution(num_rows + 1) if chooser and sequence.order.records_distribution else b""
+        return Taken(norms=norms, distribution=distribution).to_dict()
+
+    # What happens in a pass.
+
+    def _watch(self, runner: Any, *, is_v2: bool) -> None:
+        """Follow the passes of a runner: `execute_model` makes one, and in it the inputs are prepared."""
+        execute = runner.execute_model
+
+        @wraps(execute)
+        def execute_watched(scheduled: Any, *args: Any, **kwargs: Any) -> Any:
+            self._enter(scheduled)
+            try:
+                return execute(scheduled, *args, **kwargs)
+            finally:
+                self._end_pass()
+
+        runner.execute_model = execute_watched
+        if is_v2:
+            prepare = runner.prepare_inputs
+
+            @wraps(prepare)
+            def prepare_watched(*args: Any, **kwargs: Any) -> Any:
+                batch = prepare(*args, **kwargs)
+                self._begin_pass(read_v2(batch))
+                return batch
+
+            runner.prepare_inputs = prepare_watched
+            return
+        forward = runner._model_forward
+
+        @wraps(forward)
+        def forward_watched(*args: Any, **kwargs: Any) -> Any:
+            self._begin_pass(read_v1(runner))
+            return forward(*args, **kwargs)
+
+        runner._model_forward = forward_watched
+
+    def _enter(self, scheduled: Any) -> None:
+        """Note which requests are new, and which have ended. One that was preempted may come as new again."""
+        for request_id in scheduled.finished_req_ids:
+            self._by_request.pop(request_id, None)
+        for request in scheduled.scheduled_new_reqs:
+            params = request.sampling_params
+            fields = (params.extra_args or {}).get(CONFIG_NAME) if params else None
+            if fields is None:
+                continue
+            sequence = self._sequences.get(fields["key"])
+            if sequence is None:
+                sequence = self._sequences[fields["key"]] = _Sequence(Order.from_dict(fields))
+                self._intervener.enter(sequence.order)
+            self._by_request[request.req_id] = sequence
+        if len(self._sequences) - len(self._by_request) > _MOST_ENDED:
+            running = {sequence.order.key for sequence in self._by_request.values()}
+            self.forget([next(key for key in self._sequences if key not in running)])
+
+    def _begin_pass(self, parts: list[Part]) -> None:
+        self._parts = parts
+        orders = [one.order if (one := self._by_request.get(part.request_id)) else None for part in parts]
+        self._wanted = frozenset(layer for order in orders if order for layer in order.layers)
+        self._intervener.begin_pass(orders, parts)
+
+    def _end_pass(self) -> None:
+        """Keep the norms of a pass, also of one that has failed: its tokens are computed again, and so are these."""
+        kept: list[tuple[SequenceNorms, int, int, int]] = []
+        for part in self._parts:
+            sequence = self._by_request.get(part.request_id)
+            if sequence is None or sequence.norms is None:
+                continue
+            skipped = max(0, sequence.norms.first_position - part.first_position)
+            if skipped < part.num_tokens:
+                first_position, first_row = part.first_position + skipped, part.first_row + skipped
+                kept.append((sequence.norms, first_position, first_row, part.num_tokens - skipped))
+        self._store.keep(kept)
+        self._parts, self._wanted = [], frozenset()
+        self._intervener.end_pass()
+
+    def _hook(self, index: int, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Act on the states after a layer, and note their norms."""
+        if torch.compiler.is_compiling():  # a graph has no branches: it notes the norms of all layers
+            self._note(index, self._stream.get(output))
+            return None
+        return self._observe(index, args, kwargs, output)
+
+    def _observe(self, index: int, args: Any, kwargs: Any, output: Any) -> Any:
+        changed, norms = self._intervener.act(index, args, kwargs, output)
+        if index in self._wanted:
+            if norms is not None:
+                self._store.current[index, : len(norms)] = norms
+            else:
+                self._note(index, self._stream.get(output if changed is None else changed))
+        return changed
+
+    def _note(self, index: int, states: Tensor) -> None:
+        norms = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
+        self._store.current[index, : norms.size(0)].copy_(norms)

@@ -1,0 +1,306 @@
+"""What langnorm knows of vLLM's engine: how it is started and asked. The rest of the package does not import vLLM.
+
+It is `LLMEngine`, whose steps are taken by a thread of ours, and not `AsyncLLM`: that one cannot be run in this
+process, and needs an event loop; what is done in a step is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langnorm.engines.vllm.order import Order
+from langnorm.errors import LangNormError, MissingDependencyError, ModelError
+
+if TYPE_CHECKING:
+    from langnorm.engines.vllm.options import VllmOptions
+
+_CONFIG_NAME = "langnorm"
+_MOST_CACHE_BYTES = 4 * 2**30  # on a CPU, where vLLM takes nearly all memory unless it is told otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class NewTokens:
+    """What a sequence gained in a step.
+
+    Attributes:
+        key: Of the sequence.
+        token_ids: Its new tokens.
+        logprobs: By token id, for each of them, vLLM's `Logprob` of it and of the likeliest, where they were asked for.
+        num_cached: Number of tokens of its prompt whose keys and values were there already.
+        error: Why vLLM has given it up, or None.
+    """
+
+    key: str
+    token_ids: Sequence[int]
+    logprobs: Sequence[Mapping[int, Any]]
+    num_cached: int
+    error: str | None
+
+
+class VllmCore:
+    """vLLM's engine with a loaded model. Only one thread at a time may call it.
+
+    Args:
+        engine: An `LLMEngine`, in whose workers `langnorm_vllm` is at work.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        try:
+            self.num_layers: int = self._call("describe")[0]["num_layers"]
+            """Number of decoder layers."""
+        except Exception as error:
+            msg = (
+                "vLLM has not loaded the plugin `langnorm`. If the environment variable `VLLM_PLUGINS` is set, add "
+                f"`langnorm` to it; otherwise install langnorm again. ({error})"
+            )
+            raise ModelError(msg) from error
+        self.reason_against_recursion = ""
+        """Why no layer can be run again, or nothing."""
+
+    @classmethod
+    def start(cls, arguments: Mapping[str, Any], options: VllmOptions) -> VllmCore:
+        """Return vLLM's engine for a model, which is loaded.
+
+        Args:
+            arguments: Of vLLM's `EngineArgs`: the model and how its files are read.
+            options: How it is run.
+
+        Raises:
+            MissingDependencyError: vLLM is not installed, or a version that is not known.
+            OptionError: vLLM does not know an argument.
+            ModelError: The model does not start.
+        """
+        if not options.verbose:
+            os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vLLM is imported
+        engine_args, engine_class, executor = _import_vllm()
+        options.check_names([field.name for field in fields(engine_args)])
+        ours: dict[str, Any] = {
+            **_defaults(),
+            **options.arguments,
+            **arguments,
+            "additional_config": {**options.arguments.get("additional_config", {}), _CONFIG_NAME: {}},
+            "skip_tokenizer_init": True,
+            "disable_log_stats": True,
+            "max_logprobs": -1,
+            "use_tqdm_on_load": options.verbose,
+        }
+        if options.in_process:
+            ours["distributed_executor_backend"] = "uni"
+        try:
+            with _in_process(options.in_process):
+                config = engine_args(**ours).create_engine_config()
+                runner = "V2" if config.use_v2_model_runner else "V1"
+                config.model_config.logits_processors = [f"langnorm_vllm.logits_processors:TokenChoice{runner}"]
+                engine = engine_class(
+                    config, executor.get_class(config), log_stats=False, multiprocess_mode=not options.in_process
+                )
+            return cls(engine)
+        except LangNormError:
+            raise
+        except Exception as error:
+            msg = f"vLLM could not start this model: {error}"
+            if not options.in_process:
+                msg += (
+                    " What its processes say stands above. A script that loads a model needs "
+                    '`if __name__ == "__main__":` around it, or `engine_kwargs={"in_process": True}`.'
+                )
+            raise ModelError(msg) from error
+
+    @property
+    def config(self) -> Any:
+        """The `VllmConfig`."""
+        return self._engine.vllm_config
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether layers are called one by one, as they must be to be acted on, and not compiled into a graph."""
+        return bool(self.config.model_config.enforce_eager)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory that the keys and values of a token take, in all layers and on all devices."""
+        model = self.config.model_config
+        num_values: int = 2 * model.get_total_num_kv_heads() * model.get_head_size() * self.num_layers
+        return num_values * int(model.dtype.itemsize)
+
+    def add(self, order: Order, prompt_ids: Sequence[int], num_logprobs: int | None = None) -> None:
+        """Let a sequence enter.
+
+        Args:
+            order: What is recorded of it, and done to it, and how its tokens are chosen.
+            prompt_ids: Its prompt.
+            num_logprobs: How many likely tokens are reported beside each one; None for no log-probabilities.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        prompt: dict[str, Any] = {"prompt_token_ids": list(prompt_ids)}
+        if order.plans.layers:
+            # Its keys and values are not the model's own: nobody else may begin with them.
+            prompt["cache_salt"] = order.key
+        sampling = SamplingParams(
+            temperature=0.0,  # its workers put langnorm's choice in place of the logits
+            max_tokens=order.max_tokens,
+            stop_token_ids=list(order.end_ids),
+            logprobs=num_logprobs,
+            detokenize=False,
+            ignore_eos=True,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args={_CONFIG_NAME: order.to_dict()},
+            skip_reading_prefix_cache=order.records_prompt or None,
+        )
+        self._engine.add_request(order.key, prompt, sampling)
+
+    def abort(self, keys: Sequence[str]) -> None:
+        """Give up sequences; nothing more comes of them."""
+        if keys:
+            self._engine.abort_request(list(keys))
+
+    def step(self) -> list[NewTokens]:
+        """Wait for the next tokens and return them."""
+        gained = []
+        for output in self._engine.step():
+            completion = output.outputs[0]
+            is_error = completion.finish_reason in ("abort", "error")
+            gained.append(
+                NewTokens(
+                    output.request_id,
+                    completion.token_ids,
+                    completion.logprobs or (),
+                    output.num_cached_tokens or 0,
+                    f"vLLM gave the sequence up ({completion.finish_reason})." if is_error else None,
+                )
+            )
+        return gained
+
+    def take(self, keys: Sequence[str], num_rows: Sequence[int]) -> list[Mapping[str, Any] | None]:
+        """Return what was recorded of sequences, as fields of `Taken`, and let the workers forget them."""
+        taken: list[Mapping[str, Any] | None] = self._call("take", list(keys), list(num_rows))[0]
+        return taken
+
+    def peek(self, keys: Sequence[str], num_rows: Sequence[int]) -> list[Mapping[str, Any] | None]:
+        """Return what `take` returns of sequences that go on, but not what was done to their states."""
+        seen: list[Mapping[str, Any] | None] = self._call("peek", list(keys), list(num_rows))[0]
+        return seen
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Let the workers forget sequences."""
+        if keys:
+            self._call("forget", list(keys))
+
+    def reset_prefix_cache(self) -> None:
+        """Forget the prompts and answers of earlier sequences."""
+        self._engine.reset_prefix_cache()
+
+    def try_out(self, prompt_ids: Sequence[int]) -> None:
+        """Run a few tokens, and see whether norms come back and layers can be run again.
+
+        Args:
+            prompt_ids: A few tokens that the model knows.
+
+        Raises:
+            ModelError: Norms do not come back.
+        """
+        layers, num_tokens = tuple(range(self.num_layers)), 3
+        order = Order(
+            key="trial",
+            num_prompt_tokens=len(prompt_ids),
+            layers=layers,
+            max_tokens=num_tokens,
+            is_trial=self.is_eager,
+        )
+        self.add(order, prompt_ids)
+        while self._engine.has_unfinished_requests():
+            self._engine.step()
+        record = self.take([order.key], [num_tokens - 1])[0]
+        norms = np.frombuffer(record["norms"] if record else b"", dtype=np.float32)
+        if len(norms) != (num_tokens - 1) * len(layers) or not bool((norms > 0).all()):
+            msg = (
+                "In a trial, vLLM ran tokens without the norms of their states: hooks on its decoder layers are not "
+                'called. Use `engine="transformers"`, and report this with your version of vLLM.'
+            )
+            raise ModelError(msg)
+        self.reset_prefix_cache()
+        self.reason_against_recursion = self._find_reason_against_recursion()
+
+    def _find_reason_against_recursion(self) -> str:
+        model, config = self.config.model_config, self.config
+        if model.is_hybrid or model.is_attention_free:
+            return "some of its layers have a recurrent state, which a second pass would change"
+        if config.kv_transfer_config is not None:
+            return "keys and values leave for a connector while they are computed"
+        found = self._call("describe")[0]["rerun"]
+        if found["writing"]:
+            return f"a second pass of the layers {found['writing']} changes keys and values, as a trial has shown"
+        if found["differing"]:
+            return f"the layers {found['differing']} give something else when they are run again, as a trial has shown"
+        if self.is_eager and len(found["tried"]) != self.num_layers:
+            return "a trial has not reached all of its layers"
+        return ""
+
+    def close(self) -> None:
+        """End the processes, and free the memory."""
+        self._engine.engine_core.shutdown()
+
+    def _call(self, name: str, *args: Any) -> list[Any]:
+        answers: list[Any] = self._engine.collective_rpc(f"langnorm_{name}", args=args)
+        return answers
+
+
+def _import_vllm() -> tuple[Any, Any, Any]:
+    try:
+        import vllm
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
+    except ImportError as error:
+        msg = (
+            "The engine `vllm` needs vLLM. Install it with `pip install 'langnorm[vllm]'`; on a machine without a GPU, "
+            f"README.md says how. ({error})"
+        )
+        raise MissingDependencyError(msg) from error
+    version = tuple(int(part) for part in vllm.__version__.split(".")[:2])
+    if not _OLDEST <= version < _FIRST_UNKNOWN:
+        msg = (
+            f"langnorm knows vLLM {_OLDEST[0]}.{_OLDEST[1]} and later ones below {_FIRST_UNKNOWN[0]}."
+            f"{_FIRST_UNKNOWN[1]}, and {vllm.__version__} is installed. Install one of these."
+        )
+        raise MissingDependencyError(msg)
+    return EngineArgs, LLMEngine, Executor
+
+
+_OLDEST, _FIRST_UNKNOWN = (0, 32), (0, 34)
+
+
+def _defaults() -> dict[str, Any]:
+    """Return arguments of vLLM's that are others here unless the caller names them."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu() or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        return {}
+    import psutil
+
+    return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
+
+
+@contextmanager
+def _in_process(is_wanted: bool) -> Iterator[None]:  # noqa: FBT001
+    """Let vLLM run its workers in this process inside the `with` block: on a CPU, only its environment says so."""
+    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    before = os.environ.get(name)
+    if is_wanted:
+        os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if is_wanted and before is None:
+            del os.environ[name]
+        elif before is not None:
+            os.environ[name] = before

@@ -1,0 +1,132 @@
+"""Loads a model for vLLM, with its tokenizer and the profile beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langnorm.engines.checkpoint import hash_checkpoint
+from langnorm.engines.transformers import loading as transformers_loading
+from langnorm.engines.transformers.files import checked_source, explained, file_on_hub, load_profile
+from langnorm.engines.transformers.load_errors import read_template
+from langnorm.engines.vllm.options import VllmOptions
+from langnorm.errors import ModelError, OptionError
+from langnorm.norms.token_file import is_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langnorm.engines.transformers.source import Source
+    from langnorm.engines.vllm.engine import VllmEngine
+
+_ARGUMENTS = {
+    "cache_dir": "download_dir",
+    "code_revision": "code_revision",
+    "dtype": "dtype",
+    "revision": "revision",
+    "token": "hf_token",
+    "trust_remote_code": "trust_remote_code",
+}
+"""Those of `model_kwargs` that are for vLLM too, and what it calls them."""
+
+_OWN = ("chat_template", "local_files_only")
+
+
+def suits(model: str, model_kwargs: Mapping[str, Any]) -> bool:  # noqa: ARG001
+    """Return False: it takes much memory for itself, so it is taken only where somebody asks for it."""
+    return False
+
+
+def weights_key(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> str:
+    """Return a text that is the same for whatever gives the same engine; arguments and errors as for `load`."""
+    options = VllmOptions.from_dict(engine_kwargs)
+    arguments = sorted(options.arguments.items())
+    return repr((_find(model, model_kwargs).key, options.in_process, options.verbose, arguments))
+
+
+def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> VllmEngine:
+    """Return the engine that runs a model by vLLM.
+
+    Args:
+        model: `"abacus"`, a folder, or a name on the Hugging Face hub.
+        model_kwargs: `dtype`, `revision`, `token`, `cache_dir`, `trust_remote_code` and `code_revision`, as
+            `from_pretrained` has them; `chat_template` replaces the tokenizer's.
+        engine_kwargs: `in_process`, `verbose`, and arguments of vLLM's `EngineArgs`.
+
+    Raises:
+        OptionError: An argument is unknown, or has a value that is not allowed.
+        ModelError: There is no such model, or vLLM cannot run it.
+        MissingDependencyError: vLLM is not installed.
+    """
+    from langnorm.engines.vllm.core import VllmCore
+    from langnorm.engines.vllm.engine import VllmEngine
+
+    options, source = VllmOptions.from_dict(engine_kwargs), _find(model, model_kwargs)
+    template = read_template(source.chat_template)
+    with explained(source):
+        tokenizer = transformers_loading.load_tokenizer(model, model_kwargs)
+    if template is not None:
+        tokenizer.chat_template = template
+        if not source.is_local:
+            file_on_hub(source, "config.json")  # before it is asked for the dtype
+    arguments = {_ARGUMENTS[name]: value for name, value in source.arguments.items() if name in _ARGUMENTS}
+    if source.dtype is not None:  # left to itself, vLLM narrows float32, and norms would not be those of transformers
+        arguments["dtype"] = source.dtype
+    links = _link_without_tables(source.folder) if source.is_local else None
+    location = str(links or source.folder) if source.is_local else source.location
+    try:
+        core = VllmCore.start({"model": location, **arguments}, options)
+    except BaseException:
+        _remove(links)
+        raise
+    weakref.finalize(core, _remove, links)  # vLLM reads there at any time
+    with explained(source):
+        folder = source.folder if source.is_local else file_on_hub(source, "config.json", local_files_only=True).parent
+        return VllmEngine(core, tokenizer, hash_checkpoint(folder), load_profile(folder), name=model)
+
+
+def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model, with its chat template; arguments and errors as for `load`."""
+    _find(model, model_kwargs)
+    return transformers_loading.load_tokenizer(model, model_kwargs)
+
+
+def _find(model: str, model_kwargs: Mapping[str, Any]) -> Source:
+    source = checked_source(model, model_kwargs)
+    if source.gguf_file is not None:
+        msg = f'vLLM reads safetensors, and `{model}` is a GGUF file. Use `engine="llamacpp"`.'
+        raise ModelError(msg)
+    if foreign := sorted(name for name in model_kwargs if name not in (*_ARGUMENTS, *_OWN, "torch_dtype")):
+        msg = (
+            f"vLLM does not know `{foreign[0]}` of `model_kwargs`. How it runs a model is said by `engine_kwargs`, "
+            "such as `tensor_parallel_size` for several GPUs."
+        )
+        raise OptionError(msg)
+    return source
+
+
+def _link_without_tables(folder: Path) -> Path | None:
+    """Return a new folder of links to the files of another one but for tables of profiles: vLLM takes them for weights.
+
+    Args:
+        folder: Of the model.
+
+    Returns:
+        None where there is no such table.
+    """
+    if not any(is_table(path) for path in folder.glob("*.safetensors")):
+        return None
+    links = Path(tempfile.mkdtemp(prefix="langnorm-"))
+    for path in folder.iterdir():
+        if path.suffix != ".safetensors" or not is_table(path):
+            (links / path.name).symlink_to(path.resolve())
+    return links
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""How vLLM is run: arguments of its own, and two of langnorm's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langnorm.checks import check_flag, refuse
+from langnorm.errors import OptionError, closest
+
+_OWNER = "engine_kwargs"
+
+_ELSEWHERE = {
+    "model": "`model`",
+    "tokenizer": "`model`, whose tokenizer it is",
+    "dtype": "`model_kwargs`",
+    "revision": "`model_kwargs`",
+    "trust_remote_code": "`model_kwargs`",
+    "hf_token": "`model_kwargs`, as `token`",
+    "skip_tokenizer_init": "nothing: langnorm has the tokenizer",
+    "logits_processors": "nothing: langnorm has one of its own",
+}
+"""Arguments of vLLM, and what says what they say."""
+
+_REFUSED = {
+    "data_parallel_size": "with several engines behind one, norms come back from the first one alone",
+    "pipeline_parallel_size": "the layers would be spread over processes that do not know each other's",
+    "prefill_context_parallel_size": "the tokens of a sequence would be spread over processes",
+    "decode_context_parallel_size": "the keys and values of a sequence would be spread over processes",
+    "speculative_config": "tokens that were only guessed would be acted on",
+    "enable_dbo": "a pass would be cut in two",
+    "runner": "only models that generate are run",
+}
+"""Arguments of vLLM that are left at their defaults, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """Options of the vLLM engine.
+
+    Attributes:
+        in_process: Whether the model is run in this process, on a thread of its own; else in processes of its own.
+        verbose: Whether vLLM's own log goes to standard error, errors aside.
+        arguments: Of vLLM's `EngineArgs`.
+
+    Raises:
+        OptionError: A value is not allowed, or an argument is said elsewhere.
+    """
+
+    in_process: bool
+    verbose: bool
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, engine_kwargs: Mapping[str, Any]) -> VllmOptions:
+        """Return the options that `engine_kwargs` is meant to be."""
+        arguments = dict(engine_kwargs)
+        options = cls(arguments.pop("in_process", False), arguments.pop("verbose", False), arguments)
+        check_flag("in_process", options.in_process, owner=_OWNER)
+        check_flag("verbose", options.verbose, owner=_OWNER)
+        for name, value in arguments.items():
+            if name in _ELSEWHERE:
+                msg = f"`{name}` is not for `{_OWNER}`: it is said by {_ELSEWHERE[name]}."
+                raise OptionError(msg)
+            if name in _REFUSED and value not in (None, False, 1, "auto"):
+                msg = f"`{name}` is not possible with langnorm: {_REFUSED[name]}. Leave it out."
+                raise OptionError(msg)
+        if not isinstance(arguments.get("additional_config", {}), Mapping):
+            refuse("additional_config", arguments["additional_config"], "a mapping", _OWNER)
+        if options.in_process and arguments.get("tensor_parallel_size", 1) != 1:
+            msg = "With `tensor_parallel_size` above 1 the model is run in several processes. Leave `in_process` out."
+            raise OptionError(msg)
+        return options
+
+    def check_names(self, known: list[str]) -> None:
+        """Raise `OptionError` if there is an argument that vLLM does not know.
+
+        Args:
+            known: The names of those that it knows.
+        """
+        for name in self.arguments:
+            if name not in known:
+                hint = closest(name, [*known, "in_process", "verbose"])
+                msg = (
+                    f"`{_OWNER}` has no option `{name}`. Use `in_process`, `verbose`, or an argument of vLLM's "
+                    f"`EngineArgs`, such as `max_model_len` or `tensor_parallel_size`.{hint}"
+                )
+                raise OptionError(msg)
