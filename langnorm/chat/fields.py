@@ -56,10 +56,10 @@ class ChatFields(BaseChatModel):
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
     engine: SkipValidation[str | Engine] = AUTO_ENGINE
-    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"vllm"`, `"remote"` for a server at `base_url`,
-    the name of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if
-    llama-cpp-python is installed and `model_kwargs` has nothing that transformers alone knows of, and transformers for
-    everything else. `response_metadata["engine"]` and the log say which one it took."""
+    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"vllm"`, `"remote"` for a server at
+    `base_url`, the name of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file
+    if llama-cpp-python is installed and `model_kwargs` has nothing that transformers alone knows of, and transformers
+    for everything else. `response_metadata["engine"]` and the log say which one it took."""
     base_url: SkipValidation[str | None] = None
     """Of `engine="remote"`: the address of a server, such as `"http://127.0.0.1:8000/v1"` of `langnorm serve`. The
     model is then by default the one that it runs, and no torch is imported here."""
