@@ -18,16 +18,19 @@ function make(tag, className, text) {
 
 // --- How much: 0 to 1 for each unit, or null -------------------------------------------------------------------------
 
-/** For each layer the norms of all answers, ascending, without attention sinks: what there is to compare with. */
 const sorted = new Map();
-for (const answer of DATA.answers) {
-  const sinks = new Set(answer.sinks);
-  answer.layers.forEach((layer, i) => {
-    if (!sorted.has(layer)) sorted.set(layer, []);
-    answer.norms[i].forEach((norm, unit) => norm !== null && !sinks.has(unit) && sorted.get(layer).push(norm));
-  });
+
+/** The norms of all answers in a layer, ascending, without attention sinks: what there is to compare with. */
+function normsOf(layer) {
+  if (!sorted.has(layer)) {
+    const norms = DATA.answers.flatMap((answer) => {
+      const column = answer.norms[answer.layers.indexOf(layer)] ?? [];
+      return column.filter((norm, unit) => norm !== null && !answer.sinks.includes(unit));
+    });
+    sorted.set(layer, Float64Array.from(norms).sort());
+  }
+  return sorted.get(layer);
 }
-for (const norms of sorted.values()) norms.sort((a, b) => a - b);
 
 /** Number of values below `value` in an ascending list; with `orEqual`, also of those equal to it. */
 function numBelow(values, value, orEqual) {
@@ -60,7 +63,7 @@ const MEASURES = {
     says: (share) => `larger than ${share} of ${hasUsual ? "those that this model usually has" : "the others on this page"}`,
     of(answer, i, unit) {
       if (answer.percentiles) return answer.percentiles[i][unit] / 1000;
-      const [norms, norm] = [sorted.get(answer.layers[i]), answer.norms[i][unit]];
+      const [norms, norm] = [normsOf(answer.layers[i]), answer.norms[i][unit]];
       return (numBelow(norms, norm, false) + numBelow(norms, norm, true)) / 2 / norms.length;
     },
   },
@@ -77,21 +80,25 @@ const MEASURES = {
     help: "The norm itself, from the least to the greatest of each layer on this page.",
     says: (share) => `${share} of the way from the least to the greatest`,
     of(answer, i, unit) {
-      const norms = sorted.get(answer.layers[i]);
+      const norms = normsOf(answer.layers[i]);
       const [least, greatest] = [norms[0], norms[norms.length - 1]];
       return greatest > least ? (answer.norms[i][unit] - least) / (greatest - least) : 0.5;
     },
   },
 };
 
-function heatOf(answer, unit) {
-  if (answer.sinks.includes(unit) || !answer.layers.length || !(answer.norms[0][unit] > 0)) return null;
-  if (shown.layer === "all" && shown.measure === "usual" && answer.intensities) {
-    const given = answer.intensities[unit];
-    if (given !== null) return given;
-  }
-  const wanted = answer.layers.map((_, i) => i).filter((i) => shown.layer === "all" || answer.layers[i] === +shown.layer);
-  return mean(wanted.map((i) => MEASURES[shown.measure].of(answer, i, unit)));
+/** Indices of the layers of an answer that are shown. */
+const shownLayers = (answer) =>
+  [...answer.layers.keys()].filter((i) => shown.layer === "all" || answer.layers[i] === +shown.layer);
+
+function heatOf(answer, unit, layers = shownLayers(answer)) {
+  if (!layers.length || answer.sinks.includes(unit) || !(answer.norms[0][unit] > 0)) return null;
+  const given = shown.layer === "all" && shown.measure === "usual" ? answer.intensities?.[unit] : null;
+  if (typeof given === "number") return given;
+  const measure = MEASURES[shown.measure];
+  let sum = 0;
+  for (const i of layers) sum += measure.of(answer, i, unit);
+  return sum / layers.length;
 }
 
 const shadeOf = (heat) => `h${Math.min(SHADES - 1, Math.floor(heat * SHADES))}`;
@@ -191,7 +198,8 @@ function buildAnswer(answer, index) {
 
 function paint() {
   for (const answer of DATA.answers) {
-    const heats = answer.nodes.map((_, unit) => heatOf(answer, unit));
+    const layers = shownLayers(answer);
+    const heats = answer.nodes.map((_, unit) => heatOf(answer, unit, layers));
     for (const span of answer.spans) {
       const known = heats.slice(span.start, span.end).filter((heat) => heat !== null);
       span.heat = span.number ? mean(known) : null;
@@ -347,7 +355,7 @@ function start() {
   byId("note").textContent = DATA.note;
   byId("note").hidden = !DATA.note;
   for (let i = 0; i < SHADES; i++) byId("scale").append(make("i", `h${i}`));
-  const layers = [...sorted.keys()].sort((a, b) => a - b);
+  const layers = [...new Set(DATA.answers.flatMap((answer) => answer.layers))].sort((a, b) => a - b);
   addOptions(byId("layer"), [["all", `mean of ${layers.length} layers`], ...layers.map((layer) => [layer, `layer ${layer}`])]);
   const names = ["usual", ...(DATA.answers.every((answer) => answer.distances) ? ["token"] : []), "norm"];
   addOptions(byId("measure"), names.map((name) => [name, MEASURES[name].label]));
