@@ -52,6 +52,8 @@ def write_delta(chunk: AIMessageChunk, index: int, *, with_findings: bool) -> di
             for call in chunk.tool_call_chunks
         ]
     if chunk.chunk_position != "last":
+        if with_findings and (of_tokens := chunk.additional_kwargs.get(KEY)):
+            delta[FIELD] = of_tokens
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
     if with_findings:
         delta[FIELD] = _findings(chunk)
@@ -139,6 +141,8 @@ def read_delta(
     fields: dict[str, Any] = {}
     if choice.get("finish_reason"):
         fields = _closing_fields(dict(delta.get(FIELD) or {}), choice, usage, model) | {"chunk_position": "last"}
+    elif of_tokens := delta.get(FIELD):  # norms of tokens, as they come
+        fields["additional_kwargs"] = {KEY: of_tokens}
     if reasoning := delta.get("reasoning_content"):
         fields["additional_kwargs"] = fields.get("additional_kwargs", {}) | {"reasoning_content": reasoning}
     if calls := delta.get("tool_calls"):
