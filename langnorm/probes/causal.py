@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
 
 CONDITIONS = ("high", "random", "same_class")
-_ROUNDS = 4  # in which a control's mask is drawn again because its answer ended before the mask did
+_ROUNDS = 8  # in which a control's mask is drawn again because its answer ended before the mask did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

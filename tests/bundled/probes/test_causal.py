@@ -56,7 +56,12 @@ def test_controls_shrink_as_many_states(chat: ChatLangNorm, tmp_path: Path, monk
         run_causal_check(chat, tasks, CHECK, store=store, is_quiet=True)
     monkeypatch.undo()
     monkeypatch.setattr(causal, "ask_all", counting(ask_all, calls := []))
-    assert run_causal_check(chat, tasks, CHECK, store=store, is_quiet=True) == result
+    again = run_causal_check(chat, tasks, CHECK, store=store, is_quiet=True)
+    assert again.baseline == result.baseline
+    assert again.arms[0].outcomes == arm.outcomes
+    assert again.arms[0].thresholds == pytest.approx(
+        arm.thresholds, rel=1e-5
+    )  # batches of another order round otherwise
     assert all(asked.settings["suppression"].mode == "mask" for asked in calls[0])
     with pytest.raises(OptionError, match="other options, problems or model"):
         run_causal_check(chat, tasks[:2], CHECK, store=store, is_quiet=True)
