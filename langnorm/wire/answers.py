@@ -11,7 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 
 from langnorm.trace import KEY
-from langnorm.wire.names import ENGINE, FIELD, INVALID_CALLS, OF_TOKENS, USAGE
+from langnorm.wire.names import ENGINE, FIELD, INVALID_CALLS, USAGE, is_of_tokens
 
 _REASONS = {"pruned": "length"}  # OpenAI has no word for it
 
@@ -172,7 +172,7 @@ def _closing_fields(
     }
     if logprobs := choice.get("logprobs"):
         metadata["logprobs"] = {name: value for name, value in logprobs.items() if value is not None}
-    of_tokens = {name: found.pop(name) for name in OF_TOKENS if name in found}
+    of_tokens = {name: found.pop(name) for name in list(found) if is_of_tokens(name)}
     if found:
         metadata[KEY] = found
     return {

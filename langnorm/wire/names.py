@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from langnorm.chat.answer_prefix import RESUME
 from langnorm.chat.settings import INTERVENTIONS
 from langnorm.trace import KEY
 
@@ -27,8 +28,10 @@ OWN_OPTIONS = (
 )
 """Options of a call that a request has inside `FIELD`."""
 
-OF_TOKENS = ("token_norms", "token_texts", "token_ids", "resume")
-"""What of `FIELD` a message has in its `additional_kwargs`; the rest is in `response_metadata`."""
-
 ENGINE, INVALID_CALLS, USAGE = "engine", "invalid_tool_calls", "usage"
 """What `FIELD` has beside that, of the message itself: LangChain's fields that OpenAI's format has no place for."""
+
+
+def is_of_tokens(name: str) -> bool:
+    """Return whether a message has this of `FIELD` in its `additional_kwargs`; the rest is in `response_metadata`."""
+    return name == RESUME or name.startswith("token_")

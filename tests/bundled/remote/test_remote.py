@@ -69,14 +69,14 @@ def plain(message: Any) -> dict[str, Any]:
 
 CALLS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "tokens": {"norms": "tokens", "layers": [3, -2]},
-    "off": {"norms": "off"},
+    "tokens": {"norms": "tokens"},
+    "off": {"norms": "off", "layers": [3, -2]},
     "sampled": {"temperature": 0.8, "seed": 7, "top_p": 0.9, "top_k": 20, "min_p": 0.01, "repetition_penalty": 1.01},
     "logprobs": {"logprobs": True, "top_logprobs": 2},
     "cut": {"max_tokens": 9},
     "stop": {"stop": ["38"]},
     "not thinking": {"enable_thinking": False},
-    "recursion": {"recursion": Recursion(max_extra=1, threshold={9: 50.0, 10: 50.0})},
+    "recursion": {"recursion": Recursion(max_extra=1, layers=[9, -2], threshold={9: 50.0, 10: 50.0})},
     "steering": {"steering": {"beta": 0.5}},
     "suppression": {"suppression": {"threshold": {"rule": "quantile", "q": 0.9}}},
     "selection": {"selection": {"n": 3, "vote": "majority"}, "temperature": 0.8, "seed": 7},
