@@ -10,13 +10,13 @@ ifeq ($(shell uname -m),x86_64)
 LLAMACPP_ARGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
 endif
 
-.PHONY: demo test test-llamacpp quick fuzz soak check install hooks clean
+.PHONY: demo test test-llamacpp quick docs fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
 
 # Everything, with the share of the code that the tests run.
-test: check
+test: check docs
 	$(BIN)/python -m pytest --numprocesses auto --cov
 	$(MAKE) test-llamacpp
 
@@ -34,6 +34,10 @@ $(LLAMACPP)/installed: .venv/installed
 # What to run before each commit: below a minute, no model is loaded, and properties are tried on fewer cases.
 quick: check
 	$(BIN)/python -m pytest --quiet --numprocesses auto --hypothesis-profile quick tests/unit
+
+# The documentation, into build/site; a warning is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Ten thousand cases drawn at random: none may end in a bare error or in a hang. Some minutes.
 fuzz: install

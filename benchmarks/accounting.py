@@ -1,6 +1,9 @@
-"""What norms and interventions cost by account: CPU time inside their code, over that of the whole batch.
+"""What norms, interventions and reductions cost by account: CPU time inside their code, over that of the whole batch.
 
     python -m benchmarks.accounting
+
+Norms and interventions on Abacus; reductions (`Record(distribution=..., updates=..., mean_states=...)`) on a model with
+the shape and the vocabulary of Qwen2.5-0.5B and random weights, over recording norms alone.
 
 Two runs side by side (`chat.py`, `interventions.py`) differ by 10 % and more on a machine that others share, and the
 bars are at 2 %. Both parts of one run are slowed down alike, so their ratio is steady. It leaves out what one part
@@ -12,20 +15,24 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import transformers
 
 import langnorm.chat.results
-from benchmarks.interventions import sides_of
+from benchmarks import interventions, recording
 from benchmarks.setups import MODELS
+from langnorm.engines.token_choice.logprobs import LogprobRecorder
 from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.norm_recorder import NormRecorder
+from langnorm.engines.transformers.state_reducer import StateReducer
 from langnorm.norms.online import OnlineStatistics
+
+ACCOUNTS = ("batch", "norms", "traces", "interventions", "reductions")
 
 _spent: dict[str, float] = {}
 
@@ -50,9 +57,8 @@ def _account(owner: Any, name: str, account: str, *, returns_function: bool = Fa
         setattr(owner, name, timed(original))
 
 
-def measure(engine: TransformersEngine, batch_size: int, num_tokens: int, repeats: int) -> dict[str, dict[str, float]]:
+def measure(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Return the median seconds of each account for each side."""
-    sides = sides_of(engine, batch_size, num_tokens)
     spent: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for _ in range(repeats + 1):
         for name, side in sides.items():
@@ -62,21 +68,14 @@ def measure(engine: TransformersEngine, batch_size: int, num_tokens: int, repeat
     return {
         name: {
             account: statistics.median(run.get(account, 0.0) for run in runs[1:])  # the first one warms up
-            for account in ("batch", "norms", "traces", "interventions")
+            for account in ACCOUNTS
         }
         for name, runs in spent.items()
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", default="1,8,32")
-    parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=8)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
+def open_accounts() -> None:
+    """Add up what is spent in the code of norms, interventions and reductions, from now on."""
     _account(BatchGenerator, "generate", "batch")
     _account(NormRecorder, "_hook", "norms", returns_function=True)
     _account(NormRecorder, "rows", "norms")
@@ -84,19 +83,59 @@ def main() -> None:
     _account(langnorm.chat.results, "build_message_trace", "traces")
     _account(Intervener, "_hook", "interventions", returns_function=True)
     _account(Intervener, "next_step", "interventions")
+    _account(StateReducer, "_take", "reductions", returns_function=True)
+    for owner, names in (
+        (StateReducer, ("next_step", "updates", "mean_states")),
+        (LogprobRecorder, ("__call__", "add_chosen", "distribution")),
+    ):
+        for name in names:
+            _account(owner, name, "reductions")
+
+
+def account_interventions(batches: list[int], num_tokens: int, repeats: int) -> None:
+    """Print what norms and interventions cost on Abacus."""
     model, tokenizer = MODELS["abacus"].load()
     never = model.config.vocab_size
     model.generation_config = transformers.GenerationConfig(eos_token_id=never, pad_token_id=tokenizer.pad_token_id)
     engine = TransformersEngine(model, tokenizer, prefix_cache_bytes=0)
-    print("| batch | what is on | over the batch without |\n|---|---|---|")
-    for batch_size in map(int, options.batches.split(",")):
-        found = measure(engine, batch_size, options.tokens, options.repeats)
+    for batch_size in batches:
+        found = measure(interventions.sides_of(engine, batch_size, num_tokens), repeats)
         norms = found.pop("norms only")
         with_norms, without = norms["batch"] + norms["traces"], norms["batch"] - norms["norms"]
         print(f"| {batch_size} | norms | {with_norms / without:.3f} |")
         for name, spent in found.items():
             extra = spent["interventions"] + spent["norms"] - norms["norms"]
             print(f"| {batch_size} | {name} | {1 + extra / norms['batch']:.3f} |")
+
+
+def account_reductions(batches: list[int], num_tokens: int, repeats: int) -> None:
+    """Print what reductions cost on a large vocabulary."""
+    model, tokenizer = recording.load_qwen("cpu", "float32")
+    engine = TransformersEngine(model, tokenizer, prefix_cache_bytes=0)
+    for batch_size in batches:
+        found = measure(recording.sides_of(engine, batch_size, num_tokens), repeats)
+        norms = found.pop("norms")
+        for name, spent in found.items():
+            print(f"| {batch_size} | {name} | {1 + (spent['reductions'] - norms['reductions']) / norms['batch']:.3f} |")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("interventions", "reductions"))
+    parser.add_argument("--batches", default="1,8,32")
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=8)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    open_accounts()
+    batches = [int(batch) for batch in options.batches.split(",")]
+    print("| batch | what is on | over the batch without |\n|---|---|---|")
+    if options.only != "reductions":
+        account_interventions(batches, options.tokens, options.repeats)
+    if options.only != "interventions":
+        account_reductions(batches, options.tokens, options.repeats)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Abacus' stored answers to held-out problems (`samples.py`, as for `selection.py`) are drawn window by window, and the
 library's own decisions end the draw. Each problem is drawn twice, from the 1st and from the 17th of its 32 samples on,
 and its accuracies are averaged. Intervals are 95 % bootstrap intervals over problems, differences are
-paired. Prints a table and writes JSON; with `--write` the table goes into the README and the README of the benchmarks.
+paired. Prints a table and writes JSON; with `--write` the tables go into the documentation and the README of the
+benchmarks.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def table(figures: dict[str, Any], temperatures: Sequence[float] = samples.TEMPE
 
 
 def publish(figures: dict[str, Any], file: Path) -> None:
-    """Put a table into the README, or into the README of the benchmarks, which has all temperatures."""
+    """Put a table into the documentation, or into the README of the benchmarks, which has all temperatures."""
     is_of_benchmarks = file.resolve().parent.name == "benchmarks"
     put(file, "adaptive n", table(figures, samples.TEMPERATURES if is_of_benchmarks else samples.TEMPERATURES[:1]))
 
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--split", choices=tuple(NUM_PROBLEMS), default="test")
     parser.add_argument("--num-problems", type=int)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="put the table into the READMEs")
+    parser.add_argument("--write", action="store_true", help="put the tables into the documents")
     arguments = parser.parse_args()
     num_problems = arguments.num_problems or NUM_PROBLEMS[arguments.split]
     figures = rounded(measure(arguments.split, num_problems, arguments.processes))
@@ -167,7 +168,7 @@ def main() -> None:
     (ROOT / "benchmarks" / "results" / f"{name}.json").write_text(json.dumps(figures) + "\n")
     print(table(figures))
     if arguments.write:
-        for file in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
+        for file in (ROOT / "docs" / "selection.md", ROOT / "benchmarks" / "README.md"):
             publish(figures, file)
 
 

@@ -1,7 +1,7 @@
 """How much higher are the norms of reasoning than those of direct answers, layer by layer?
 
 Asks Abacus the same held-out problems with and without reasoning, and compares the percentiles of the norms in the
-profile of the model. Prints a table and writes JSON; with `--write` the table goes into the README.
+profile of the model. Prints a table and writes JSON; with `--write` the table goes into the documentation.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-problems", type=int, default=200)
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument("--write", action="store_true", help="put the table into the documentation")
     arguments = parser.parse_args()
     figures = measure(arguments.num_problems)
     print(table(figures))
@@ -88,7 +88,7 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     (results / "intensity.json").write_text(json.dumps(figures, indent=2) + "\n")
     if arguments.write:
-        put(ROOT / "README.md", "intensity", table(figures))
+        put(ROOT / "docs" / "messages.md", "intensity", table(figures))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def usual_norms(answers: Sequence[Answer]) -> TokenTable:
     late = select_layers("late", num_layers)
     sums = TokenSums(late)
     for answer in answers:
-        sums.update(answer.ids, answer.norms[:, _columns(late, num_layers)])
+        sums.update(answer.ids, answer.norms[:, columns_of(late, num_layers)])
     table = sums.table()
     assert table is not None, "answers have tokens"
     return table
@@ -188,7 +188,7 @@ def _candidates(answers: list[Answer], usual: TokenTable, tau: np.ndarray) -> Ca
     )
 
 
-def _columns(layers: Sequence[int], num_layers: int) -> list[int]:
+def columns_of(layers: Sequence[int], num_layers: int) -> list[int]:
     """Return where layers are among the last `NUM_LATE`."""
     return [layer - num_layers + NUM_LATE for layer in layers]
 
@@ -196,7 +196,7 @@ def _columns(layers: Sequence[int], num_layers: int) -> list[int]:
 def _sample(answer: Answer, layers: LayerSelection, num_layers: int, tau: np.ndarray, usual: TokenTable) -> Sample:
     """Return what scores see of an answer whose last `NUM_LATE` layers were kept."""
     selected = select_layers(layers, num_layers)
-    columns = _columns(selected, num_layers)
+    columns = columns_of(selected, num_layers)
     norms = answer.norms[:, columns]
     steps = split_steps([Segment(part="answer", text=text, token=i) for i, text in enumerate(answer.pieces) if text])
     return Sample(

@@ -267,7 +267,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--write", action="store_true", help="put the tables into the READMEs")
+    parser.add_argument("--write", action="store_true", help="put the tables into the documents")
     parser.add_argument("--stored", action="store_true", help="of the figures that are there, without measuring")
     arguments = parser.parse_args()
     stored, mark = RESULTS / f"real-{arguments.model}.json", f"real-{arguments.model}"
@@ -280,7 +280,8 @@ def main() -> None:
     print(report(figures))
     if arguments.write:
         put(ROOT / "benchmarks" / "README.md", mark, report(figures))
-        put(ROOT / "README.md", mark, summary(figures))
+        for file in (ROOT / "README.md", ROOT / "docs" / "selection.md"):
+            put(file, mark, summary(figures))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Abacus answers held-out problems of 4 to 12 steps, 32 times each at two temperat
 half of one core the first time). For n below 32 the samples are cut into groups of n, so that each of them counts once.
 Intervals are 95 % bootstrap intervals over problems, differences are paired. What the library does by default is chosen
 on the development split (`--split dev`) and reported on the test split. Prints tables and writes JSON; with `--write`
-the tables go into the README and the README of the benchmarks.
+the tables go into the documentation and the README of the benchmarks.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def main() -> None:
     parser.add_argument("--split", choices=tuple(NUM_PROBLEMS), default="test")
     parser.add_argument("--num-problems", type=int)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="put the tables into the READMEs")
+    parser.add_argument("--write", action="store_true", help="put the tables into the documents")
     arguments = parser.parse_args()
     figures = measure(arguments.split, arguments.num_problems or NUM_PROBLEMS[arguments.split], arguments.processes)
     figures["chosen"] = chosen(figures)[:10]

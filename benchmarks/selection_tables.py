@@ -143,4 +143,4 @@ def report(figures: dict[str, Any], *, write: bool) -> None:
         print(f"  {mean:.4f}  {method}")
     if write:
         put(ROOT / "benchmarks" / "README.md", "selection", whole)
-        put(ROOT / "README.md", "selection", f"{tables[0]}\n\n{verdict(figures)}")
+        put(ROOT / "docs" / "selection.md", "selection", f"{tables[0]}\n\n{verdict(figures)}")

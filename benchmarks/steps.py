@@ -1,6 +1,6 @@
 """How many steps real answers have: as langnorm cuts them, and as a reader left the cuts it had proposed.
 
-python -m benchmarks.steps --write    # puts the table into the README
+python -m benchmarks.steps --write    # puts the table into the documentation
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def table() -> str:
 def main() -> None:
     """Print the table, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument("--write", action="store_true", help="put the table into the documentation")
     arguments = parser.parse_args()
     print(table())
     if arguments.write:
-        put(ROOT / "README.md", "steps", table())
+        put(ROOT / "docs" / "messages.md", "steps", table())
 
 
 if __name__ == "__main__":

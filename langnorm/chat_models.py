@@ -4,7 +4,7 @@ A call goes through four steps, the same for invoke, stream and their asynchrono
 
     settings   constructor fields, overridden by what the call gives      `chat.settings`
     request    prompt, grammar, layers, baseline and thresholds           `chat.preparing`
-    response   tokens, norms, and what was done to them                   `engines`
+    response   tokens, norms, and what was done to them                   `engines`, or a server: `remote`
     message    text, reasoning, usage, norms                              `chat.results`, `chat.chunks`
 """
 
@@ -25,19 +25,19 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from langnorm.chat.abilities import describe_abilities
+from langnorm.chat.answering import Answering, LocalAnswering
 from langnorm.chat.batches import announce_batch, batch_of_calls
 from langnorm.chat.calibrating import deciding_settings, recorded_answer
-from langnorm.chat.chunks import astream_chunks, stream_chunks
 from langnorm.chat.many_prompts import ManyPrompts
 from langnorm.chat.preparing import PreparedCall, prepare_in_time, resolve_sampling
-from langnorm.chat.results import build_result
 from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
-from langnorm.chat.token_counts import TokenCounts
 from langnorm.chat.tools import convert_tools
 from langnorm.checks import build_options
 from langnorm.engines.base import ABILITIES
+from langnorm.engines.options import Sampling
 from langnorm.norms.calibration import RecordedAnswer
+from langnorm.remote.chat import RemoteCalls
 from langnorm.selection.options import Selection
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
@@ -45,7 +45,7 @@ from langnorm.selection.options import Selection
 _FIRST_V1_CALL_INDEX = 1_000
 
 
-class ChatLangNorm(ManyPrompts, TokenCounts):
+class ChatLangNorm(ManyPrompts, RemoteCalls):
     """Chat model that runs a local Hugging Face model and records how hard it is thinking.
 
     The l2 norm of the residual stream after late decoder layers signals reasoning intensity (arXiv 2606.06188). Every
@@ -57,7 +57,8 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
 
     Key init args:
         model: ``"abacus"``, a folder, a GGUF file, or a name on the Hugging Face hub.
-        engine: ``"auto"``, ``"transformers"``, ``"llamacpp"`` for GGUF files, or an Engine object.
+        engine: ``"auto"``, ``"transformers"``, ``"llamacpp"`` for GGUF files, ``"remote"``, or an Engine object.
+        base_url, api_key: Of the server that ``"remote"`` asks, such as that of ``langnorm serve``.
         engine_kwargs: How llama.cpp runs the model, such as ``{"context_length": 8192, "num_gpu_layers": -1}``.
         model_kwargs: For ``from_pretrained``, such as ``{"device_map": "auto", "dtype": "bfloat16"}``; also
             ``layers_path``, ``chat_template``, ``gguf_file``, ``gguf_cache``, ``prefix_cache_bytes`` and
@@ -67,8 +68,8 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         recursion, steering, suppression: What is done by norms while the model decodes.
         selection: Samples several answers and returns the best of them.
 
-    ``help(langnorm.chat.fields)`` describes each of them. All but engine, engine_kwargs and model_kwargs may also
-    be given to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and
+    ``help(langnorm.chat.fields)`` describes each of them. All but those that say where the model runs may also be
+    given to a single call or to ``bind``, as may ``tools``, ``tool_choice``, ``parallel_tool_calls`` and
     ``response_format``.
 
     Instantiate:
@@ -128,10 +129,17 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
 
     def is_sampling(self) -> bool:
         """Return whether answers are drawn at random, given the model's own configuration; greedy ones are not."""
-        return not resolve_sampling(self._settings({}), self.loaded_engine()).is_greedy
+        settings = self._settings({})
+        if not self.is_remote:
+            return not resolve_sampling(settings, self.loaded_engine()).is_greedy
+        if (temperature := settings.sampling.get("temperature")) is not None:
+            return not Sampling(temperature=temperature).is_greedy
+        return bool(self._remote_model().get("is_sampling", True))
 
     def is_able_to(self, ability: str) -> bool:
-        """Return whether the engine has one of `langnorm.engines.base.ABILITIES`; it is loaded for that."""
+        """Return whether the engine has one of `langnorm.engines.base.ABILITIES`; it is loaded, or asked, for that."""
+        if self.is_remote:
+            return ability in self._remote_model().get("abilities", ABILITIES)
         return ability in getattr(self.loaded_engine(), "abilities", ABILITIES)
 
     def deciding_settings(self) -> dict[str, Any]:
@@ -162,8 +170,18 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         engine = self.loaded_engine(settings.model)
         announce_batch(self, engine)
         with engine.preparing():
-            first_call_index = _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
-            return prepare_in_time(settings, engine, messages, first_call_index=first_call_index)
+            return prepare_in_time(settings, engine, messages, first_call_index=self._first_call_index)
+
+    def _answering(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> Answering:
+        """Return a call, ready to be answered."""
+        if not self.is_remote:
+            return LocalAnswering(self._prepare(messages, stop, options))
+        options = options | ({} if stop is None else {"stop": stop})
+        return self._remote_answering(self._settings(options), options, messages, self._first_call_index)
+
+    @property
+    def _first_call_index(self) -> int:
+        return _FIRST_V1_CALL_INDEX if self.output_version == "v1" else 0
 
     def _generate(
         self,
@@ -172,8 +190,7 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._prepare(messages, stop, kwargs)
-        return build_result(call, call.engine.generate([call.request])[0])
+        return self._answering(messages, stop, kwargs).generate()
 
     async def _agenerate(
         self,
@@ -182,8 +199,7 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        call = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
-        return build_result(call, (await call.engine.agenerate([call.request]))[0])
+        return await (await asyncio.to_thread(self._answering, messages, stop, kwargs)).agenerate()
 
     def _stream(
         self,
@@ -192,8 +208,7 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, of_one(kwargs))
-        for chunk in stream_chunks(call):
+        for chunk in self._answering(messages, stop, of_one(kwargs)).stream():
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -205,8 +220,8 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = await asyncio.to_thread(self._prepare, messages, stop, of_one(kwargs))
-        async with aclosing(astream_chunks(call)) as chunks:
+        answering = await asyncio.to_thread(self._answering, messages, stop, of_one(kwargs))
+        async with aclosing(answering.astream()) as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)

@@ -12,6 +12,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
+KEY_VARIABLE = "LANGNORM_API_KEY"
+"""The environment variable that has the key to a server, so that no list of processes shows it."""
+
 _MASK = "**********"
 _LEAST_LENGTH = 4  # of what is looked for in a text: shorter ones would be found in any
 

@@ -43,6 +43,20 @@ class MissingDependencyError(LangNormError, ImportError):
     """An optional package is needed for what was asked and is not installed."""
 
 
+class RemoteError(LangNormError, ConnectionError):
+    """A server that runs the model cannot be reached, or has refused or broken off a call for a reason of its own.
+
+    Attributes:
+        status: That of its HTTP response, or None where there was none.
+        retry_after: Seconds after which the same may be asked again, or None where that would not help.
+    """
+
+    def __init__(self, text: str, status: int | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.retry_after = retry_after
+
+
 class WeakReasoningError(LangNormError, RuntimeError):
     """All attempts at an answer were weak, and `on_exhausted="raise"` asked for an error.
 

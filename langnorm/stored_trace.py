@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from langnorm.norms.baseline import IntensityKind
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.stored import PlainJSON, Stored, StoredForm
 from langnorm.text.reasoning import Part
 
@@ -47,6 +47,8 @@ class StoredTrace(Stored):
     profile: str | None
     intensity_kind: IntensityKind = "layer"
     token_norms: tuple[_Norms, ...] | None = None
+    token_percentiles: tuple[tuple[_Share, ...], ...] | None = None
+    token_distances: tuple[tuple[float, ...], ...] | None = None
     token_texts: tuple[str, ...] | None = None
     token_ids: tuple[_Index, ...] | None = None
     recursion: _Report | None = None
@@ -60,7 +62,9 @@ class StoredTrace(Stored):
         if list(layers) != sorted(set(layers)):
             msg = f"its layers {list(layers)} do not ascend"
             raise ValueError(msg)
-        rows: list[Sequence[float] | None] = [self.mean, *(step.mean for step in self.steps), *(self.token_norms or ())]
+        of_tokens = (self.token_norms, self.token_percentiles, self.token_distances)
+        rows: list[Sequence[float] | None] = [self.mean, *(step.mean for step in self.steps)]
+        rows += [row for values in of_tokens for row in values or ()]
         if any(row is not None and len(row) != len(layers) for row in rows):
             msg = f"it has other than {len(layers)} norms, one for each layer"
             raise ValueError(msg)
@@ -75,9 +79,10 @@ class StoredTrace(Stored):
         if any(start > end for start, end in (step.text_span for step in self.steps)):
             msg = "the text of a step ends before it starts"
             raise ValueError(msg)
-        if self.token_norms is not None and len(self.token_norms) != num_rows:
-            msg = f"it has the norms of {len(self.token_norms)} tokens in place of {num_rows}"
-            raise ValueError(msg)
+        for values in of_tokens:
+            if values is not None and len(values) != num_rows:
+                msg = f"it has the norms of {len(values)} tokens in place of {num_rows}"
+                raise ValueError(msg)
         if self.token_texts is not None and len(self.token_texts) != self.tokens:
             msg = f"it has the texts of {len(self.token_texts)} tokens in place of {self.tokens}"
             raise ValueError(msg)

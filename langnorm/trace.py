@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.errors import MissingDependencyError, OptionError
-from langnorm.norms.baseline import IntensityKind
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.stored_trace import TRACE, VERSION, StoredTrace
 from langnorm.text.reasoning import Part
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 KEY = "langnorm"
 """Under this key `response_metadata` has the trace, and `additional_kwargs` the norms of single tokens."""
 
-_OF_TOKENS = ("token_norms", "token_texts", "token_ids")  # in `additional_kwargs`
+_OF_TOKENS = ("token_norms", "token_percentiles", "token_distances", "token_texts", "token_ids")
+"""In `additional_kwargs`, those that there are."""
+
 _WHERE_DONE = ("recursion", "steering", "suppression", "prefix_cache")  # in a trace where there is something to say
 
 
@@ -39,7 +41,7 @@ class NormStep:
             out.
         intensity: How high its norms are, mean over tokens and layers, 0 to 1, in the sense of the trace's
             `intensity_kind`; None while there is nothing to compare them with.
-        low: Whether the intensity is low; None together with it.
+        low: Whether the intensity is among the lowest of the steps of its model; None while too few of these are known.
     """
 
     start: int
@@ -71,13 +73,18 @@ class NormTrace:
         intensity_kind: What intensities are: `"layer"` for percentiles among all norms of the layer, `"token"` for
             Phi(z) of the distances z from the usual norms of the same tokens.
         token_norms: With `norms="tokens"`, a row per token that was run, one value per layer.
+        token_percentiles: With `norms="tokens"` and something to compare with, the share of the layer's norms that is
+            below each of `token_norms`, 0 to 1.
+        token_distances: With `norms="tokens"`, where usual norms of tokens are known, the distance z of each of
+            `token_norms` from that of its token id.
         token_texts: With `norms="tokens"`, the text that became decodable with each of the T tokens.
         token_ids: With `norms="tokens"`, the ids of the T tokens.
-        recursion: Thresholds (running ones as the last token met them), counts per layer, and the share of all layer
-            passes that were extra, if there was any. With `mode="block"` also the layers of the `block`, and of its
-            tokens mean and maximum of `||out - g(x_0)|| / ||g(x_0)||` as `moved`.
+        recursion: Thresholds (running ones as the last token met them), counts per layer, the tokens that were
+            `acted_on` per layer (None where all are), and the share of all layer passes that were extra, if there was
+            any. With `mode="block"` also the layers of the `block`, and of its tokens mean and maximum of
+            `||out - g(x_0)|| / ||g(x_0)||` as `moved`.
         steering: Thresholds, and the token, layer and cosine of every pull, if there was steering.
-        suppression: Thresholds, the number of shrunk states per layer, and the indices of their `tokens`, if there was
+        suppression: Thresholds, the number of shrunk states per layer, and their tokens as `acted_on`, if there was
             suppression.
         prefix_cache: How many `tokens` of the prompt were not run again, because an earlier call began alike, and the
             `bytes` that their keys and values take; None if all were run.
@@ -94,6 +101,8 @@ class NormTrace:
     profile: str | None = None
     intensity_kind: IntensityKind = "layer"
     token_norms: tuple[tuple[float, ...], ...] | None = None
+    token_percentiles: tuple[tuple[float, ...], ...] | None = None
+    token_distances: tuple[tuple[float, ...], ...] | None = None
     token_texts: tuple[str, ...] | None = None
     token_ids: tuple[int, ...] | None = None
     recursion: dict[str, Any] | None = None
@@ -103,8 +112,8 @@ class NormTrace:
 
     @property
     def low_steps(self) -> tuple[int, ...] | None:
-        """Indices of the steps of low intensity, or None while intensity is unknown."""
-        if self.intensity is None:
+        """Indices of the steps of low intensity, or None while nobody knows what is low."""
+        if self.intensity is None or (self.steps and all(step.low is None for step in self.steps)):
             return None
         return tuple(i for i, step in enumerate(self.steps) if step.low)
 
@@ -166,7 +175,7 @@ class NormTrace:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], *, source: str = "This") -> NormTrace:
-        """Return the trace whose `to_dict` is `stored`, which may have `token_norms`, `token_texts` and `token_ids`.
+        """Return the trace whose `to_dict` is `stored`, which may have what `token_dict` returns too.
 
         Args:
             stored: The JSON form.
@@ -211,21 +220,19 @@ class NormTrace:
             "profile": self.profile,
         } | {name: done for name in _WHERE_DONE if (done := getattr(self, name)) is not None}
 
+    def token_dict(self) -> dict[str, list[Any]]:
+        """Return what `additional_kwargs["langnorm"]` holds of single tokens: plain JSON types, only what is known."""
+        known = {name: values for name in _OF_TOKENS if (values := getattr(self, name)) is not None}
+        return {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in known.items()}
+
     def to_json(self) -> str:
         """Return the trace as one line of JSON, with the norms of tokens if it has them.
 
         Raises:
             OptionError: It has a number that is not finite, for which JSON has no word.
         """
-        of_tokens: dict[str, Any] = {}
-        if self.token_norms is not None:
-            of_tokens["token_norms"] = [list(row) for row in self.token_norms]
-        if self.token_texts is not None:
-            of_tokens["token_texts"] = list(self.token_texts)
-        if self.token_ids is not None:
-            of_tokens["token_ids"] = list(self.token_ids)
         try:
-            return json.dumps(self.to_dict() | of_tokens, allow_nan=False)
+            return json.dumps(self.to_dict() | self.token_dict(), allow_nan=False)
         except ValueError as error:
             msg = f"This trace cannot be written as JSON ({error}). Give it finite numbers."
             raise OptionError(msg) from error
@@ -284,6 +291,13 @@ class NormTrace:
         frame.insert(0, "step", pd.Series([step_of.get(i) for i in range(len(frame))], dtype="Int64"))
         frame["sink"] = [i in self.sinks for i in range(len(frame))]
         return frame.rename_axis("token")
+
+    def _repr_html_(self) -> str:
+        """Return the heat map that a notebook shows; `langnorm.viz.heatmap(message)` has the texts of steps too."""
+        from langnorm.viz.html.page import Page
+        from langnorm.viz.html.view import build_view
+
+        return Page("Where the model worked hardest", [build_view(self)])._repr_html_()
 
     def _step_columns(self) -> list[str]:
         means = [f"mean_{layer}" for layer in self.layers]

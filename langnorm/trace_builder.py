@@ -10,7 +10,7 @@ from langnorm.text.steps import StepSpan
 from langnorm.trace import NormStep, NormTrace
 
 if TYPE_CHECKING:
-    from langnorm.norms.reading import NormReading
+    from langnorm.norms.reading import NormReading, TokenReading
 
 _INTENSITY_DIGITS = 6
 _GREATEST = 3.4028235e38
@@ -26,6 +26,7 @@ def build_trace(
     reading: NormReading,
     *,
     keep_tokens: bool,
+    token_reading: TokenReading | None = None,
     token_texts: Sequence[str] | None = None,
     token_ids: Sequence[int] | None = None,
 ) -> NormTrace:
@@ -38,6 +39,7 @@ def build_trace(
         spans: The steps.
         reading: What the norms mean.
         keep_tokens: Whether the trace keeps the rows.
+        token_reading: What the norms of single tokens mean, where the trace keeps that.
         token_texts: The text that became decodable with each token, where the trace keeps that.
         token_ids: The ids of the tokens, where the trace keeps them.
     """
@@ -61,7 +63,7 @@ def build_trace(
             text_span=(span.text_start, span.text_end),
             mean=_mean(without_sinks(norms, span.start, span.end)),
             intensity=intensity,
-            low=None if intensity is None else intensity < reading.low_below,
+            low=reading.is_low(intensity),
         )
 
     return NormTrace(
@@ -75,10 +77,17 @@ def build_trace(
         sinks=reading.sinks,
         profile=reading.source,
         intensity_kind=reading.intensity_kind,
-        token_norms=tuple(tuple(map(_rounded, row)) for row in norms) if keep_tokens else None,
+        token_norms=rounded_rows(norms) if keep_tokens else None,
+        token_percentiles=token_reading.percentiles if token_reading else None,
+        token_distances=token_reading.distances if token_reading else None,
         token_texts=None if token_texts is None else tuple(token_texts),
         token_ids=None if token_ids is None else tuple(token_ids),
     )
+
+
+def rounded_rows(norms: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    """Return rows of norms as a message carries them."""
+    return tuple(tuple(map(_rounded, row)) for row in norms)
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...] | None:

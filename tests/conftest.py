@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from langnorm.engines.transformers.engine import TransformersEngine
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp")
+TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp", "browser")
 """The folders of tests; each is a marker of the same name."""
-OUT_OF_TIER = {"unit": {"model_of", "engine_of", "abacus_engine"}, "tiny": {"abacus_engine"}}
+OUT_OF_TIER = {
+    "unit": {"model_of", "engine_of", "abacus_engine"},
+    "tiny": {"abacus_engine"},
+    "browser": {"model_of", "engine_of", "abacus_engine"},
+}
 """Fixtures that a tier goes without: `unit` loads no model, `tiny` not the bundled one."""
 
 ENGINE = os.environ.get("LANGNORM_TEST_ENGINE", "transformers")

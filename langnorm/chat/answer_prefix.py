@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from langnorm.engines.requests import Completion, PrefixHit, Request, TokenLogprob
 from langnorm.errors import OptionError
@@ -40,6 +40,16 @@ class AnswerPrefix(Stored):
     layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
     norms: tuple[tuple[float, ...], ...] = ()
     logprobs: tuple[dict[str, PlainJSON], ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> AnswerPrefix:
+        if any(len(row) != len(self.layers) for row in self.norms):
+            msg = f"it has other than {len(self.layers)} norms, one for each layer"
+            raise ValueError(msg)
+        if any(not isinstance(entry.get("logprob"), int | float) for entry in self.logprobs or ()):
+            msg = "it has a token without a log-probability"
+            raise ValueError(msg)
+        return self
 
     def join(self, completion: Completion, request: Request, tokenizer: PreTrainedTokenizerBase) -> Completion:
         """Return the whole answer: these tokens and what the model has generated after them.

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 from langnorm.engines.base import Engine
-from langnorm.norms.online import frozen_snapshots
+from langnorm.norms.frozen import frozen_snapshots
 
 
 class _Batch:

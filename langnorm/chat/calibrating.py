@@ -33,4 +33,5 @@ def recorded_answer(message: BaseMessage) -> RecordedAnswer:
     """Return the answer in a message that was made with `norms="tokens"`."""
     trace = NormTrace.from_message(message)
     is_cut_off = message.response_metadata.get("finish_reason") == "length"
-    return RecordedAnswer(trace.token_ids or (), trace.token_norms or (), trace.token_texts or (), is_cut_off)
+    steps = [(step.start, step.end) for step in trace.steps]
+    return RecordedAnswer(trace.token_ids or (), trace.token_norms or (), trace.token_texts or (), steps, is_cut_off)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, closing
 
 from langchain_core.messages import AIMessageChunk
@@ -10,11 +10,13 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langnorm.chat.choosing import Choice, choose_completion
+from langnorm.chat.live_norms import LiveNorms
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.results import closing_fields
 from langnorm.engines.requests import Delta, Response
 from langnorm.text.readers import ParsedAnswer, ReaderEvent
 from langnorm.text.reasoning import Segment
+from langnorm.trace import KEY
 
 
 class Chunks:
@@ -25,23 +27,32 @@ class Chunks:
         self._choice = choice
         self._reader = call.new_reader()
         self._segments: list[Segment] = []
+        recording = call.recording if call.request.streams_norms else None
+        self._live = LiveNorms(recording) if recording and recording.keeps_tokens else None
 
     def of(self, delta: Delta) -> Iterator[ChatGenerationChunk]:
-        """Yield the chunks of what a request gained."""
-        items = [item for token, piece in delta.pieces for item in self._reader.feed(token, piece)]
+        """Yield the chunks of what a request gained; with the norms of tokens, of those that have some."""
+        for token, piece in self._live.add(delta) if self._live else delta.pieces:
+            yield from self._of_items(self._reader.feed(token, piece), token)
         if delta.completion:
-            items += self._reader.finish()
+            yield from self._of_items(self._reader.finish(), len(delta.completion.token_ids))
+            answer = ParsedAnswer(self._segments, self._reader.calls)
+            fields = closing_fields(self._call, delta.completion, answer, self._choice)
+            if self._live and (of_ours := fields["additional_kwargs"].get(KEY)):
+                fields["additional_kwargs"][KEY] = self._live.rest(of_ours)
+            message = AIMessageChunk(content="", chunk_position="last", **fields)
+            info = {"finish_reason": fields["response_metadata"]["finish_reason"]}
+            yield ChatGenerationChunk(message=message, generation_info=info)
+
+    def _of_items(self, items: Iterable[ReaderEvent], token: int) -> Iterator[ChatGenerationChunk]:
+        """Yield the chunks of what was read with a token; the first has the norms up to that one."""
         for item in items:
             if isinstance(item, Segment):
                 self._segments.append(item)
             if chunk := _chunk(item, self._call.first_call_index):
+                if self._live and (of_tokens := self._live.take(token)):
+                    chunk.message.additional_kwargs[KEY] = of_tokens
                 yield chunk
-        if delta.completion:
-            answer = ParsedAnswer(self._segments, self._reader.calls)
-            fields = closing_fields(self._call, delta.completion, answer, self._choice)
-            message = AIMessageChunk(content="", chunk_position="last", **fields)
-            info = {"finish_reason": fields["response_metadata"]["finish_reason"]}
-            yield ChatGenerationChunk(message=message, generation_info=info)
 
 
 def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:

@@ -12,6 +12,7 @@ from langchain_core.language_models.base import LangSmithParams
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, ValidationError, ValidationInfo, field_validator
 
 from langnorm.chat.control_tokens import SpecialTokens
+from langnorm.chat.servers import AUTO_MODEL, read_base_url
 from langnorm.chat.settings import (
     CALL_NAMES,
     CallSettings,
@@ -26,6 +27,7 @@ from langnorm.engines.base import Engine
 from langnorm.engines.registry import (
     AUTO_ENGINE,
     BUNDLED_MODEL,
+    REMOTE_ENGINE,
     check_engine_name,
     choose_engine,
     find_engine,
@@ -33,27 +35,34 @@ from langnorm.engines.registry import (
 )
 from langnorm.errors import LangNormError, OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
-from langnorm.norms.baseline import AUTO, LOW_BELOW, IntensityKind, ProfileOption
+from langnorm.norms.baseline import AUTO, LOW_BELOW, ProfileOption
 from langnorm.norms.layers import LayerSelection
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.norms.thresholds import ThresholdOption
 from langnorm.selection.options import Selection
 from langnorm.text.steps import Splitter
+
+_REMOTE_RETRIES = 2
 
 
 class ChatFields(BaseChatModel):
     """What `ChatLangNorm` is made of.
 
-    All of it but `engine`, `engine_kwargs` and `model_kwargs` may also be given to a single call.
+    All of it but what says where the model runs (`engine`, `base_url`, `api_key`, `engine_kwargs`, `model_kwargs`) may
+    also be given to a single call.
     """
 
     model: SkipValidation[str] = BUNDLED_MODEL
     """`"abacus"`, a folder, a GGUF file, a name on the Hugging Face hub, or one with a file: `"repo/name:file.gguf"`.
     With an Engine object, what messages call it; by default the engine's own name."""
     engine: SkipValidation[str | Engine] = AUTO_ENGINE
-    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, the name of an engine of another package, or
-    an Engine object. `"auto"` takes llama.cpp for a GGUF file if llama-cpp-python is installed and `model_kwargs` has
-    nothing that transformers alone knows of, and transformers for everything else. `response_metadata["engine"]` and
-    the log say which one it took."""
+    """What runs the model: `"transformers"`, `"llamacpp"` for GGUF files, `"remote"` for a server at `base_url`, the
+    name of an engine of another package, or an Engine object. `"auto"` takes llama.cpp for a GGUF file if
+    llama-cpp-python is installed and `model_kwargs` has nothing that transformers alone knows of, and transformers for
+    everything else. `response_metadata["engine"]` and the log say which one it took."""
+    base_url: SkipValidation[str | None] = None
+    """Of `engine="remote"`: the address of a server, such as `"http://127.0.0.1:8000/v1"` of `langnorm serve`. The
+    model is then by default the one that it runs, and no torch is imported here."""
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """How the engine runs the model. That of transformers has no such options; those of llama.cpp are the fields of
     `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`."""
@@ -135,9 +144,11 @@ class ChatFields(BaseChatModel):
     timeout: SkipValidation[float | None] = None
     """Most seconds that a call may take, its wait for its turn included."""
     max_retries: SkipValidation[int] = 0
-    """Taken because other chat models have it; there is no connection that could fail."""
+    """How often a server is asked again that cannot be reached or has too much to do, with `engine="remote"` by default
+    twice; without effect on an engine of this process."""
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
-    """Taken because other chat models have it, and without effect."""
+    """The key to a server, by default what the environment variable `LANGNORM_API_KEY` has; without effect on an engine
+    of this process."""
     max_batch_size: SkipValidation[int] = 16
     """Most sequences in one forward pass."""
 
@@ -161,15 +172,22 @@ class ChatFields(BaseChatModel):
         engine = fields.get("engine", AUTO_ENGINE)
         if isinstance(engine, str):
             check_engine_name(engine)
+            _check_remote(fields, is_remote=engine == REMOTE_ENGINE)
         elif not isinstance(engine, Engine):
             msg = f"`engine={brief(engine)}` is not an engine. Use a name or an object with Engine's methods."
             raise OptionError(msg)
         else:
+            _check_remote(fields, is_remote=False)
             fields.setdefault("model", engine.name)
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise _build_option_error(error) from None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answers, and no engine of this process."""
+        return self.engine == REMOTE_ENGINE
 
     def loaded_engine(self, model: str | None = None) -> Engine:
         """Return the engine, with the weights loaded.
@@ -179,8 +197,14 @@ class ChatFields(BaseChatModel):
 
         Raises:
             ModelError: The weights cannot be loaded.
-            OptionError: Another model is named, and the engine is an object, which runs one model.
+            OptionError: Another model is named, and the engine is an object, which runs one model; or a server answers.
         """
+        if self.is_remote:
+            msg = (
+                f"The model runs at {self.base_url}, and this process has no engine of it. Do this where it runs, or "
+                "use another `engine`."
+            )
+            raise OptionError(msg)
         if isinstance(self.engine, str):
             return get_engine(self.engine, model or self.model, self.model_kwargs, self.engine_kwargs)
         if model not in (None, self.model):
@@ -193,7 +217,7 @@ class ChatFields(BaseChatModel):
 
         Later calls run their prompts anew. Do this after changing weights in a way that autograd cannot see.
         """
-        engine = self.engine
+        engine = self.loaded_engine() if self.is_remote else self.engine
         if isinstance(engine, str):
             loaded = find_engine(engine, self.model, self.model_kwargs, self.engine_kwargs)
             if loaded is None:
@@ -222,6 +246,7 @@ class ChatFields(BaseChatModel):
         names = (
             "model_kwargs",
             "engine_kwargs",
+            "base_url",
             *(name for name in CALL_NAMES if name not in ("timeout", "max_retries", "max_batch_size")),
         )
         engine = self.engine if isinstance(self.engine, str) else repr(self.engine)
@@ -233,6 +258,25 @@ class ChatFields(BaseChatModel):
     def _settings(self, options: Mapping[str, Any]) -> CallSettings:
         """Return the fields, overridden by the options of a call."""
         return resolve_settings(options, lambda name: getattr(self, name))
+
+
+def _check_remote(fields: dict[str, Any], *, is_remote: bool) -> None:
+    """Check what only a server has, and set its defaults.
+
+    Raises:
+        OptionError: The address is missing, none, or there is no server.
+    """
+    if is_remote:
+        fields["base_url"] = read_base_url(fields.get("base_url"))
+        fields.setdefault("model", AUTO_MODEL)
+        fields.setdefault("max_retries", _REMOTE_RETRIES)
+        for name in ("model_kwargs", "engine_kwargs"):
+            if fields.get(name):
+                msg = f"`{name}` is for an engine of this process; here a server loads it. Leave it out."
+                raise OptionError(msg)
+    elif fields.get("base_url") is not None:
+        msg = '`base_url` is for a server. Add `engine="remote"`, or leave `base_url` out.'
+        raise OptionError(msg)
 
 
 def _build_option_error(error: ValidationError) -> OptionError:

@@ -140,7 +140,7 @@ def prepare_call(
     request = Request(
         prompt_ids=(*prompt.ids, *beginning.token_ids),
         sampling=_sampling_after(beginning, sampling),
-        record=_build_record(recording, selection),
+        record=_build_record(recording, selection, engine),
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
         plans=_resolve_plans(settings, engine, snapshot),
@@ -262,7 +262,7 @@ def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSna
     return Recording(layers, settings.splitter, baseline, in_messages, in_scores, keeps_tokens)
 
 
-def _build_record(recording: Recording | None, selection: Selection | None) -> Record | None:
+def _build_record(recording: Recording | None, selection: Selection | None, engine: Engine) -> Record | None:
     """Return what is kept of the call's sequences: norms where somebody reads any, and what the score reads beside."""
     if selection and (selection.needs_distribution or selection.needs_updates or selection.needs_mean_states):
         return Record(
@@ -272,7 +272,9 @@ def _build_record(recording: Recording | None, selection: Selection | None) -> R
             updates=selection.needs_updates,
             mean_states=selection.needs_mean_states,
         )
-    return Record(layers=recording.layers) if recording else None
+    if recording is None:
+        return None
+    return Record(layers=recording.layers, live=recording.keeps_tokens and getattr(engine, "streams_norms", False))
 
 
 def _resolve_plans(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Plans:

@@ -106,14 +106,13 @@ def _norm_fields(
     if recording and recording.in_messages:
         trace = build_message_trace(completion, answer.segments, recording, keep_tokens=recording.keeps_tokens)
         # Once for each message that is kept: what candidates of a selection would teach is not learnt.
-        learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks)
+        # Steps that an intervention has acted on are not the model's own.
+        steps = () if completion.interventions else trace.steps
+        intensities = [step.intensity for step in steps if step.intensity is not None]
+        learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks, intensities)
         of_ours = trace.to_dict() | ({"prefix_cache": asdict(hit)} if (hit := completion.prefix_hit) else {})
         if trace.token_norms is not None:
-            extra[KEY] = {
-                "token_norms": [list(row) for row in trace.token_norms],
-                "token_texts": list(trace.token_texts or ()),
-                "token_ids": list(trace.token_ids or ()),
-            }
+            extra[KEY] = trace.token_dict()
     if call.answer_prefix is not None:
         extra[KEY] = extra.get(KEY, {}) | {RESUME: resume_field(completion, recording.layers if recording else ())}
     return of_ours | completion.interventions, extra

@@ -14,8 +14,9 @@ from langnorm.checks import build_options, check_choice, check_flag, check_integ
 from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError, closest
 from langnorm.interventions.options import Intervention, Recursion, Steering, Suppression
-from langnorm.norms.baseline import IntensityKind, ProfileOption, check_intensity, check_low_below, check_profile
+from langnorm.norms.baseline import ProfileOption, check_intensity, check_low_below, check_profile
 from langnorm.norms.layers import LayerSelection, check_layers
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.norms.thresholds import ThresholdRule, readable_rule
 from langnorm.selection.options import Selection
 from langnorm.text.steps import Splitter, get_splitter
@@ -136,7 +137,7 @@ class CallSettings:
         norm_profile: What norms are compared with.
         threshold: Which norms are high.
         intensity: What intensities are measured by.
-        low_below: Intensity below which a step is low, 0 to 1.
+        low_below: Rank among the steps of its model below which a step is low, 0 to 1.
         splitter: What a step is.
         interventions: The options of those that are on, by name.
         selection: How the one answer is chosen of several, or None.

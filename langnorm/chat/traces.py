@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from langnorm.chat.recording import Recording
 from langnorm.engines.requests import Completion
-from langnorm.norms.reading import read_norms
+from langnorm.norms.reading import read_norms, read_tokens
 from langnorm.text.reasoning import Segment
 from langnorm.text.steps import split_steps
 from langnorm.trace import NormTrace
@@ -24,12 +24,14 @@ def build_message_trace(
         recording: What its norms are compared with.
         keep_tokens: Whether the trace keeps the norms, texts and ids of its tokens.
     """
+    compared = completion.norms, recording.layers, recording.baseline, completion.token_ids
     return build_trace(
         len(completion.token_ids),
         recording.layers,
         completion.norms,
         split_steps(segments, recording.splitter),
-        read_norms(completion.norms, recording.layers, recording.baseline, completion.token_ids),
+        read_norms(*compared),
+        token_reading=read_tokens(*compared) if recording.keeps_tokens else None,
         token_texts=completion.pieces if keep_tokens else None,
         token_ids=completion.token_ids if keep_tokens else None,
         keep_tokens=keep_tokens,

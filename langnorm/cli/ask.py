@@ -1,4 +1,4 @@
-"""`langnorm ask`: one question, and the norms of its answer."""
+"""`langnorm ask`: one question, and how hard each step of its answer was."""
 
 from __future__ import annotations
 
@@ -6,34 +6,58 @@ import json
 import sys
 import time
 import warnings
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from langnorm.cli import loading
+from langnorm.cli.asking import messages_of, profile_of, read_question, selection_of, temperature_of
 from langnorm.cli.options import (
     ChatTemplateOption,
+    CombineOption,
+    DebugOption,
     DeviceOption,
     DtypeOption,
     EngineOption,
     GgufOption,
+    IntensityOption,
     LayersOption,
     MaxTokensOption,
     ModelOption,
+    NoThinkOption,
+    ProfileOption,
+    QuestionArgument,
+    ScoreOption,
+    SeedOption,
+    SelectOption,
+    StepSplitterOption,
+    StopOption,
+    SystemOption,
     TemperatureOption,
+    VoteOption,
 )
 from langnorm.cli.process import new_console
+from langnorm.cli.wording import in_options
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
-from langnorm.errors import PromptError
-from langnorm.norms.baseline import AUTO
 
-_SAMPLING_TEMPERATURE = 0.7  # of Abacus where several answers are to differ; other models have one of their own
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessageChunk
+
 EXAMPLE = 'langnorm ask "Calculate 47 + 385."'
+EXAMPLES = f"""Examples:
+
+{EXAMPLE}
+
+langnorm ask --model some.gguf --verbose "Why is the sky blue?"
+
+langnorm ask --select 8 --vote majority "What is 12 * 14 - 39?"
+
+echo "What is 3 + 4?" | langnorm ask - --json"""
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    question: QuestionArgument,
     *,
     model: ModelOption = BUNDLED_MODEL,
     gguf: GgufOption = None,
@@ -41,44 +65,30 @@ def ask(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     chat_template: ChatTemplateOption = None,
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A system message before the question.", show_default=False)
-    ] = None,
+    system: SystemOption = None,
     max_tokens: MaxTokensOption = None,
     temperature: TemperatureOption = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Repeats an answer where T is above 0.", show_default=False)
-    ] = None,
-    no_think: Annotated[bool, typer.Option("--no-think", help="Answer without reasoning, if the model can.")] = False,
+    seed: SeedOption = None,
+    no_think: NoThinkOption = False,
     layers: LayersOption = "late",
-    profile: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A profile of norms, as `langnorm calibrate` writes it.",
-            show_default="norm_profile.json beside the weights, if there is one",
-        ),
-    ] = None,
-    step_splitter: Annotated[
-        str, typer.Option(metavar="STEP", help="What a step is: sentence, line or paragraph.")
-    ] = "sentence",
-    best_of: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Sample N answers, show the best, and say how many agree."),
-    ] = None,
+    profile: ProfileOption = None,
+    intensity: IntensityOption = "layer",
+    step_splitter: StepSplitterOption = "sentence",
+    select: SelectOption = None,
+    score: ScoreOption = None,
+    combine: CombineOption = None,
+    vote: VoteOption = None,
+    stop: StopOption = None,
+    is_verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the norms of each step by layer.")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="Print the message as JSON, and nothing else.")] = False,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
-    """Answer a question, and show the norms of each step of the reasoning.
+    """Answer a question, and show how hard each step was: a bar for its norms, its intensity, its text.
 
     The norm of a step is the mean l2 norm of the residual stream over its tokens, after each of the recorded layers.
     """
-    text = _read_question(question)
-    messages = [("system", system)] if system else []
-    messages.append(("human", text))
-    if temperature is None and model == BUNDLED_MODEL:
-        temperature = _SAMPLING_TEMPERATURE if best_of else 0
-    from langnorm.norms.profile import NormProfile
-
+    messages = messages_of(system, read_question(question, EXAMPLE))
+    selection = selection_of(select, score=score, combine=combine, vote=vote, stop=stop)
     chat = loading.load_chat(
         model=model,
         gguf=gguf,
@@ -87,34 +97,37 @@ def ask(
         device=device,
         chat_template=chat_template,
         max_tokens=max_tokens,
-        temperature=temperature,
+        temperature=temperature_of(temperature, model, is_sampling=selection is not None),
         seed=seed,
         enable_thinking=not no_think,
         layers=layers,
-        norm_profile=NormProfile.load(profile) if profile else AUTO,
+        norm_profile=profile_of(profile),
+        intensity=intensity,
         step_splitter=step_splitter,
     )
-    selection: dict[str, Any] = {"selection": {"n": best_of}} if best_of else {}
+    settings: dict[str, Any] = {"selection": selection} if selection else {}
     from langnorm.viz.terminal import print_stream, print_summary
 
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\d+ of \d+ samples of a selection ended")  # what is printed says it too
         if is_json:
-            _print_json(chat.invoke(messages, **selection).model_dump(mode="json"))
+            _print_json(chat.invoke(messages, **settings).model_dump(mode="json"))
             return
-        message = print_stream(new_console(), chat.stream(messages, **selection))
-    print_summary(new_console(), message, time.perf_counter() - started)
+        chunks = chat.stream(messages, **settings)
+        if selection:
+            chunks = _when_sampled(chunks, selection.n)
+        message = print_stream(new_console(), chunks)
+    seconds = time.perf_counter() - started
+    print_summary(new_console(), message, seconds, with_numbers=is_verbose, wording=in_options)
 
 
-def _read_question(question: str) -> str:
-    text = sys.stdin.read() if question == "-" else question
-    # A terminal that is not set to UTF-8 can give half characters, which no tokenizer takes.
-    text = text.encode(errors="replace").decode().strip()
-    if not text:
-        msg = f"The question is empty. Give one, such as `{EXAMPLE}`, or pipe one in: `echo ... | langnorm ask -`."
-        raise PromptError(msg)
-    return text
+def _when_sampled(chunks: Iterator[AIMessageChunk], num_answers: int) -> Iterator[AIMessageChunk]:
+    """Yield chunks of which the first comes when all answers have ended, and say so meanwhile."""
+    with loading.working(f"Sampling {num_answers} answers"):
+        first = next(chunks)
+    yield first
+    yield from chunks
 
 
 def _print_json(fields: dict[str, Any]) -> None:

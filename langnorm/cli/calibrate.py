@@ -10,6 +10,7 @@ import typer
 from langnorm.cli import loading
 from langnorm.cli.options import (
     ChatTemplateOption,
+    DebugOption,
     DeviceOption,
     DtypeOption,
     EngineOption,
@@ -18,6 +19,12 @@ from langnorm.cli.options import (
 )
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
 from langnorm.files import check_folder, is_stream
+
+EXAMPLES = """Examples:
+
+langnorm calibrate --model some.gguf --prompts prompts.txt --out some.json
+
+langnorm ask --model some.gguf --profile some.json "Why is the sky blue?\""""
 
 
 def calibrate(
@@ -53,6 +60,7 @@ def calibrate(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, whatever a run that was stopped has left.")
     ] = False,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
     """Fit a profile of norms to a model, so that its intensities mean something.
 

@@ -52,6 +52,21 @@ def load_chat(
 
 
 @contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show a line with the seconds on the terminal while something long runs, and nothing where there is none."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = new_console(is_stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn(text), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task("")
+        yield
+
+
+@contextmanager
 def _notice(text: str) -> Iterator[None]:
     """Show a line on the terminal while something runs, and nothing where there is none."""
     from rich.control import Control

@@ -7,23 +7,28 @@ from typing import Annotated
 import typer
 
 from langnorm import __version__
-from langnorm.cli.ask import EXAMPLE, ask
-from langnorm.cli.calibrate import calibrate
+from langnorm.cli import ask as asking
+from langnorm.cli import calibrate, chat, evaluate, trace
 from langnorm.cli.probe import probe
 from langnorm.cli.process import Commands
+from langnorm.cli.serve import serve
 
 app = typer.Typer(
     name="langnorm",
     cls=Commands,
     help="Run a local language model and see how hard it is thinking.",
-    epilog=f"Try:  {EXAMPLE}",
+    epilog=f"Try:  {asking.EXAMPLE}",
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(ask)
-app.command()(calibrate)
+app.command(epilog=asking.EXAMPLES)(asking.ask)
+app.command(epilog=chat.EXAMPLES)(chat.chat)
+app.command(epilog=trace.EXAMPLES)(trace.trace)
+app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command()(serve)
 app.add_typer(probe)
 
 

@@ -9,6 +9,9 @@ import typer
 
 from langnorm.errors import closest
 
+DEBUG = "langnorm.debug"
+"""Under this key a context knows that tracebacks are wanted."""
+
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -69,6 +72,78 @@ def parse_layers(value: str) -> str | list[int]:
     except ValueError:
         msg = f"`{value}` is not a selection of layers. Use late, deep, middle, all, or indices such as 9,10."
         raise typer.BadParameter(msg + closest(value, names)) from None
+
+
+def _remember_debug(context: typer.Context, value: bool) -> None:  # noqa: FBT001 (typer calls it so)
+    if value:
+        context.meta[DEBUG] = True
+
+
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show where in the code an error arose."),
+]
+
+QuestionArgument = Annotated[str, typer.Argument(help="The question; - reads it from standard input.")]
+
+SystemOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="A system message before the question.", show_default=False)
+]
+
+SeedOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Repeats an answer where T is above 0.", show_default=False)
+]
+
+NoThinkOption = Annotated[bool, typer.Option("--no-think", help="Answer without reasoning, if the model can.")]
+
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A profile of norms, as `langnorm calibrate` writes it.",
+        show_default="norm_profile.json beside the weights, if there is one",
+    ),
+]
+
+IntensityOption = Annotated[
+    str,
+    typer.Option(metavar="KIND", help="Compare norms with all of the layer, or with those of the same token: token."),
+]
+
+StepSplitterOption = Annotated[str, typer.Option(metavar="STEP", help="What a step is: sentence, line or paragraph.")]
+
+SelectOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Sample N answers and show the best.", show_default=False),
+]
+
+ScoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCORE",
+        help="By what answers are ranked: a name, weights such as mean_logprob=1,late_rate=0.5, or none.",
+        show_default="default",
+    ),
+]
+
+CombineOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOW", help="What is added up of several scores: scores or ranks.", show_default="scores"),
+]
+
+VoteOption = Annotated[
+    str | None,
+    typer.Option(metavar="VOTE", help="none, majority, weighted or filtered.", show_default="none"),
+]
+
+StopOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="Draw no more than it takes to settle the answer: unanimous, beta or confidence.",
+        show_default="draw all",
+    ),
+]
 
 
 LayersOption = Annotated[

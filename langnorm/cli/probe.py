@@ -95,7 +95,7 @@ def signal(
 
     Each problem is answered with reasoning and without. The page shows norms by layer, attention sinks, how often each
     threshold rule finds a norm high, what norms go with (token, surprisal, position), and whether they are higher on
-    reasoned answers and on right ones. Plots need the extra plots.
+    reasoned answers and on right ones. Plots need the extra viz.
     """
     from langnorm.probes.figures import write_figures
     from langnorm.probes.signal import probe_signal

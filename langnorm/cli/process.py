@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from langnorm.cli.options import DEBUG
 from langnorm.cli.wording import in_options
 from langnorm.errors import LangNormError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _EXIT_ERROR = 1
 _EXIT_INTERRUPTED = 128 + 2  # what shells say of SIGINT
 _EXIT_CLOSED_PIPE = 128 + 13  # and of SIGPIPE
+_UNFORESEEN = "This was not foreseen: with `--debug` the same command shows where it arose."
 
 
 class Commands(TyperGroup):
@@ -36,14 +38,24 @@ class Commands(TyperGroup):
             with _interruptible():
                 return super().invoke(ctx)
         except LangNormError as error:
-            _print_error(error)
+            if ctx.meta.get(DEBUG):
+                raise
+            print_error(error)
             raise typer.Exit(_EXIT_ERROR) from error
         # What cannot be written ends the process without Python's teardown, for the reason in `_interruptible`.
         except BrokenPipeError:
             os._exit(_EXIT_CLOSED_PIPE)
         except OSError as error:
-            _print_error(error)
+            if ctx.meta.get(DEBUG):
+                raise
+            print_error(error)
             os._exit(_EXIT_ERROR)
+        except Exception as error:
+            # typer's own ways to end a command, which have an exit code, are no errors of ours.
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code") or ctx.meta.get(DEBUG):
+                raise
+            print_error(f"{type(error).__name__}: {error}. {_UNFORESEEN}")
+            raise typer.Exit(_EXIT_ERROR) from error
 
 
 @contextmanager
@@ -61,7 +73,8 @@ def _interruptible() -> Iterator[None]:
 
     def leave(*_: object) -> None:
         with suppress(OSError):  # it is closed
-            os.write(2, b"\n")  # not `sys.stderr`, which may be in the middle of a write
+            # Not by `sys.stderr`, which may be in the middle of a write. What shows progress has hidden the cursor.
+            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")
         os._exit(_EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, leave)
@@ -71,7 +84,23 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _print_error(error: Exception) -> None:
+@contextmanager
+def raising_interrupts() -> Iterator[None]:
+    """Let Ctrl-C raise `KeyboardInterrupt` inside the `with` block, for what goes on after it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not is_main or before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def print_error(error: Exception | str) -> None:
+    """Print an error on standard error, in one line and in the words of the command line."""
     from rich.text import Text
 
     from langnorm.viz.terminal import printable

@@ -7,30 +7,46 @@ from collections.abc import Mapping
 
 _OPTIONS: Mapping[str, str] = {
     "chat_template": "--chat-template",
+    "combine": "--combine",
     "device_map": "--device",
     "dtype": "--dtype",
     "engine": "--engine",
     "gguf_file": "--gguf",
+    "grace": "--grace",
+    "host": "--host",
+    "intensity": "--intensity",
     "layers": "--layers",
     "max_batch_size": "--batch-size",
     "max_tokens": "--max-tokens",
+    "methods": "--methods",
     "model": "--model",
+    "n": "--select",
     "norm_profile": "--profile",
+    "norms": "--norms",
+    "num_problems": "--num-problems",
     "num_steps": "--steps",
     "num_tokens": "--num-tokens",
+    "port": "--port",
     "profile": "--profile",
     "quantiles": "--quantiles",
+    "score": "--score",
     "seed": "--seed",
     "seeds": "--seeds",
     "step_splitter": "--step-splitter",
+    "stop": "--stop",
+    "task": "--task",
     "tasks": "--tasks",
     "temperature": "--temperature",
+    "template": "--template",
+    "timeout": "--timeout",
+    "vote": "--vote",
 }
 
 _LOADER_ARGUMENT = re.compile(r'`model_kwargs=\{"(\w+)": ([^`{}]*)\}`')
-_ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `model_kwargs`)?")
-_NAME = re.compile(r"`(device_map|gguf_file)`")
+_ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `(model_kwargs|selection)`)?")
+_NAME = re.compile(r"`(device_map|gguf_file|max_tokens|max_batch_size|norm_profile|num_tokens|step_splitter)`")
 _NO_SELECTION = "`selection=None`"
+_FUNCTIONS = " or a function of a Sample"  # which a command line has no way to give
 _FILES = ("chat_template", "norm_profile", "profile")
 
 
@@ -43,6 +59,6 @@ def in_options(text: str) -> str:
             return match[0]
         return f"`{_OPTIONS[name]} {'FILE' if name in _FILES and value == '...' else value}`"
 
-    text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--best-of 1`")
+    text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--select 1`").replace(_FUNCTIONS, "")
     text = _ARGUMENT.sub(option, text)
     return _NAME.sub(lambda match: f"`{_OPTIONS[match[1]]}`", text)

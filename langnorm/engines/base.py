@@ -117,9 +117,11 @@ class BaseEngine(ABC):
 
     Attributes:
         abilities: Which of `ABILITIES` it has; a request that asks for others is refused by `check`.
+        streams_norms: Whether its streams have the norms of tokens as they become known.
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()
+    streams_norms: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:

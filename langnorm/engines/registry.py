@@ -28,6 +28,9 @@ ENTRY_POINTS = "langnorm.engines"
 AUTO_ENGINE = "auto"
 """In place of an engine's name: the first of those that ship with langnorm that suits the model."""
 
+REMOTE_ENGINE = "remote"
+"""In place of an engine's name: none of this process, but a server answers."""
+
 Loader = Callable[[str, dict[str, Any], dict[str, Any]], Engine]
 """Loads a model: takes its name or folder and the options `model_kwargs` and `engine_kwargs`."""
 
@@ -120,9 +123,9 @@ def engine_key(
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    if engine == AUTO_ENGINE or engine in MODULES or engine in _other_engines():
+    names = [AUTO_ENGINE, REMOTE_ENGINE, *MODULES, *_other_engines()]
+    if engine in names:
         return
-    names = [AUTO_ENGINE, *MODULES, *_other_engines()]
     allowed = ", ".join(f'`"{name}"`' for name in names)
     msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
     raise OptionError(msg)
@@ -145,5 +148,7 @@ def _get_loader(engine: str) -> Loader:
 def _other_engines() -> dict[str, EntryPoint]:
     """Return the engines of other packages by name; those of langnorm cannot be replaced."""
     return {
-        entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in (AUTO_ENGINE, *MODULES)
+        entry.name: entry
+        for entry in entry_points(group=ENTRY_POINTS)
+        if entry.name not in (AUTO_ENGINE, REMOTE_ENGINE, *MODULES)
     }

@@ -112,6 +112,7 @@ class Record:
         distribution: Whether the distributions of the generated tokens are kept, as `Distribution` reduces them.
         updates: Whether what the layers did to the residual stream is kept, as `Updates` reduces it.
         mean_states: Whether the mean state after every decoder layer is kept, and of what enters the first one.
+        live: Whether norms are handed out while a stream goes on, by an engine that `streams_norms`.
 
     Raises:
         OptionError: Nothing is kept, or there is no layer for what is kept of layers.
@@ -124,6 +125,7 @@ class Record:
     distribution: bool = False
     updates: bool = False
     mean_states: bool = False
+    live: bool = False
 
     def __post_init__(self) -> None:
         if self.layers or self.norms or self.states or self.updates:
@@ -183,6 +185,11 @@ class Request:
     def update_layers(self) -> tuple[int, ...]:
         """The layers whose updates it asks for, ascending."""
         return self.record.layers if self.record and self.record.updates else ()
+
+    @property
+    def streams_norms(self) -> bool:
+        """Whether norms are handed out while it is streamed."""
+        return self.record is not None and self.record.norms and self.record.live
 
     @property
     def records_distribution(self) -> bool:
@@ -292,7 +299,10 @@ class Delta:
     Attributes:
         pieces: New text with the index of the token that it belongs to.
         completion: None until the sequence is finished.
+        norms: Where the request's record is live, the id and the row of norms of each token that was run since the last
+            delta, in order. That of a token comes when the next one is chosen; what is left is in the completion.
     """
 
     pieces: tuple[tuple[int, str], ...]
     completion: Completion | None = None
+    norms: tuple[tuple[int, list[float]], ...] = ()

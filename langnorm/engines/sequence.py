@@ -35,6 +35,8 @@ class PendingSequence:
     num_restarts: int = 0
     _sent: str = ""
     _num_repeated: int = 0
+    _num_rows_sent: int = 0
+    _num_rows_repeated: int = 0
     _has_strayed: bool = False
 
     def cancel(self) -> None:
@@ -43,7 +45,7 @@ class PendingSequence:
 
     def begin(self) -> None:
         """Note that the sequence is run from its start, maybe not for the first time."""
-        self._num_repeated = 0
+        self._num_repeated = self._num_rows_repeated = 0
 
     @property
     def has_sent(self) -> bool:
@@ -61,10 +63,13 @@ class PendingSequence:
             if new := piece[len(sent_before) :]:
                 self._sent += new
                 pieces.append((token, new))
+        rows = delta.norms[max(0, self._num_rows_sent - self._num_rows_repeated) :]
+        self._num_rows_repeated += len(delta.norms)
+        self._num_rows_sent += len(rows)
         if self._has_strayed:
             self.cancel()  # in another batch a nearly even choice may fall otherwise; what was read cannot be unsaid
-        elif pieces or delta.completion:
-            self.sink(Delta(tuple(pieces), delta.completion))
+        elif pieces or rows or delta.completion:
+            self.sink(Delta(tuple(pieces), delta.completion, rows))
 
     def finish(self, completion: Completion) -> None:
         """End the sequence with its completion."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,31 @@ def bootstrap_mean(values: ArrayLike) -> Interval:
         return Interval(float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(_resample_weights(len(numbers)) @ numbers, _QUANTILES)
     return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
+    """Return how probable a difference of two methods at least as large is, if both are equally good (exact test).
+
+    Of the items on which they disagree, each would then be right with probability 1/2 (McNemar 1947, two-sided).
+
+    Args:
+        first: Whether one method was right, for each item.
+        second: Whether the other was, for the same items.
+
+    Returns:
+        A probability; 1 where they never disagree.
+
+    Raises:
+        ValueError: The numbers of items differ.
+    """
+    is_right, other = np.asarray(first, dtype=bool).ravel(), np.asarray(second, dtype=bool).ravel()
+    if len(is_right) != len(other):
+        msg = f"The methods were compared on {len(is_right)} and {len(other)} items. Give the same items of both."
+        raise ValueError(msg)
+    num_better, num_worse = int((is_right & ~other).sum()), int((other & ~is_right).sum())
+    num_different = num_better + num_worse
+    num_in_tail = sum(comb(num_different, k) for k in range(min(num_better, num_worse) + 1))
+    return min(1.0, num_in_tail / 2 ** (num_different - 1)) if num_different else 1.0
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:

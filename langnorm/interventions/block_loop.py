@@ -71,6 +71,11 @@ class BlockLoop:
         first = bisect_left(self._steps, step)
         del self._steps[first:], self._moved[first:]
 
+    @property
+    def acted_on(self) -> list[int]:
+        """The tokens of the answer that were run again."""
+        return [step for step in self._steps if step >= 0]
+
     def counts(self) -> dict[str, int]:
         """Return how many tokens were acted on, and how many extra passes through the block these are."""
         return {"triggered": len(self._steps), "passes": len(self._steps) * (self.options.num_loops - 1)}

@@ -89,6 +89,11 @@ class LayerRecursion:
         first = bisect_left(self._steps, step)
         del self._steps[first:], self._num_taken[first:], self._rejections[first:]
 
+    @property
+    def acted_on(self) -> list[int]:
+        """The tokens of the answer that were run again."""
+        return [step for step in self._steps if step >= 0]
+
     def counts(self) -> dict[str, int]:
         """Return how many tokens had a high norm, their extra passes, and what became of these."""
         num_taken, rejections = sum(self._num_taken), self._rejections

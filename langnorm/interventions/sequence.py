@@ -32,6 +32,11 @@ def _last_thresholds(
     return taus if any(tau is not None for tau in taus.values()) else None
 
 
+def _acted_on(layers: Mapping[int, LayerRecursion | BlockLoop | LayerSuppression]) -> dict[str, list[int]]:
+    """Return which tokens of the answer were acted on at each layer."""
+    return {str(layer): state.acted_on for layer, state in layers.items()}
+
+
 def _idle(plan: Plan[Any], num_fired: int, num_tokens: int, reason: str) -> str | None:
     """Return what a report warns of: an intervention that did nothing, and why; None where it did something."""
     if num_fired:
@@ -115,14 +120,14 @@ class InterveningSequence:
                 "injections": pulls,
             }
         if suppression := self._plans.suppression:
-            shrunk = {str(layer): state.shrunk_steps for layer, state in self.suppression.items()}
+            num_shrunk = {str(layer): state.num_shrunk for layer, state in self.suppression.items()}
             is_mask = suppression.options.mode == "mask"
             reason = "none of its mask was run" if is_mask else "no norm was above its threshold"
             report["suppression"] = {
-                "warning": _idle(suppression, sum(map(len, shrunk.values())), num_tokens, reason),
+                "warning": _idle(suppression, sum(num_shrunk.values()), num_tokens, reason),
                 "thresholds": _last_thresholds(suppression, self.suppression),
-                "suppressed": {layer: len(steps) for layer, steps in shrunk.items()},
-                "tokens": shrunk,
+                "suppressed": num_shrunk,
+                "acted_on": _acted_on(self.suppression),
             }
         return report
 
@@ -140,6 +145,7 @@ class InterveningSequence:
             "warning": _idle(plan, num_fired, num_shown, reason),
             "thresholds": _last_thresholds(plan, by_layer),
             "layers": counts,
+            "acted_on": _acted_on(by_layer) if options.compares_norms else None,
             "extra_layer_passes": extra,
             "share_of_layer_passes": round(extra / (extra + ordinary), 6) if ordinary else 0.0,
         }

@@ -44,9 +44,14 @@ class LayerSuppression:
         self._shrunk_steps = array("q")
 
     @property
-    def shrunk_steps(self) -> list[int]:
-        """The decode steps whose states were shrunk, ascending."""
-        return self._shrunk_steps.tolist()
+    def num_shrunk(self) -> int:
+        """Number of states that were shrunk."""
+        return len(self._shrunk_steps)
+
+    @property
+    def acted_on(self) -> list[int]:
+        """The tokens of the answer whose states were shrunk."""
+        return [step for step in self._shrunk_steps if step >= 0]
 
     def act(self, step: int, norm: float) -> float | None:
         """Return by what a state is multiplied, or None where it stays; to be called once for each step.

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from langnorm.checks import brief, check_choice, check_number
 from langnorm.errors import OptionError
 from langnorm.norms.profile import NormProfile
 from langnorm.norms.reference_estimator import ReferenceEstimator
+from langnorm.norms.step_ranks import IntensityKind
 from langnorm.norms.thresholds import (
     IQRThreshold,
     ReferenceThreshold,
@@ -32,11 +33,7 @@ AUTO = "auto"
 """The profile that came with the weights, or where there is none, what the engine has seen."""
 
 LOW_BELOW = 0.1
-"""A step is low when its intensity is below this, unless the user says otherwise."""
-
-IntensityKind = Literal["layer", "token"]
-"""What the option `intensity` takes: a token's norms are compared with those of all tokens of the layer, or with those
-of the same token id."""
+"""A step is low when its rank among the steps of its model is below this, unless the user says otherwise."""
 
 ProfileOption = NormProfile | str | os.PathLike[str] | None
 """What the option `profile` takes: a profile, the path of one, `"auto"`, or None for none."""
@@ -70,11 +67,12 @@ class Baseline:
         thresholds: `tau_l` of each recorded layer by the rule; None while it has nothing to go by, and for the paper's
             reference rule, whose thresholds change from token to token.
         estimator: The state from which the paper's reference rule goes on; None for the other rules.
-        low_below: Intensity below which a step is low, 0 to 1.
+        low_below: Rank among steps below which a step is low, 0 to 1.
         intensity: What intensities are measured by.
         tokens: The usual norms of token ids in the recorded layers, from the profile or, where intensities are
             measured by them, from what the engine saw; None while there are none.
         seen_tokens: Where no profile has them, what the engine saw, for scores to go on from.
+        steps: Intensities of other steps of the model in the recorded layers, ascending; None while there are too few.
 
     Raises:
         OptionError: `low_below` is not between 0 and 1, or there is no such intensity.
@@ -89,6 +87,7 @@ class Baseline:
     intensity: IntensityKind = "layer"
     tokens: TokenTable | None = None
     seen_tokens: TokenSums | None = None
+    steps: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         check_low_below(self.low_below)
@@ -155,6 +154,7 @@ class NormSnapshot:
             intensity=intensity,
             tokens=tokens,
             seen_tokens=seen,
+            steps=(self._profile or self._online).step_intensities(intensity, layers),
         )
 
     def _seen_table(self, seen: TokenSums) -> TokenTable | None:

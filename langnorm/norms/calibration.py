@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,11 +13,13 @@ from langnorm.norms.calibration_checkpoint import Checkpoint, describe_work
 from langnorm.norms.calibration_report import CalibrationReport, Tally, build_report
 from langnorm.norms.layers import LayerSelection, select_layers
 from langnorm.norms.loops import are_looping
+from langnorm.norms.recorded_steps import RecordedSteps
 from langnorm.norms.token_sums import TokenSums
 
 if TYPE_CHECKING:
     from langnorm.norms.identity import ModelIdentity
     from langnorm.norms.sketch import QuantileSketch
+    from langnorm.norms.step_ranks import IntensityKind, StepSample
     from langnorm.norms.token_table import TokenTable
 
 MAX_TOKENS = 1024
@@ -45,12 +47,14 @@ class RecordedAnswer:
         token_ids: The T tokens.
         norms: T - 1 rows, each with one norm per decoder layer.
         texts: The text that became decodable with each of the T tokens.
+        steps: Its steps, each as [start, end) in tokens.
         is_cut_off: Whether it ended at the limit of tokens.
     """
 
     token_ids: Sequence[int]
     norms: Sequence[Sequence[float]]
     texts: Sequence[str]
+    steps: Sequence[tuple[int, int]]
     is_cut_off: bool
 
 
@@ -74,6 +78,24 @@ class NormAnswers(Protocol):
         """Return the answers to some prompts, with the norms of all decoder layers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a calibration has found.
+
+    Attributes:
+        sketch: The distribution of the norms of all decoder layers.
+        tokens: The usual norms of token ids; None where no token had a norm above 0 in all layers of the table.
+        steps: How high the norms of steps are among all norms of each layer, by `"layer"`, and beside the usual ones of
+            their tokens, by `"token"`; without either where no step was recorded.
+        report: What was seen.
+    """
+
+    sketch: QuantileSketch
+    tokens: TokenTable | None
+    steps: Mapping[IntensityKind, StepSample]
+    report: CalibrationReport
+
+
 def calibrate(
     chat: NormAnswers,
     prompts: Sequence[Any],
@@ -82,13 +104,8 @@ def calibrate(
     checkpoint: Path | None,
     restart: bool,
     show_progress: bool,
-) -> tuple[QuantileSketch, TokenTable | None, CalibrationReport]:
-    """Return the distribution of the norms of all decoder layers, the usual ones of tokens, and what was seen.
-
-    The table of tokens is None where no token had a norm above 0 in all of its layers.
-
-    Arguments are as for `NormProfile.calibrate`.
-    """
+) -> Calibration:
+    """Return what is found in the answers to some prompts; arguments are as for `NormProfile.calibrate`."""
     from tqdm import tqdm
 
     if not prompts or isinstance(prompts, str):
@@ -117,7 +134,13 @@ def calibrate(
     report = build_report(run.state.halves, tokens, run.state.tally, max_tokens=run.max_tokens, ending=ending)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return run.sketch, tokens, report
+    sketch, recorded = run.sketch, run.state.steps
+    steps: dict[IntensityKind, StepSample] = {}
+    if by_layer := recorded.by_layer(sketch):
+        steps["layer"] = by_layer
+    if by_token := recorded.by_token(tokens):
+        steps["token"] = by_token
+    return Calibration(sketch, tokens, steps, report)
 
 
 class _Run:
@@ -138,7 +161,8 @@ class _Run:
         named: tuple[LayerSelection, ...] = ("late", "deep", chat.layers)
         of_tokens = sorted({layer for each in named for layer in select_layers(each, engine.num_layers)})
         self.work = describe_work(decisive | {"token_layers": of_tokens}, prompts, engine.num_layers)
-        self.state = Checkpoint((QuantileSketch(layers), QuantileSketch(layers)), TokenSums(of_tokens), Tally(), 0)
+        halves = (QuantileSketch(layers), QuantileSketch(layers))
+        self.state = Checkpoint(halves, TokenSums(of_tokens), RecordedSteps(engine.num_layers), Tally(), 0)
         self._num_before_round = -1
 
     @property
@@ -173,10 +197,10 @@ class _Run:
         number = self.state.num_batches
         seed = {"seed": number} if self._is_sampling else {}
         batch = self._batches[number % len(self._batches)]
-        tally = self.state.tally
+        state = self.state
         for answer in self._chat.record_answers(batch, max_tokens=self.max_tokens, **seed):
-            tally = _count(self.state.halves[tally.answers % 2], self.state.tokens, tally, answer)
-        self.state = Checkpoint(self.state.halves, self.state.tokens, tally, number + 1)
+            state = _counted(state, answer)
+        self.state = replace(state, num_batches=number + 1)
 
 
 def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
@@ -188,13 +212,14 @@ def _known_by(texts: Sequence[str]) -> list[tuple[str, int]]:
     return known[::-1]
 
 
-def _count(sketch: QuantileSketch, tokens: TokenSums, tally: Tally, answer: RecordedAnswer) -> Tally:
-    """Add the norms of an answer to a distribution and to those of tokens, and return what has been counted with it."""
+def _counted(state: Checkpoint, answer: RecordedAnswer) -> Checkpoint:
+    """Add the norms of an answer to the distributions of a checkpoint, and return it with what has been counted."""
     import torch
 
     from langnorm.norms.sinks import sinks_among
 
     is_loop = torch.from_numpy(are_looping(_known_by(answer.texts)))[: len(answer.norms)]
+    half, tally = state.halves[state.tally.answers % 2], state.tally
     tally = replace(
         tally,
         answers=tally.answers + 1,
@@ -203,10 +228,14 @@ def _count(sketch: QuantileSketch, tokens: TokenSums, tally: Tally, answer: Reco
         loop_tokens=tally.loop_tokens + int(is_loop.sum()),
     )
     if not answer.norms:
-        return tally
+        return replace(state, tally=tally)
     norms = torch.tensor(answer.norms, dtype=torch.float64)
     is_sink = sinks_among(norms) & ~is_loop
     is_counted = ~is_sink & ~is_loop
-    sketch.update(norms, is_counted)
-    tokens.update(answer.token_ids, norms[:, tokens.layers].numpy(), is_counted.numpy())
-    return replace(tally, sinks=tally.sinks + int(is_sink.sum()))
+    half.update(norms, is_counted)
+    rows, counts = norms.numpy(), is_counted.numpy()
+    state.tokens.update(answer.token_ids, rows[:, state.tokens.layers], counts)
+    for start, end in answer.steps:
+        kept = [i for i in range(start, min(end, len(rows))) if counts[i]]
+        state.steps.add([answer.token_ids[i] for i in kept], rows[kept])
+    return replace(state, tally=replace(tally, sinks=tally.sinks + int(is_sink.sum())))

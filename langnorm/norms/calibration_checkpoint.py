@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,25 +13,28 @@ from pydantic import Field
 from langnorm.errors import OptionError
 from langnorm.files import write_atomically
 from langnorm.norms.calibration_report import Tally
+from langnorm.norms.recorded_steps import RecordedSteps, StoredRecordedSteps
 from langnorm.norms.stored_sketch import StoredSketch
 from langnorm.norms.token_sums import StoredSums, TokenSums
 from langnorm.stored import Stored, StoredForm
+from langnorm.work import differences, digest_of, in_words
 
 if TYPE_CHECKING:
     from langnorm.norms.sketch import QuantileSketch
 
-_VERSION: Literal[2] = 2
+_VERSION: Literal[3] = 3
 
 
 class _StoredCheckpoint(Stored):
     """A checkpoint in a file."""
 
-    langnorm_calibration: Literal[2]
+    langnorm_calibration: Literal[3]
     work: dict[str, str]
     num_batches: Annotated[int, Field(ge=0)]
     tally: Tally
     halves: tuple[StoredSketch, StoredSketch]
     tokens: StoredSums
+    steps: StoredRecordedSteps
 
 
 _FORM = StoredForm(
@@ -49,12 +51,14 @@ class Checkpoint:
     Attributes:
         halves: The distributions of the norms of every second answer, and of the others.
         tokens: The norms of each token id, in all answers.
+        steps: Some of the steps of all answers.
         tally: What was counted on the way.
         num_batches: Number of batches that are done.
     """
 
     halves: tuple[QuantileSketch, QuantileSketch]
     tokens: TokenSums
+    steps: RecordedSteps
     tally: Tally
     num_batches: int
 
@@ -72,14 +76,15 @@ class Checkpoint:
         from langnorm.norms.sketch import QuantileSketch
 
         stored = _FORM.read(path)
-        if differences := _differences(stored.work, work):
+        if differing := differences(stored.work, work):
             msg = (
-                f"The checkpoint `{path}` belongs to another calibration: {'; '.join(differences)}. Go on with its "
+                f"The checkpoint `{path}` belongs to another calibration: {'; '.join(differing)}. Go on with its "
                 "settings, begin anew with `restart=True` (`--restart` on the command line), or give another path."
             )
             raise OptionError(msg)
         first, second = (QuantileSketch.from_stored(half) for half in stored.halves)
-        return cls((first, second), TokenSums.from_stored(stored.tokens), stored.tally, stored.num_batches)
+        tokens, steps = TokenSums.from_stored(stored.tokens), RecordedSteps.from_stored(stored.steps)
+        return cls((first, second), tokens, steps, stored.tally, stored.num_batches)
 
     def save(self, path: Path, work: Mapping[str, str]) -> None:
         """Write the checkpoint, whole or not at all.
@@ -94,22 +99,12 @@ class Checkpoint:
             "tally": asdict(self.tally),
             "halves": [half.to_dict() for half in self.halves],
             "tokens": self.tokens.to_dict(),
+            "steps": self.steps.to_dict(),
         }
         write_atomically(path, json.dumps(stored, separators=(",", ":")))
 
 
 def describe_work(settings: Mapping[str, Any], prompts: Sequence[Any], num_layers: int) -> dict[str, str]:
     """Return what decides the result of a calibration: texts by name, short enough to be shown."""
-    asked = hashlib.blake2b(repr(list(prompts)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
-    named = {**settings, "prompts": f"{len(prompts)} with the hash {asked}", "layers": num_layers}
-    return {name: value if isinstance(value, str) else repr(value) for name, value in named.items()}
-
-
-def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Return what is not the same, in words."""
-    names = sorted({*there, *here}, key=[*here, *there].index)
-    return [
-        f"{name.replace('_', ' ')} `{there.get(name, 'none')}` there, `{here.get(name, 'none')}` here"
-        for name in names
-        if there.get(name) != here.get(name)
-    ]
+    asked = f"{len(prompts)} with the hash {digest_of(prompts)}"
+    return in_words({**settings, "prompts": asked, "layers": num_layers})

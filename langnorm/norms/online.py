@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from langnorm.norms.frozen import snapshot_of
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_among
 from langnorm.norms.sketch import QuantileSketch
+from langnorm.norms.step_ranks import FEWEST_STEPS, MOST_STEPS, IntensityKind
 from langnorm.norms.thresholds import ReferenceThreshold
 from langnorm.norms.token_sums import TokenSums
 
@@ -25,33 +26,8 @@ WARM_UP = 500
 _MOST_ESTIMATORS = 16  # rules whose state is kept, those that learned last
 _MOST_SELECTIONS = 16  # of layers, whose norms of tokens are kept, those that were recorded last
 
+_StepsKey = tuple[IntensityKind, tuple[int, ...]]
 _EstimatorKey = tuple[ReferenceThreshold, tuple[int, ...]]
-
-_frozen: ContextVar[_FrozenSnapshots | None] = ContextVar("frozen", default=None)
-
-
-@contextmanager
-def frozen_snapshots() -> Iterator[None]:
-    """Give all requests of this context, its threads and its tasks the same snapshot of a model: the first one's."""
-    token = _frozen.set(_FrozenSnapshots())
-    try:
-        yield
-    finally:
-        _frozen.reset(token)
-
-
-class _FrozenSnapshots:
-    """The first snapshot of each model inside a `with` block."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._snapshots: dict[OnlineStatistics, OnlineSnapshot] = {}
-
-    def of(self, statistics: OnlineStatistics) -> OnlineSnapshot:
-        with self._lock:
-            if statistics not in self._snapshots:
-                self._snapshots[statistics] = statistics.take_snapshot()
-            return self._snapshots[statistics]
 
 
 class OnlineSnapshot:
@@ -61,6 +37,7 @@ class OnlineSnapshot:
         sketch: The norms of all layers.
         tokens: The norms of token ids, for each selection of layers that was recorded.
         estimators: The states of the paper's reference rule, which nobody else has.
+        steps: Intensities of the last steps, for each selection of layers and each kind.
         lock: That of the statistics, so that of the requests of a batch one computes what all of them ask for.
     """
 
@@ -69,11 +46,13 @@ class OnlineSnapshot:
         sketch: QuantileSketch,
         tokens: Sequence[TokenSums],
         estimators: Mapping[_EstimatorKey, ReferenceEstimator],
+        steps: Mapping[_StepsKey, Sequence[float]],
         lock: threading.Lock,
     ) -> None:
         self._sketch = sketch
         self._tokens = tokens
         self._estimators = estimators
+        self._steps = steps
         self._lock = lock
 
     def select(self, layers: Sequence[int]) -> QuantileSketch | None:
@@ -89,6 +68,11 @@ class OnlineSnapshot:
         for other in others:
             found.merge(other)
         return found
+
+    def step_intensities(self, kind: IntensityKind, layers: Sequence[int]) -> tuple[float, ...] | None:
+        """Return the intensities of the last steps in these layers, ascending; None while there are too few."""
+        steps = self._steps.get((kind, tuple(layers)), ())
+        return tuple(sorted(steps)) if len(steps) >= FEWEST_STEPS else None
 
     def estimator(self, rule: ReferenceThreshold, layers: Sequence[int]) -> ReferenceEstimator:
         """Return the state of the paper's rule for these layers; it is the snapshot's own: copy it to go on."""
@@ -108,6 +92,7 @@ class OnlineStatistics:
         self._sketch = QuantileSketch(range(num_layers))
         self._tokens: dict[tuple[int, ...], TokenSums] = {}  # by layers, those that were recorded last at the end
         self._estimators: dict[_EstimatorKey, ReferenceEstimator] = {}
+        self._steps: dict[_StepsKey, deque[float]] = {}  # those that were recorded last at the end
         self._lock = threading.Lock()
 
     def update(
@@ -154,15 +139,15 @@ class OnlineStatistics:
 
     def snapshot(self) -> OnlineSnapshot:
         """Return what has been seen as of now, or as of the first time inside the enclosing `frozen_snapshots`."""
-        frozen = _frozen.get()
-        return frozen.of(self) if frozen else self.take_snapshot()
+        return snapshot_of(self)
 
     def take_snapshot(self) -> OnlineSnapshot:
         """Return what has been seen as of now."""
         with self._lock:
             estimators = {key: estimator.copy() for key, estimator in self._estimators.items()}
             tokens = [sums.copy() for sums in self._tokens.values()]
-            return OnlineSnapshot(self._sketch.copy(), tokens, estimators, self._lock)
+            steps = {key: tuple(intensities) for key, intensities in self._steps.items()}
+            return OnlineSnapshot(self._sketch.copy(), tokens, estimators, steps, self._lock)
 
     def learn(self, rule: ReferenceThreshold, layers: Sequence[int], rows: Sequence[Sequence[float]]) -> None:
         """Let the paper's rule go on over the tokens of an answer, in their order.
@@ -183,3 +168,19 @@ class OnlineStatistics:
                 del self._estimators[next(iter(self._estimators))]
             for row in rows:
                 estimator.add(row)
+
+    def learn_steps(self, kind: IntensityKind, layers: Sequence[int], intensities: Sequence[float]) -> None:
+        """Add the steps of an answer, with which the steps of later answers are compared.
+
+        Args:
+            kind: What the intensities are measured by.
+            layers: 0-based indices of the recorded layers.
+            intensities: One for each step.
+        """
+        with self._lock:
+            key = (kind, tuple(layers))
+            steps = self._steps.pop(key, None) or deque(maxlen=MOST_STEPS)
+            self._steps[key] = steps  # the last one now
+            if len(self._steps) > _MOST_SELECTIONS:
+                del self._steps[next(iter(self._steps))]
+            steps.extend(intensities)

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from langnorm.errors import OptionError
 from langnorm.files import is_stream, write_atomically
 from langnorm.norms.calibration import calibrate
 from langnorm.norms.identity import ModelIdentity
+from langnorm.norms.step_ranks import IntensityKind, StepSample, StoredSteps
 from langnorm.norms.stored_sketch import StoredSketch
 from langnorm.norms.token_file import digest_of, read_table, to_bytes, write_pair
 from langnorm.norms.token_sums import TokenSums
@@ -20,7 +21,7 @@ from langnorm.stored import Stored, StoredForm
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from langnorm.norms.calibration import NormAnswers
     from langnorm.norms.calibration_report import CalibrationReport
@@ -34,13 +35,14 @@ _VERSION: Literal[2] = 2
 
 
 class NormProfile:
-    """The distribution of the norms of each decoder layer, what is usual for each token, and of what model it is.
+    """The distribution of the norms of each decoder layer, what is usual for tokens and steps, and of what model it is.
 
     Args:
         name: What messages call it.
         identity: Of the model that it was fitted on.
         sketch: The distributions, of one or more of the model's layers.
         tokens: The usual norms of token ids in some of these layers, or None.
+        steps: How high the norms of some steps were, by what they were compared with: see `IntensityKind`.
 
     Attributes:
         report: What its calibration has seen, in the process that has just run one; None otherwise.
@@ -49,12 +51,18 @@ class NormProfile:
     report: CalibrationReport | None = None
 
     def __init__(
-        self, name: str, identity: ModelIdentity, sketch: QuantileSketch, tokens: TokenTable | None = None
+        self,
+        name: str,
+        identity: ModelIdentity,
+        sketch: QuantileSketch,
+        tokens: TokenTable | None = None,
+        steps: Mapping[IntensityKind, StepSample] | None = None,
     ) -> None:
         self.name = name
         self.identity = identity
         self.sketch = sketch
         self.tokens = tokens
+        self.steps = dict(steps or {})
 
     def __repr__(self) -> str:
         tokens = "" if self.tokens is None else f", tokens={self.tokens!r}"
@@ -111,7 +119,7 @@ class NormProfile:
             OptionError: There are no prompts, nothing was recorded, or the checkpoint belongs to another calibration:
                 other prompts, settings or another model.
         """
-        sketch, tokens, report = calibrate(
+        found = calibrate(
             chat,
             prompts,
             num_tokens=num_tokens,
@@ -119,8 +127,8 @@ class NormProfile:
             restart=restart,
             show_progress=show_progress,
         )
-        profile = cls(chat.model, chat.loaded_engine().identity, sketch, tokens)
-        profile.report = report
+        profile = cls(chat.model, chat.loaded_engine().identity, found.sketch, found.tokens, found.steps)
+        profile.report = found.report
         return profile
 
     @classmethod
@@ -152,7 +160,8 @@ class NormProfile:
     def _from_stored(cls, stored: _StoredProfile) -> NormProfile:
         from langnorm.norms.sketch import QuantileSketch
 
-        return cls(stored.name, stored.identity, QuantileSketch.from_stored(stored.sketch))
+        steps = {kind: StepSample.from_stored(of_kind) for kind, of_kind in stored.steps.items()}
+        return cls(stored.name, stored.identity, QuantileSketch.from_stored(stored.sketch), steps=steps)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile to a file, and its table of tokens beside it, of the same name but for `.safetensors`.
@@ -180,6 +189,7 @@ class NormProfile:
             "name": self.name,
             "identity": asdict(self.identity),
             "sketch": self.sketch.to_dict(),
+            "steps": {kind: sample.to_dict() for kind, sample in self.steps.items()},
         }
 
     def merge(self, other: NormProfile) -> None:
@@ -200,6 +210,8 @@ class NormProfile:
             tokens = TokenSums.of(tokens).merged_with(TokenSums.of(other.tokens)).table()
         self.sketch.merge(other.sketch)
         self.tokens = tokens
+        both = [kind for kind in self.steps if kind in other.steps]
+        self.steps = {kind: self.steps[kind].merged_with(other.steps[kind]) for kind in both}
 
     def check(self, identity: ModelIdentity) -> None:
         """Do nothing if this is a profile of the model with this identity, such as `engine.identity`.
@@ -229,6 +241,11 @@ class NormProfile:
         is_known = self.tokens is not None and set(layers) <= set(self.tokens.layers)
         return self.tokens.select(layers) if self.tokens is not None and is_known else None
 
+    def step_intensities(self, kind: IntensityKind, layers: Sequence[int]) -> tuple[float, ...] | None:
+        """Return the intensities of some steps in some layers, ascending; None if it does not know enough of them."""
+        sample = self.steps.get(kind)
+        return None if sample is None else sample.intensities(layers)
+
     def _refuse(self, differences: list[str], what: str) -> None:
         if differences:
             msg = (
@@ -245,6 +262,7 @@ class _StoredProfile(Stored):
     name: str
     identity: ModelIdentity
     sketch: StoredSketch
+    steps: dict[IntensityKind, StoredSteps] = Field(default_factory=dict)
     token_table: str | None = None
 
     @model_validator(mode="after")
@@ -252,6 +270,10 @@ class _StoredProfile(Stored):
         if self.sketch.indices and self.sketch.indices[-1] >= self.identity.num_layers:
             msg = f"layer {self.sketch.indices[-1]} is outside a model of {self.identity.num_layers} layers"
             raise ValueError(msg)
+        for kind, steps in self.steps.items():
+            if missing := sorted({*steps.layers} - {*self.sketch.indices}):
+                msg = f"its steps by {kind} have layers that it lacks: {missing}"
+                raise ValueError(msg)
         return self
 
 

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langnorm.norms.baseline import LOW_BELOW, Baseline, IntensityKind, NormSource
+from langnorm.norms.baseline import LOW_BELOW, Baseline, NormSource
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_by_medians
+from langnorm.norms.step_ranks import IntensityKind, rank_among
 from langnorm.norms.thresholds import ReferenceThreshold
-from langnorm.norms.token_table import shares_below
+from langnorm.norms.token_table import FARTHEST, shares_below
+
+_PERCENTILE_DIGITS = 4
+_DISTANCE_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,9 @@ class NormReading:
         thresholds: One per layer, at the end of the sequence; None while the rule has nothing to go by.
         trigger_rate: Share of the rows above the threshold, one per layer; None together with `thresholds`.
         source: What the norms were compared with.
-        low_below: Intensity below which a step is low.
+        low_below: Rank among steps below which a step is low.
         intensity_kind: Which of the two `intensities` are.
+        other_steps: Intensities of other steps of the model, ascending; None while there are too few.
     """
 
     intensities: tuple[float, ...] | None = None
@@ -38,6 +43,51 @@ class NormReading:
     source: str | None = None
     low_below: float = LOW_BELOW
     intensity_kind: IntensityKind = "layer"
+    other_steps: tuple[float, ...] | None = None
+
+    def is_low(self, intensity: float | None) -> bool | None:
+        """Return whether a step of this intensity is low; None while there is nothing to compare it with."""
+        if intensity is None or self.other_steps is None:
+            return None
+        return rank_among(intensity, self.other_steps) < self.low_below
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReading:
+    """The norms of single tokens, read against a baseline: a row for each that was run, one number per layer.
+
+    Attributes:
+        percentiles: Share of the layer's norms that are below the token's, 0 to 1; None where there is no distribution.
+        distances: The distance z from the usual norm of the same token (see `TokenTable`); None where none is known.
+    """
+
+    percentiles: tuple[tuple[float, ...], ...] | None = None
+    distances: tuple[tuple[float, ...], ...] | None = None
+
+
+def read_tokens(
+    norms: Sequence[Sequence[float]], layers: Sequence[int], baseline: Baseline, token_ids: Sequence[int]
+) -> TokenReading:
+    """Return what the norms of single tokens mean; of the rows of a sequence, any that follow each other will do.
+
+    Args:
+        norms: Rows with one norm per layer.
+        layers: 0-based indices of the recorded layers.
+        baseline: What they are compared with; it stays as it is.
+        token_ids: The tokens of these rows; more of them do no harm.
+    """
+    values = np.array(norms, dtype=np.float64).reshape(len(norms), len(layers))
+    distribution, table = baseline.distribution, baseline.tokens
+    return TokenReading(
+        percentiles=None if distribution is None else _rows(distribution.percentile(values), _PERCENTILE_DIGITS, 1.0),
+        distances=None if table is None else _rows(table.relative(token_ids, values), _DISTANCE_DIGITS, FARTHEST),
+    )
+
+
+def _rows(values: NDArray[np.float64], digits: int, greatest: float) -> tuple[tuple[float, ...], ...]:
+    """Return values as messages carry them, which know no NaN: that of a state that overflowed is the greatest."""
+    rounded = np.nan_to_num(values.round(digits), nan=greatest) + 0.0  # no -0.0 either
+    return tuple(map(tuple, rounded.tolist()))
 
 
 def read_norms(
@@ -68,6 +118,7 @@ def read_norms(
         source=baseline.source,
         low_below=baseline.low_below,
         intensity_kind=baseline.intensity,
+        other_steps=baseline.steps,
     )
 
 
@@ -86,8 +137,9 @@ def learn_norms(
     layers: Sequence[int],
     baseline: Baseline,
     sinks: Sequence[int],
+    steps: Sequence[float],
 ) -> None:
-    """Let a rule with a state go on over an answer that was kept; rules without one learn nothing.
+    """Learn from an answer that was kept: its steps, and where the threshold rule has a state, all of its norms.
 
     Args:
         source: The model that gave the answer.
@@ -95,7 +147,10 @@ def learn_norms(
         layers: 0-based indices of the recorded layers.
         baseline: What the answer was read against.
         sinks: Indices of the rows that are attention sinks.
+        steps: The intensities of its steps.
     """
+    if steps:
+        source.statistics.learn_steps(baseline.intensity, layers, steps)
     if isinstance(baseline.rule, ReferenceThreshold):
         rows = [row for i, row in enumerate(norms) if i not in set(sinks)]
         source.statistics.learn(baseline.rule, layers, rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -13,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from langnorm.errors import OptionError
+from langnorm.norms.stored_arrays import from_text, to_text
 from langnorm.norms.token_table import LEAST_SPREAD, FloatArray, TokenTable, check_rows, log_norms
 from langnorm.stored import Stored
 
@@ -170,14 +169,14 @@ class TokenSums:
 
     def to_dict(self) -> dict[str, Any]:
         """Return its JSON form, which holds every bit: arrays in base64, little-endian."""
-        columns: dict[str, NDArray[Any]] = {
-            "ids": self.ids,
-            "counts": self.counts,
-            "means": self.means,
-            "squares": self.squares,
+        return {
+            "version": _VERSION,
+            "layers": list(self.layers),
+            "ids": to_text(self.ids),
+            "counts": to_text(self.counts),
+            "means": to_text(self.means),
+            "squares": to_text(self.squares),
         }
-        coded = {name: base64.b64encode(_little(column).tobytes()).decode() for name, column in columns.items()}
-        return {"version": _VERSION, "layers": list(self.layers), **coded}
 
     @classmethod
     def from_stored(cls, stored: StoredSums) -> TokenSums:
@@ -220,28 +219,17 @@ class StoredSums(Stored):
         Raises:
             ValueError: One of them is no array of its kind.
         """
-        means, squares = (self._decoded(name, "<f8").astype(np.float64) for name in ("means", "squares"))
+        means, squares = (from_text(name, getattr(self, name), np.float64) for name in ("means", "squares"))
         shape = (-1, len(self.layers)) if self.layers else (0, 0)
         return (
-            self._decoded("ids", "<i4").astype(np.int32),
-            self._decoded("counts", "<i8").astype(np.int64),
+            from_text("ids", self.ids, np.int32),
+            from_text("counts", self.counts, np.int64),
             means.reshape(shape),
             squares.reshape(shape),
         )
-
-    def _decoded(self, name: str, kind: str) -> NDArray[Any]:
-        try:
-            return np.frombuffer(base64.b64decode(getattr(self, name), validate=True), dtype=kind)
-        except (ValueError, binascii.Error) as error:
-            msg = f"its `{name}` are no array in base64 ({error})"
-            raise ValueError(msg) from error
 
 
 def _sums_by(places: NDArray[np.intp], values: FloatArray, num_ids: int) -> FloatArray:
     """Return the sums (ids, L) of rows (T, L) that belong to ids (T,)."""
     columns = [np.bincount(places, column, num_ids) for column in values.T]
     return np.stack(columns, axis=1) if columns else np.zeros((num_ids, 0))
-
-
-def _little(column: NDArray[Any]) -> NDArray[Any]:
-    return column.astype(column.dtype.newbyteorder("<"))

@@ -192,7 +192,7 @@ class _Runner:
         self._num_shown = 0
 
     def _outcome(self, number: int, answered: Answered, num_planned: int | None = None) -> Outcome:
-        report = (answered.trace.suppression or {}).get("tokens", {})
+        report = (answered.trace.suppression or {}).get("acted_on", {})
         return Outcome(
             is_right=self._tasks[number % len(self._tasks)].is_right(str(answered.message.text)),
             is_cut=answered.is_cut,

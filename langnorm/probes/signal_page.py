@@ -1,4 +1,4 @@
-"""The figures of the first diagnosis as one page of HTML, with plots; it needs the extra `plots`."""
+"""The figures of the first diagnosis as one page of HTML, with plots; it needs the extra `viz`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_plots() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        msg = "Plots need matplotlib. Install it with `pip install 'langnorm[plots]'`."
+        msg = "Plots need matplotlib. Install it with `pip install 'langnorm[viz]'`."
         raise MissingDependencyError(msg) from error
 
 

@@ -110,7 +110,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
             msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
     chosen = replace(chosen, stop=None, stop_above=None)
-    ranking = rank_candidates(chosen, _candidates(messages, chosen))
+    ranking = rank_candidates(chosen, candidates_of(messages, chosen))
     ordered = [messages[i] for i in ranking.order]
     metadata = ordered[0].response_metadata
     of_ours = metadata.get(KEY)
@@ -137,8 +137,12 @@ class _Logprobs(Stored):
 _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
 
 
-def _candidates(messages: Sequence[AIMessage], selection: Selection) -> list[Candidate]:
-    """Return what a ranking sees of messages."""
+def candidates_of(messages: Sequence[AIMessage], selection: Selection) -> list[Candidate]:
+    """Return what a ranking sees of messages.
+
+    Raises:
+        OptionError: One lacks what the score reads.
+    """
     candidates = [_candidate(message, selection) for message in messages]
     if not (selection.needs_norms and selection.needs_relative_norms):
         return candidates

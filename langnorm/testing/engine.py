@@ -61,6 +61,7 @@ class ScriptedEngine(BaseEngine):
     """
 
     abilities = frozenset(ABILITIES) - {"distribution", "mean_states", "prompt", "states", "updates"}
+    streams_norms = True
 
     def __init__(
         self,
@@ -187,13 +188,13 @@ class ScriptedEngine(BaseEngine):
 
         ids = self._token_ids(answer)
         text = Detokenizer(self.tokenizer, request.sampling.stop)
-        deltas = []
-        for token_id in ids[: self._limit(request)]:
+        taken = []  # after so many tokens
+        for num_tokens, token_id in enumerate(ids[: self._limit(request)], 1):
             text.add(token_id)
             if text.is_stopped:
                 break
-            if taken := text.take():
-                deltas.append(Delta(tuple(taken)))
+            if new := text.take():
+                taken.append((num_tokens, tuple(new)))
         text.finish()
         num_tokens = len(text.pieces)
         reason: FinishReason = "length"
@@ -209,6 +210,11 @@ class ScriptedEngine(BaseEngine):
             interventions=dict(answer.interventions),
             logprobs=_logprobs(answer, request, ids[:num_tokens]),
         )
+        deltas, num_sent = [], 0
+        for num_tokens, pieces in taken:
+            rows = completion.norms[num_sent : num_tokens - 1] if request.streams_norms else []
+            deltas.append(Delta(pieces, norms=tuple(zip(ids[num_sent:], rows, strict=False))))
+            num_sent += len(rows)
         return [*deltas, Delta(tuple(text.take(is_last=True)), completion)], completion
 
     def _token_ids(self, answer: ScriptedAnswer) -> list[int]:

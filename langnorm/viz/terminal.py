@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langnorm.trace import KEY, NormTrace
+from langnorm.viz.heat import step_heats, token_heats
+from langnorm.viz.shades import bar, token_style
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessageChunk
+    from langchain_core.messages import AIMessage, AIMessageChunk
     from rich.console import Console
     from rich.table import Table
 
@@ -41,12 +43,28 @@ def print_stream(console: Console, chunks: Iterable[AIMessageChunk]) -> AIMessag
     return gained[0] + gained[1:]
 
 
-def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> None:
-    """Print a table of the steps of a message, and a line with its tokens and its time."""
+def print_summary(
+    console: Console,
+    message: AIMessage,
+    seconds: float,
+    *,
+    with_numbers: bool = False,
+    wording: Callable[[str], str] = str,
+) -> None:
+    """Print the steps of a message, and a line with its tokens and its time.
+
+    Args:
+        console: Where to.
+        message: The message, with a trace.
+        seconds: How long it took.
+        with_numbers: Whether the steps are a table of their norms; else they are a line with a bar each.
+        wording: Puts remarks into the words of whoever reads them.
+    """
     trace = NormTrace.from_message(message)
     if trace.steps:
         console.out("")
-        _print_steps(console, trace, trace.step_texts(message))
+        show = _print_numbers if with_numbers else print_steps
+        show(console, trace, trace.step_texts(message))
     per_second = trace.tokens / seconds
     speed = f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
     num_tokens = "1 token" if trace.tokens == 1 else f"{trace.tokens} tokens"
@@ -61,10 +79,52 @@ def print_summary(console: Console, message: AIMessageChunk, seconds: float) -> 
     console.out("")
     console.print(line, style="dim")  # wrapped between words where the terminal is narrow
     for remark in _remarks(message, trace):
-        console.print(printable(remark), style="yellow")
+        console.print(printable(wording(remark)), style="yellow")
 
 
-def _remarks(message: AIMessageChunk, trace: NormTrace) -> list[str]:
+def print_steps(console: Console, trace: NormTrace, texts: Sequence[str]) -> None:
+    """Print a line for each step: a bar for how large its norms are, the number behind it, and its text.
+
+    Args:
+        console: Where to.
+        trace: The trace.
+        texts: Of its steps.
+    """
+    from rich.text import Text
+
+    heats, word = step_heats(trace)
+    width = len(str(len(heats)))
+    known = [heat for heat in heats if heat is not None]
+    head = f"{'step'.rjust(max(4, width))}  {word}"
+    console.out(head, style="dim", highlight=False)
+    for number, (heat, text, step) in enumerate(zip(heats, texts, trace.steps, strict=True), 1):
+        is_hardest = len(known) > 1 and heat == max(known)
+        line = Text(f"{number}".rjust(max(4, width)) + "  ")
+        line += bar(heat)
+        line.append(f" {_number(heat, 2).rjust(4)}  ")
+        if step.low:
+            line.append("low  ", "yellow")
+        shown = _shortened(text or f"({step.kind})", max(_MIN_TEXT_WIDTH, console.width - line.cell_len))
+        line.append(shown, "bold" if is_hardest else "")
+        console.print(line, soft_wrap=True)
+
+
+def print_tokens(console: Console, trace: NormTrace) -> None:
+    """Print the text of an answer, each token in the colour of its norms.
+
+    Args:
+        console: Where to.
+        trace: The trace, with norms and texts of tokens.
+    """
+    from rich.text import Text
+
+    shown = Text()
+    for text, heat in zip(trace.token_texts or (), token_heats(trace), strict=True):
+        shown.append(printable(text), token_style(heat))
+    console.print(shown)
+
+
+def _remarks(message: AIMessage, trace: NormTrace) -> list[str]:
     """Return what a message says of its selection and of interventions that did nothing, a line each."""
     reports = filter(None, (trace.recursion, trace.steering, trace.suppression))
     remarks = [report["warning"] for report in reports if report.get("warning")]
@@ -97,7 +157,7 @@ class _Column:
         return max(map(cell_len, (self.header, *self.cells))) + _GAP
 
 
-def _print_steps(console: Console, trace: NormTrace, texts: Sequence[str]) -> None:
+def _print_numbers(console: Console, trace: NormTrace, texts: Sequence[str]) -> None:
     """Print a table of the steps; where the layers do not fit beside the rest, they follow in tables of their own."""
     number = _Column("step", [str(i) for i in range(1, len(trace.steps) + 1)])
     columns = [

@@ -15,7 +15,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import langnorm.abacus
-from benchmarks import adaptive, llamacpp, packing, real_selection, samples
+from benchmarks import adaptive, llamacpp, packing, real_selection, real_steps, samples
 from benchmarks.documents import between
 from benchmarks.real_decoder import Decoder
 from benchmarks.real_samples import sample
@@ -34,28 +34,61 @@ def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
     assert samples.check(samples.Decoder(langnorm.abacus.path()), num_problems=2) < 1e-4
 
 
-@pytest.mark.parametrize("measuring", [packing, llamacpp, adaptive], ids=["packing", "llamacpp", "adaptive"])
-def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType) -> None:
-    """Published anew from the stored measurement, the README stays as it is."""
-    readme = ROOT / "README.md"
-    other = tmp_path / "README.md"
-    other.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("measuring", "page"),
+    [(packing, "models"), (llamacpp, "models"), (adaptive, "selection")],
+    ids=lambda value: str(value),
+)
+def test_published_tables_are_what_was_measured(tmp_path: Path, measuring: ModuleType, page: str) -> None:
+    """Published anew from the stored measurement, the documentation stays as it is."""
+    published = ROOT / "docs" / f"{page}.md"
+    other = tmp_path / published.name
+    other.write_text(published.read_text(encoding="utf-8"), encoding="utf-8")
     stored = measuring.__name__.rpartition(".")[2] + ".json"
     measured = json.loads((ROOT / "benchmarks" / "results" / stored).read_text(encoding="utf-8"))
 
     measuring.publish(measured, other)
 
-    assert other.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
+    assert other.read_text(encoding="utf-8") == published.read_text(encoding="utf-8")
 
 
 def test_published_figures_of_real_models_are_those_that_are_stored() -> None:
-    """In both documents."""
+    """In all documents."""
     found = sorted((ROOT / "benchmarks" / "results").glob("real-*.json"))
     assert found
     for stored in found:
         figures = json.loads(stored.read_text(encoding="utf-8"))
-        assert between(ROOT / "README.md", stored.stem) == real_selection.summary(figures)
+        for file in (ROOT / "README.md", ROOT / "docs" / "selection.md"):
+            assert between(file, stored.stem) == real_selection.summary(figures)
         assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_selection.report(figures)
+
+
+def test_published_figures_of_steps_are_those_that_are_stored() -> None:
+    """In all documents."""
+    found = sorted((ROOT / "benchmarks" / "results").glob("real_steps-*.json"))
+    assert found
+    for stored in found:
+        figures = json.loads(stored.read_text(encoding="utf-8"))
+        for file in (ROOT / "README.md", ROOT / "docs" / "messages.md"):
+            assert between(file, stored.stem) == real_steps.summary(figures)
+        assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_steps.table(figures)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("So 4 × 7 = 26 apples, and 26 - 6 = 20.", [False, True]),
+        ("\\( 3 \\times 12 = 36 \\) and \\[ \\frac{10}{4} = 2.5 \\]", [True, True]),
+        ("$1,200 + $300 = $1500; 10 / 3 = 3.33; 10 / 3 = 3", [True, True, True]),
+        ("(2+3)*4 = 20.", [True]),
+        ("x = 4 + 5; 2 + 3 = 5 + 1; 2 * 50 = 100%; 3 * 4 = 12x; the year 1990 = good", []),
+        ("7 * 8 = 56 * 2 = 112", [True]),
+        ("2 * (3 = 6; 5 / 0 = 0", []),
+    ],
+)
+def test_equations_of_numbers_are_checked(text: str, expected: list[bool]) -> None:
+    """To the digits that are given; what is no equation of numbers alone is left aside."""
+    assert real_steps.are_right(text) == expected
 
 
 def test_the_decoder_of_real_models_gives_what_a_forward_pass_gives() -> None:

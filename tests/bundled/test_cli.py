@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -20,20 +19,13 @@ from typer.testing import CliRunner, Result
 from langnorm import ChatLangNorm, NormProfile, NormTrace, __version__
 from langnorm.cli import app, loading
 from langnorm.trace import NormStep
+from tests.support.terminal import COMMAND, environment, on_terminal, read_terminal
 
 QUESTION = "What is 47 + 385?"
-COMMAND = [sys.executable, "-m", "langnorm"]
 ENDLESS = ["ask", QUESTION, "--temperature", "100", "--seed", "0"]  # noise, which hardly ever ends by itself
 ESCAPE = "\x1b"
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of POSIX")
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return the environment without what changes the look of output, and with `variables`."""
-    looks = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
-    kept = {name: value for name, value in os.environ.items() if name not in looks}
-    return kept | {"OMP_NUM_THREADS": "1", "TERM": "xterm"} | variables
 
 
 @pytest.fixture(autouse=True)
@@ -74,37 +66,6 @@ def starting(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
     )
 
 
-@contextlib.contextmanager
-def on_terminal(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start `langnorm` on a terminal of its own; yields the process and the terminal's other end."""
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(**variables),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def read_terminal(ours: int, until: bytes | None = None) -> str:
-    """Return what appears on the terminal, up to `until` or the end."""
-    shown = b""
-    with contextlib.suppress(OSError):  # Linux' way of saying that nobody writes any more
-        while (until is None or until not in shown) and (gained := os.read(ours, 4096)):
-            shown += gained
-    return shown.decode()
-
-
 class StandInChat:
     """Streams given text, so that its look can be tested whatever the model says."""
 
@@ -131,10 +92,10 @@ def trace_of(*steps: NormStep, intensity: float | None = None) -> NormTrace:
     return NormTrace(tokens=9, layers=(3, 4), mean=(1.0, 2.0), steps=steps, intensity=intensity)
 
 
-def show(monkeypatch: pytest.MonkeyPatch, chat: StandInChat) -> str:
+def show(monkeypatch: pytest.MonkeyPatch, chat: StandInChat, *arguments: str) -> str:
     """Return what `langnorm ask` prints when `chat` answers."""
     monkeypatch.setattr(loading, "load_chat", lambda **_: chat)
-    result = run("ask", QUESTION)
+    result = run("ask", QUESTION, *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -177,13 +138,28 @@ def test_json_is_the_whole_message() -> None:
     assert all(len(step["mean"]) == 3 and min(step["mean"]) > 0 for step in stored["steps"])
 
 
+def test_a_line_shows_every_step() -> None:
+    """A bar of ten characters for its intensity, the intensity, and its text."""
+    fields = json.loads(ask(QUESTION, "--json").stdout)
+    trace = NormTrace.from_dict(fields["response_metadata"]["langnorm"])
+    head, *lines = ask(QUESTION).stdout.split("\n\nstep  ")[1].split("\n\n")[0].splitlines()
+    assert head == "intensity"
+    assert len(lines) == len(trace.steps)
+    for number, (line, step) in enumerate(zip(lines, trace.steps, strict=True), 1):
+        found, intensity = re.match(r" *(\d+)  (▇*)·*  ?([\d.]+)", line), step.intensity
+        assert found is not None
+        assert intensity is not None
+        assert (int(found[1]), float(found[3])) == (number, pytest.approx(intensity, abs=0.005))
+        assert len(found[2]) == round(10 * intensity)
+
+
 def test_table_shows_every_step() -> None:
     """Text and table agree with the message: number, kind, tokens, norms and text of each step."""
     fields = json.loads(ask(QUESTION, "--json").stdout)
     trace = NormTrace.from_dict(fields["response_metadata"]["langnorm"])
     texts = {"reasoning": fields["additional_kwargs"].get("reasoning_content", ""), "answer": fields["content"]}
 
-    output = ask(QUESTION).stdout
+    output = ask(QUESTION, "--verbose").stdout
 
     head = "\n\n".join(filter(None, texts.values()))
     assert output.startswith(head + "\n\nstep  ")
@@ -210,7 +186,7 @@ def test_output_is_plain_where_there_is_no_terminal() -> None:
 
 def test_all_layers_are_shown_on_a_narrow_terminal() -> None:
     """Layers that do not fit beside the steps follow in tables of their own, none wider than the terminal."""
-    output = ask(QUESTION, "--layers", "all", env={"COLUMNS": "60"}).stdout
+    output = ask(QUESTION, "--layers", "all", "--verbose", env={"COLUMNS": "60"}).stdout
     table = output[output.index("step  ") :].splitlines()
     assert max(map(len, table)) <= 60
     assert re.findall(r"layer \d+", output) == [f"layer {i}" for i in range(12)]
@@ -238,11 +214,11 @@ def test_options_reach_the_model() -> None:
 
 def test_the_best_of_several_is_said_to_be_one() -> None:
     """Below the table stand the candidate, the votes for its answer, and what to be wary of."""
-    output = ask(QUESTION, "--best-of", "3", "--seed", "7").stdout
+    output = ask(QUESTION, "--select", "3", "--seed", "7").stdout
     assert re.search(r"Candidate [123] of 3; \d+% of the votes are for its answer: -?\d+", output)
-    cut_off = run("ask", QUESTION, "--best-of", "2", "--max-tokens", "3").stdout
-    assert "2 of 2 were cut off at max_tokens. They have no vote: raise `max_tokens`." in " ".join(cut_off.split())
-    message = json.loads(ask(QUESTION, "--best-of", "2", "--json").stdout)
+    cut_off = run("ask", QUESTION, "--select", "2", "--max-tokens", "3").stdout
+    assert "2 of 2 were cut off at max_tokens. They have no vote: raise `--max-tokens`." in " ".join(cut_off.split())
+    message = json.loads(ask(QUESTION, "--select", "2", "--json").stdout)
     assert len(message["response_metadata"]["langnorm"]["selection"]["candidates"]) == 2
 
 
@@ -298,14 +274,29 @@ def test_intensity_is_shown_when_it_is_known(monkeypatch: pytest.MonkeyPatch) ->
         NormStep(5, 9, "answer", (0, 3), mean=None, intensity=0.5, low=False),
         intensity=0.3,
     )
-    header, first, second = rows_of(show(monkeypatch, StandInChat("", "one", known)))
+    header, first, second = rows_of(show(monkeypatch, StandInChat("", "one", known), "-v"))
     assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "intensity", "low", "text"]
     assert first == ["1", "answer", "0-5", "81.26", "12346", "0.05", "low", "one"]
     assert second == ["2", "answer", "5-9", "-", "-", "0.50", "one"]
 
     unknown = trace_of(NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)))
-    header, _ = rows_of(show(monkeypatch, StandInChat("", "one", unknown)))
+    header, _ = rows_of(show(monkeypatch, StandInChat("", "one", unknown), "-v"))
     assert header == ["step", "kind", "tokens", "layer 3", "layer 4", "text"]
+
+
+def test_lines_say_what_they_do_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without intensities steps are ranked among each other; one without norms has no bar; low ones say so."""
+    steps = [NormStep(i, i + 1, "answer", (0, 3), mean) for i, mean in enumerate([(2.0, 9.0), None, (1.0, 9.0)])]
+    output = show(monkeypatch, StandInChat("", "one", trace_of(*steps)))
+    assert output.split("\n\nstep  ")[1].split("\n\n")[0].splitlines() == [
+        "rank",
+        "   1  ▇▇▇▇▇▇···· 0.62  one",
+        "   2  -             -  one",
+        "   3  ▇▇▇▇······ 0.38  one",
+    ]
+    low = NormStep(0, 5, "tool_call", (0, 3), (1.0, 2.0), intensity=0.05, low=True)
+    output = show(monkeypatch, StandInChat("", "one", trace_of(low, intensity=0.05)))
+    assert "   1  ·········· 0.05  low  (tool_call)\n" in output
 
 
 def test_a_tool_call_is_shown_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +304,7 @@ def test_a_tool_call_is_shown_without_text(monkeypatch: pytest.MonkeyPatch) -> N
     calling = trace_of(
         NormStep(0, 5, "answer", (0, 3), mean=(0.5, 0.25)), NormStep(5, 9, "tool_call", (0, 3), mean=(0.5, 0.25))
     )
-    _, answer, call = rows_of(show(monkeypatch, StandInChat("", "one", calling)))
+    _, answer, call = rows_of(show(monkeypatch, StandInChat("", "one", calling), "-v"))
     assert answer == ["1", "answer", "0-5", "0.500", "0.250", "one"]
     assert call == ["2", "tool_call", "5-9", "0.500", "0.250"]
 
@@ -377,7 +368,7 @@ def test_ctrl_c_ends_loading_at_once() -> None:
         rest = read_terminal(ours)
         assert process.wait(timeout=60) == 130
     assert "Traceback" not in rest
-    assert rest.endswith("\r\n")
+    assert rest.endswith(f"{ESCAPE}[?25h\r\n"), "the cursor is there again, on a new line"
 
 
 @posix
@@ -395,7 +386,7 @@ def test_closed_pipe_ends_quietly() -> None:
 def test_forced_colors_leave_json_alone() -> None:
     """FORCE_COLOR colors the table in a pipe, but never the JSON, which programs read."""
     forced = {"FORCE_COLOR": "1", "TERM": "xterm"}
-    assert f"{ESCAPE}[36m" in ask(QUESTION, env=forced).stdout
+    assert f"{ESCAPE}[36m" in ask(QUESTION, "-v", env=forced).stdout
     assert ESCAPE not in ask(QUESTION, "--json", env=forced).stdout
 
 

@@ -80,6 +80,19 @@ def requests_of(engine: Engine) -> Sequence[Request]:
     ]
 
 
+def test_a_stream_has_the_norms_of_its_tokens(abacus, abacus_engine) -> None:
+    """As they become known, the same as at the end; all but those of the last tokens come before it."""
+    for engine in (abacus, abacus_engine):
+        prompt = engine.tokenizer(QUESTIONS[1])["input_ids"]
+        record = Record(layers=(3, 9), live=True)
+        *deltas, last = engine.stream(Request(tuple(prompt), Sampling(max_tokens=20), record))
+        live = [row for delta in deltas for row in delta.norms]
+        assert last.completion is not None
+        assert len(live) > len(last.completion.norms) - 4
+        assert [row for _, row in live] == last.completion.norms[: len(live)]
+        assert [token_id for token_id, _ in live] == last.completion.token_ids[: len(live)]
+
+
 def test_every_kind_of_request(abacus, abacus_engine) -> None:
     """Alone, and all at once: the same tokens for the same seed, the same norms, states and log-probabilities."""
     requests = requests_of(abacus)

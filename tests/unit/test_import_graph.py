@@ -18,9 +18,9 @@ LANGCHAIN = {"langchain_core", "langchain", "langgraph"}
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
-    ("checks", "credentials", "files", "stored"),
-    ("text", "norms", "evaluation", "reductions"),
-    ("stored_trace",),
+    ("checks", "credentials", "files", "stored", "work"),
+    ("text", "norms", "evaluation.statistics", "reductions"),
+    ("stored_trace", "viz.html"),
     ("interventions", "trace", "probes.sae", "probes.sae_batches", "probes.answer_states"),
     ("scores", "engines.options"),
     ("engines.requests", "trace_builder", "probes.sae_training", "probes.reasoning_features"),
@@ -32,11 +32,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("selection.ranking", "selection.score_pruner", "engines.transformers", "wrapped_models"),
     ("engines.llamacpp",),
     ("chat",),
+    ("wire",),
+    ("remote",),
     ("chat_models",),
     ("selection", "retry", "viz", "probes"),
-    ("testing",),
+    ("testing", "evaluation"),
     ("middleware",),
     ("",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )
@@ -46,7 +49,14 @@ more exactly counts, so `engines.base` is on its own floor and the rest of `engi
 WITHOUT_LANGCHAIN = ("engines", "norms", "interventions", "abacus", "text", "scores")
 """What knows nothing of LangChain."""
 
-PURE_FOLDERS = ("text", "scores", "evaluation", "interventions.options", "interventions.plan", "norms.thresholds")
+PURE_FOLDERS = (
+    "text",
+    "scores",
+    "evaluation.statistics",
+    "interventions.options",
+    "interventions.plan",
+    "norms.thresholds",
+)
 """What imports neither torch, transformers nor LangChain when it is imported, nor anything of langnorm that does."""
 
 ALSO_PURE = (
@@ -58,13 +68,16 @@ ALSO_PURE = (
     "reductions",
     "stored",
     "stored_trace",
+    "work",
     "trace",
+    "viz.html",
     "norms.baseline",
     "norms.calibration",
     "norms.calibration_checkpoint",
     "norms.calibration_prompts",
     "norms.calibration_report",
     "norms.curve",
+    "norms.frozen",
     "norms.identity",
     "norms.layers",
     "norms.loops",
@@ -72,8 +85,11 @@ ALSO_PURE = (
     "norms.profile",
     "norms.reading",
     "norms.reference_estimator",
+    "norms.recorded_steps",
     "norms.relative",
     "norms.sinks",
+    "norms.step_ranks",
+    "norms.stored_arrays",
     "norms.stored_sketch",
     "interventions.layer_threshold",
     "norms.token_file",

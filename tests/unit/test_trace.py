@@ -30,7 +30,7 @@ def test_thresholds_are_told_by_layer() -> None:
 def test_a_message_gives_back_its_trace(reading: NormReading, keep_tokens: bool) -> None:
     """Through JSON and LangChain's serialisation, too."""
     made = trace(reading, keep_tokens=keep_tokens)
-    extra = {KEY: {"token_norms": [list(row) for row in made.token_norms]}} if made.token_norms else {}
+    extra = {KEY: made.token_dict()} if keep_tokens else {}
     message = AIMessage(content="x", response_metadata={KEY: made.to_dict()}, additional_kwargs=extra)
     (again,) = messages_from_dict(json.loads(json.dumps(messages_to_dict([message]))))
     assert NormTrace.from_message(again) == made

@@ -40,7 +40,7 @@ def test_intensity_is_unknown_without_a_profile() -> None:
 
 
 def test_intensity_is_the_mean_percentile() -> None:
-    """Of a step's tokens and layers; a step below the limit is low."""
+    """Of a step's tokens and layers; a step whose rank among steps is below the limit is low."""
     made = trace(READING)
     assert [step.intensity for step in made.steps] == [0.45, 0.07]
     assert [step.low for step in made.steps] == [False, True]
@@ -49,9 +49,19 @@ def test_intensity_is_the_mean_percentile() -> None:
 
 
 def test_the_limit_of_low_is_the_users() -> None:
-    """An intensity at the limit is not low."""
-    assert trace(replace(READING, low_below=0.07)).low_steps == ()
+    """A rank at the limit is not low."""
+    lowest_of_19 = 0.5 / 19
+    assert trace(replace(READING, low_below=lowest_of_19)).low_steps == ()
+    assert trace(replace(READING, low_below=lowest_of_19 + 1e-9)).low_steps == (1,)
     assert trace(replace(READING, low_below=0.5)).low_steps == (0, 1)
+
+
+def test_low_is_unknown_while_too_few_steps_are_known() -> None:
+    """An intensity alone says nothing of that."""
+    made = trace(replace(READING, other_steps=None))
+    assert made.intensity is not None
+    assert made.low_steps is None
+    assert [step.low for step in made.steps] == [None, None]
 
 
 def test_sinks_count_nowhere() -> None:

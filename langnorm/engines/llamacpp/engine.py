@@ -63,6 +63,7 @@ class LlamaCppEngine(QueuedEngine):
     """
 
     abilities = frozenset(ABILITIES) - {"recursion"}
+    streams_norms = True
 
     def __init__(
         self,

@@ -70,6 +70,7 @@ class RunningSequence:
         self.prefix_hit: PrefixHit | None = None
         """What an earlier sequence had run of its prompt."""
         self._norms: dict[int, list[float]] = {}  # by position
+        self._num_rows_sent = 0
         self._states: dict[int, Tensor] = {}  # (L, d) by position
         self._reducer = SequenceReducer(request, num_layers, hidden_size)
 
@@ -156,7 +157,16 @@ class RunningSequence:
     def send(self) -> None:
         """Send the text that a streamed sequence gained."""
         if self.pending.sink and (pieces := self._detokenizer.take()):
-            self.pending.send(Delta(tuple(pieces)))
+            self.pending.send(Delta(tuple(pieces), norms=self._new_norms()))
+
+    def _new_norms(self) -> tuple[tuple[int, list[float]], ...]:
+        """Return the ids and norms that the stream has not sent yet, where the request asks for them."""
+        if not self.pending.request.streams_norms:
+            return ()
+        start, first = self._num_rows_sent, self._num_prompt_tokens
+        rows = self._norm_rows(self.num_generated, start)
+        self._num_rows_sent += len(rows)
+        return tuple(zip(self.token_ids[first + start :], rows, strict=False))  # the last token has not been run yet
 
     def partial(self, num_tokens: int, *, is_running: bool) -> Partial:
         """Return what a pruner sees of it, as it was after so many tokens."""
@@ -174,11 +184,11 @@ class RunningSequence:
         """Return a row of norms for each token of the answer that was run."""
         return self._norm_rows(self.num_generated)
 
-    def _norm_rows(self, num_tokens: int) -> list[list[float]]:
+    def _norm_rows(self, num_tokens: int, start: int = 0) -> list[list[float]]:
         if not self.pending.request.norm_layers:
             return []
-        start = self._num_prompt_tokens
-        return [self._norms[position] for position in range(start, start + num_tokens - 1)]
+        first = self._num_prompt_tokens
+        return [self._norms[position] for position in range(first + start, first + num_tokens - 1)]
 
     def complete(self, reason: FinishReason, report: dict[str, Any]) -> Completion:
         """Return the completion, and send it to the reader of a stream.

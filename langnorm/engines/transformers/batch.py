@@ -89,12 +89,12 @@ class BatchGenerator:
         reducer = StateReducer(requests, len(self.decoder_layers), end_ids)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests], [r.records_distribution for r in requests])
 
-        def get_norms(index: int, num_tokens: int) -> list[list[float]]:
+        def get_norms(index: int, num_tokens: int, start: int = 0) -> list[list[float]]:
             layers = requests[index].norm_layers
             if not layers:
                 return []
             columns = [recorder.layers.index(layer) for layer in layers]
-            return recorder.rows()[: num_tokens - 1, index, columns].tolist()
+            return recorder.rows()[start : num_tokens - 1, index, columns].tolist()
 
         def get_reductions(index: int, num_tokens: int) -> Reductions:
             return Reductions(

@@ -56,6 +56,7 @@ class TransformersEngine(QueuedEngine):
     """
 
     abilities = frozenset(ABILITIES)
+    streams_norms = True
 
     def __init__(
         self,

@@ -31,7 +31,8 @@ class SequenceTracker(StoppingCriteria):
         limits: Most tokens of each sequence.
         tokenizer: For sequences whose text matters before the end.
         end_ids: Tokens that end a sequence.
-        get_norms: Returns the norms of a sequence, given its index in the batch and its number of tokens.
+        get_norms: Returns the norms of a sequence, given its index in the batch, its number of tokens, and from which
+            token on (0 where it is left out).
         get_reductions: Returns what else was reduced of it, likewise.
         add_states: Returns a sequence's completion with what else is known of it, given its index in the batch.
         on_prefilled: Called when the prompt has been run and nothing else.
@@ -46,7 +47,7 @@ class SequenceTracker(StoppingCriteria):
         limits: Sequence[int],
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Collection[int],
-        get_norms: Callable[[int, int], list[list[float]]],
+        get_norms: Callable[..., list[list[float]]],
         get_reductions: Callable[[int, int], Reductions],
         add_states: Callable[[int, Completion], Completion],
         on_prefilled: Callable[[], None],
@@ -74,6 +75,7 @@ class SequenceTracker(StoppingCriteria):
             if sequence.sink or sequence.request.sampling.stop
         }
         self._token_ids: dict[int, list[int]] = {index: [] for index in self._detokenizers}
+        self._num_rows_sent = dict.fromkeys(self._detokenizers, 0)
         self._completions: dict[int, Completion] = {}  # of those that have ended
         self._is_done = [False] * len(sequences)  # end tokens aside
         self._done_mask: Tensor | None = None  # the same (B,), on the device
@@ -150,7 +152,16 @@ class SequenceTracker(StoppingCriteria):
             if sequence.sink:
                 sequence.send(Delta(tuple(detokenizer.take(is_last=True)), completion))
         elif sequence.sink and (new_text := detokenizer.take()):
-            sequence.send(Delta(tuple(new_text)))
+            sequence.send(Delta(tuple(new_text), norms=self._new_norms(index)))
+
+    def _new_norms(self, index: int) -> tuple[tuple[int, list[float]], ...]:
+        """Return the ids and norms of a streamed sequence that it has not sent yet, where its request asks for them."""
+        if not self._sequences[index].request.streams_norms:
+            return ()
+        ids, start = self._token_ids[index], self._num_rows_sent[index]
+        rows = self._get_norms(index, len(ids), start)
+        self._num_rows_sent[index] += len(rows)
+        return tuple(zip(ids[start:], rows, strict=False))  # the last token has not been run yet
 
     def _prune(self, sample_group: SampleGroup, indices: Sequence[int], generated: Sequence[Sequence[int]]) -> None:
         """Stop those samples of a request that its pruner chooses.

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.norms.online import WARM_UP, OnlineStatistics, frozen_snapshots
+from langnorm.norms.frozen import frozen_snapshots
+from langnorm.norms.online import WARM_UP, OnlineStatistics
 from langnorm.norms.thresholds import ReferenceThreshold
 
 SHORT = {"temperature": 0, "max_tokens": 20, "profile": None, "layers": [9, 10]}
@@ -102,6 +103,28 @@ def test_intensity_is_there_once_enough_was_seen(abacus_engine, monkeypatch: pyt
     assert (first.intensity, first.profile, first.thresholds) == (None, None, None)
     assert second.intensity == pytest.approx(0.5, abs=0.1)
     assert second.profile == "online"
+
+
+def test_low_is_there_once_enough_steps_were_seen(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a profile, a step ranks among those that this process has kept, of the model's own accord."""
+    monkeypatch.setattr("langnorm.norms.online.WARM_UP", 3)
+    monkeypatch.setattr("langnorm.norms.online.FEWEST_STEPS", 4)
+    chat = ChatLangNorm(engine=abacus_engine, **(SHORT | {"max_tokens": 40}))
+    chat.invoke("What is 3 + 4?")
+    seen: list[float] = []
+    while len(seen) < 4:
+        trace = NormTrace.from_message(chat.invoke("What is 3 + 4?"))
+        assert (trace.low_steps, trace.steps[0].low) == (None, None)
+        seen += [step.intensity for step in trace.steps if step.intensity is not None]
+    chat.invoke("What is 3 + 4?", suppression={"threshold": 1.0})
+    chat.invoke("What is 3 + 4?", norms="off")
+    trace = NormTrace.from_message(chat.invoke("What is 3 + 4?", low_below=0.5))
+    expected = []
+    for step in trace.steps:
+        as_low = sum(other < step.intensity for other in seen) + sum(other == step.intensity for other in seen) / 2
+        expected.append((as_low + 0.5) / (len(seen) + 1) < 0.5)
+    assert [step.low for step in trace.steps] == expected
+    assert NormTrace.from_message(chat.invoke("What is 3 + 4?", intensity="token")).low_steps is None
 
 
 def test_the_place_in_a_batch_does_not_matter(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:

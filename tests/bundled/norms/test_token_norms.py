@@ -13,7 +13,8 @@ from langchain_core.messages import HumanMessage
 
 from langnorm import ChatLangNorm, NormProfile, NormSelector, NormTrace
 from langnorm.errors import OptionError
-from langnorm.norms.online import WARM_UP, OnlineStatistics, frozen_snapshots
+from langnorm.norms.frozen import frozen_snapshots
+from langnorm.norms.online import WARM_UP, OnlineStatistics
 from langnorm.norms.token_table import shares_below
 from langnorm.selection import rank
 from tests.reference.token_table import ListsOfNorms
@@ -39,7 +40,9 @@ def lists_of(replies: list[Any]) -> ListsOfNorms:
     return lists
 
 
-def test_calibrated_intensities_relative_to_tokens(chat: ChatLangNorm, tmp_path: Path) -> None:
+def test_calibrated_intensities_relative_to_tokens(
+    chat: ChatLangNorm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are those of the answers that the profile was fitted on, through its files; `layer` is what it was."""
     profile = NormProfile.calibrate(chat, PROMPTS, show_progress=False)
     profile.name = "mine"
@@ -70,6 +73,8 @@ def test_calibrated_intensities_relative_to_tokens(chat: ChatLangNorm, tmp_path:
     assert NormTrace.from_json(trace.to_json()) == trace
     streamed = list(relative.stream("What is 60 + 7?"))
     assert NormTrace.from_message(streamed[0] + streamed[1:]).steps == trace.steps
+    assert trace.low_steps is None, "so few steps say nothing of what is low"
+    monkeypatch.setattr("langnorm.norms.step_ranks.FEWEST_STEPS", 3)
     all_low = NormTrace.from_message(relative.invoke("What is 60 + 7?", low_below=1.0))
     assert all_low.low_steps == tuple(i for i, step in enumerate(trace.steps) if step.intensity is not None)
     plain = NormTrace.from_message(chat.invoke("What is 60 + 7?", profile=profile))

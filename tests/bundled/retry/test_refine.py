@@ -27,6 +27,10 @@ WHOLE = {"norms": "tokens", "logprobs": True, "top_logprobs": 2, "answer_prefix"
 """Settings under which a message says all there is, and can be gone on from."""
 
 
+HALF = 0.5
+"""As `low_below`: half of the model's steps are low."""
+
+
 @tool
 def weather(city: str) -> str:
     """Get the weather in a city."""
@@ -131,13 +135,12 @@ def test_cached_tokens_are_those_of_the_prompt(chat, whole) -> None:
 
 def test_a_retry_keeps_the_steps_before_the_first_low_one(chat) -> None:
     """The message is one answer, says how much was kept, and shows nothing of what the next retry would need."""
-    median = NormTrace.from_message(chat.invoke(QUESTION)).intensity
-    first = chat.invoke(QUESTION, low_below=median, norms="tokens")
+    first = chat.invoke(QUESTION, low_below=HALF, norms="tokens")
     steps = NormTrace.from_message(first).steps
     low = next(number for number, step in enumerate(steps) if step.low)
     assert low > 0, "the test needs a good beginning"
     retry = NormRetry(chat, escalation="refine", max_low_share=0.0, max_attempts=2, on_exhausted="last")
-    found = retry.invoke(QUESTION, low_below=median, norms="tokens")
+    found = retry.invoke(QUESTION, low_below=HALF, norms="tokens")
 
     trace = NormTrace.from_message(found)
     settings = found.response_metadata["langnorm"]["attempts"][1]["settings"]
@@ -149,15 +152,15 @@ def test_a_retry_keeps_the_steps_before_the_first_low_one(chat) -> None:
     assert trace.token_texts[:kept] == of_first.token_texts[:kept]
     assert [(step.start, step.end) for step in trace.steps[:low]] == [(step.start, step.end) for step in steps[:low]]
     assert trace.tokens == found.usage_metadata["output_tokens"]
-    assert set(found.additional_kwargs["langnorm"]) == {"token_ids", "token_norms", "token_texts"}
-    assert "langnorm" not in retry.invoke(QUESTION, low_below=median).additional_kwargs
+    of_tokens = {"token_ids", "token_norms", "token_percentiles", "token_distances", "token_texts"}
+    assert set(found.additional_kwargs["langnorm"]) == of_tokens
+    assert "langnorm" not in retry.invoke(QUESTION, low_below=HALF).additional_kwargs
 
 
 async def test_retries_refine_however_they_are_asked(chat) -> None:
     """Ainvoke and batch give what invoke gives, a model with settings bound too."""
-    median = NormTrace.from_message(chat.invoke(QUESTION)).intensity
     retry = NormRetry(
-        chat.bind(low_below=median, seed=4), escalation="refine", max_low_share=0.0, max_attempts=3, on_exhausted="last"
+        chat.bind(low_below=HALF, seed=4), escalation="refine", max_low_share=0.0, max_attempts=3, on_exhausted="last"
     )
     found = retry.invoke(QUESTION)
     assert (await retry.ainvoke(QUESTION)).content == found.content
@@ -167,9 +170,8 @@ async def test_retries_refine_however_they_are_asked(chat) -> None:
 
 def test_an_agents_middleware_refines(chat) -> None:
     """With tools that it may call or not; the message has nothing that only a retry needs."""
-    median = NormTrace.from_message(chat.invoke(QUESTION)).intensity
     middleware = NormRetryMiddleware(escalation="refine", max_low_share=0.0, max_retries=1, on_exhausted="last")
-    agent = create_agent(chat.model_copy(update={"low_below": median}), tools=[], middleware=[middleware])
+    agent = create_agent(chat.model_copy(update={"low_below": HALF}), tools=[], middleware=[middleware])
     message = agent.invoke({"messages": [("human", QUESTION)]})["messages"][-1]
     assert message.response_metadata["langnorm"]["attempts"][1]["settings"]["refine"] > 0
     assert "langnorm" not in message.additional_kwargs

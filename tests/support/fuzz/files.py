@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -20,6 +21,7 @@ from langnorm.norms.calibration_checkpoint import Checkpoint
 from langnorm.norms.calibration_prompts import read_prompts
 from langnorm.norms.calibration_report import Tally
 from langnorm.norms.identity import ModelIdentity
+from langnorm.norms.recorded_steps import RecordedSteps
 from langnorm.norms.sketch import QuantileSketch
 from langnorm.norms.token_file import from_bytes, to_bytes
 from langnorm.norms.token_sums import TokenSums
@@ -46,6 +48,14 @@ def token_sums() -> TokenSums:
     return made
 
 
+def recorded_steps() -> RecordedSteps:
+    """Return two short steps."""
+    made = RecordedSteps(2)
+    made.add([3, 9], np.array([[1.0, 2.0], [3.0, 4.0]]))
+    made.add([3], np.array([[1.5, 2.5]]))
+    return made
+
+
 @cache
 def folder() -> Path:
     """Return a folder of this process."""
@@ -60,9 +70,12 @@ def load_checkpoint(path: Path) -> None:
 @cache
 def documents() -> dict[str, tuple[str, Callable[[Path], object]]]:
     """Return a sound document of each form, and what reads it."""
-    profile = NormProfile("mine", ModelIdentity("A", "b", "float32", 2, "c"), sketch())
+    steps = recorded_steps()
+    by_layer = steps.by_layer(sketch())
+    assert by_layer is not None
+    profile = NormProfile("mine", ModelIdentity("A", "b", "float32", 2, "c"), sketch(), steps={"layer": by_layer})
     checkpoint = folder() / "checkpoint.json"
-    Checkpoint((sketch(), sketch()), token_sums(), Tally(3, 1), 2).save(checkpoint, WORK)
+    Checkpoint((sketch(), sketch()), token_sums(), steps, Tally(3, 1), 2).save(checkpoint, WORK)
     messages = [{"role": "user", "content": "Hi"}]
     return {
         "profile.json": (json.dumps(profile.to_dict()), NormProfile.load),

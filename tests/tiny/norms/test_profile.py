@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from langnorm.errors import OptionError
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.profile import FILE_NAME
 from langnorm.norms.sketch import QuantileSketch
+from langnorm.norms.step_ranks import StepSample
 from langnorm.norms.token_sums import TokenSums
 
 IDENTITY = ModelIdentity("Qwen3ForCausalLM", "0a1b", "float32", 3, "2c3d")
@@ -286,6 +288,39 @@ def test_tables_of_tokens_are_merged_with_their_profiles() -> None:
         with pytest.raises(OptionError, match="only one has a table|cannot be added"):
             mine.merge(other)
     assert mine.num_tokens == 20
+
+
+def with_steps(share: float = 0.5, layers: tuple[int, ...] = (0, 1, 2)) -> NormProfile:
+    """Return a profile with sixty equal steps."""
+    made = profile(layers=layers)
+    made.steps["layer"] = StepSample(layers, np.full((60, len(layers)), share))
+    return made
+
+
+def test_steps_are_kept_with_their_profile(tmp_path: Path) -> None:
+    """In the same file."""
+    with_steps().save(tmp_path / "p.json")
+    read = NormProfile.load(tmp_path / "p.json")
+    assert read == with_steps()
+    assert read.step_intensities("layer", (0, 2)) == (0.5,) * 60
+    assert read.step_intensities("token", (0, 2)) is None
+
+
+def test_steps_are_merged_with_their_profiles() -> None:
+    """Those of both; where only one has any, nobody knows how the others' would rank."""
+    mine = with_steps()
+    mine.merge(with_steps(0.25))
+    assert mine.step_intensities("layer", (1,)) == (0.25,) * 60 + (0.5,) * 60
+    mine.merge(profile())
+    assert mine.step_intensities("layer", (1,)) is None
+
+
+def test_steps_of_layers_that_a_profile_lacks_are_refused() -> None:
+    """Somebody has edited the file."""
+    stored = with_steps().to_dict()
+    stored["steps"]["layer"]["layers"] = [0, 1, 7]
+    with pytest.raises(OptionError, match=r"its steps by layer have layers that it lacks: \[7\]"):
+        NormProfile.from_dict(stored)
 
 
 def test_layers_are_selected_from_a_table_of_tokens() -> None:

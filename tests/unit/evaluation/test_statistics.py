@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean, pearson, spearman
+from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean, mcnemar, pearson, spearman
 
 SCORES = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(math.nan)), max_size=12)
 
@@ -60,6 +60,21 @@ def test_values_that_are_missing_are_left_out() -> None:
     """NaN changes nothing, and nothing but NaN gives NaN."""
     assert bootstrap_mean([1.0, math.nan, 3.0]) == bootstrap_mean([1.0, 3.0])
     assert all(math.isnan(bound) for bound in bootstrap_mean([math.nan]))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=9))
+def test_mcnemar_is_the_share_of_coin_tosses_that_are_as_one_sided(pairs: list[tuple[bool, bool]]) -> None:
+    """All ways in which the items on which two methods differ could have fallen, counted one by one."""
+    differing = [one - other for one, other in pairs if one != other]
+    as_one_sided = [abs(sum(signs)) >= abs(sum(differing)) for signs in product((1, -1), repeat=len(differing))]
+    found = mcnemar([one for one, _ in pairs], [other for _, other in pairs])
+    assert found == pytest.approx(fmean(as_one_sided))
+
+
+def test_mcnemar_needs_the_same_items() -> None:
+    """Methods are compared item by item."""
+    with pytest.raises(ValueError, match="compared on 2 and 1 items. Give the same items"):
+        mcnemar([True, False], [True])
 
 
 NUMBERS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=12)

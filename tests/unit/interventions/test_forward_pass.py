@@ -279,6 +279,8 @@ def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
     draws = partial(draw_uniform, number, 1)
     with_prompt = plans.act_on_prompt
     expected = []
+    recursed = {str(layer): list[int]() for layer in recursion.thresholds}  # tokens of the answer that were acted on
+    shrunk = {str(layer): list[int]() for layer in suppressor.thresholds}
     for step in range(-PROMPT, 30):
         h, inputs = embed(number, step), []
         for layer in range(NUM_LAYERS):
@@ -287,11 +289,17 @@ def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
             if loop and layer == loop.layers[-1]:
                 h = loop.apply(None, inputs, 0, h, is_prompt=step < 0)  # type: ignore[arg-type]
             if layer in recursion.thresholds and (step >= 0 or with_prompt):
+                num_before = recursion.counts[layer]["triggered"]
                 h = recursion.apply(None, [], layer, h)  # type: ignore[arg-type]
+                recursed[str(layer)] += (
+                    [step] if step >= 0 and recursion.counts[layer]["triggered"] > num_before else []
+                )
             if layer in steerer.thresholds and step >= 0:
                 h = steerer.apply(layer, h, step, draws)
             if layer in suppressor.thresholds and step >= 0:
+                num_before = suppressor.counts[layer]
                 h = suppressor.apply(layer, h, step, draws)
+                shrunk[str(layer)] += [step] if suppressor.counts[layer] > num_before else []
         expected.append(h)
 
     report, states = run_alone([plans] * 4, number, 30)
@@ -309,11 +317,13 @@ def test_a_sequence_alone_gets_what_the_oracle_says(plans, number) -> None:
         assert moved["max"] == pytest.approx(max(loop.moved), abs=1e-5)
     elif plans.recursion:
         assert report["recursion"]["layers"] == {str(layer): counts for layer, counts in recursion.counts.items()}
+        assert report["recursion"]["acted_on"] == recursed
     if plans.steering:
         pulls = [(pull["token"], pull["layer"]) for pull in report["steering"]["injections"]]
         assert pulls == [(step, layer) for step, layer, _ in steerer.injections]
     if plans.suppression:
         assert report["suppression"]["suppressed"] == {str(i): count for i, count in suppressor.counts.items()}
+        assert report["suppression"]["acted_on"] == shrunk
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_what_did_something_has_no_warning() -> None:
     report = report_of((9.0, 9.0), norms=(1.0, 10.0))
     assert report["suppression"]["warning"] is None
     assert report["suppression"]["suppressed"] == {"3": 0, "5": 1}
-    assert report["suppression"]["tokens"] == {"3": [], "5": [1]}
+    assert report["suppression"]["acted_on"] == {"3": [], "5": [1]}
 
 
 def test_a_mask_that_met_no_token_says_so() -> None:
@@ -53,7 +53,7 @@ def test_a_mask_that_met_no_token_says_so() -> None:
     assert "none of its mask was run" in sequence.report(1, 8)["suppression"]["warning"]
     assert [sequence.suppression[3].act(step, 1.0) for step in range(4)] == [None, None, 0.1, None]
     report = sequence.report(4, 8)["suppression"]
-    assert report == {"warning": None, "thresholds": None, "suppressed": {"3": 1}, "tokens": {"3": [2]}}
+    assert report == {"warning": None, "thresholds": None, "suppressed": {"3": 1}, "acted_on": {"3": [2]}}
 
 
 def running_report(num_tokens: int) -> dict[str, Any]:

@@ -49,6 +49,21 @@ def test_loops_are_left_out_and_reported() -> None:
     assert any(line.startswith("Warning: Much of what the model said were loops") for line in lines)
 
 
+def test_a_profile_keeps_the_steps_of_the_answers() -> None:
+    """By layer and by token, so that a step can be ranked; one that only goes round in a loop is none of them."""
+    text = " ".join(f"Then {number} more came." for number in range(60))
+    profile = calibrate(chat_of(text, "No, no, no. " * 60, temperature=0, max_tokens=900), num_tokens=900)
+    assert profile.report is not None
+    assert profile.report.tally.looping == 1
+    assert 60 <= len(profile.steps["layer"]) < 70
+    assert len(profile.steps["token"]) == len(profile.steps["layer"])
+    for kind in ("layer", "token"):
+        intensities = profile.step_intensities(kind, profile.steps[kind].layers)
+        assert intensities is not None
+        assert 0 <= intensities[0] <= intensities[-1] <= 1
+        assert profile.step_intensities(kind, [99]) is None
+
+
 def test_greedy_answers_end_it_early_and_it_says_why() -> None:
     """They would only come again."""
     report = report_of(chat_of(SPOKEN, temperature=0))

@@ -9,7 +9,7 @@ import torch
 
 from langnorm.errors import OptionError
 from langnorm.norms.baseline import Baseline
-from langnorm.norms.reading import read_norms
+from langnorm.norms.reading import read_norms, read_tokens
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import SINK_FACTOR, sinks_among
 from langnorm.norms.sketch import QuantileSketch
@@ -43,6 +43,21 @@ def test_intensity_is_the_mean_of_percentiles_of_the_layers() -> None:
     reading = read_norms([[500.0, 500.0], [900.0, 9000.0]], LAYERS, Baseline(known(), "mine"))
     assert reading.intensities == (pytest.approx(0.275, abs=0.01), pytest.approx(0.9, abs=0.01))
     assert reading.source == "mine"
+
+
+def test_single_tokens_are_read_like_the_whole() -> None:
+    """A percentile for each norm, whose mean over layers is the intensity; rows read in parts give the same."""
+    rows, baseline = [[500.0, 500.0], [900.0, 9000.0], [1.0, 2e6]], Baseline(known(), "mine")
+    whole = read_tokens(rows, LAYERS, baseline, ())
+    expected = [[0.5, 0.05], [0.9, 0.9], [0.0, 1.0]]
+    assert whole.percentiles == tuple(pytest.approx(row, abs=0.01) for row in expected)
+    assert whole.distances is None, "no usual norms of tokens are known"
+    means = [sum(row) / 2 for row in whole.percentiles or ()]
+    assert read_norms(rows, LAYERS, baseline).intensities == pytest.approx(means, abs=1e-4)
+    assert tuple(read_tokens([row], LAYERS, baseline, ()).percentiles[0] for row in rows) == whole.percentiles
+    assert read_tokens(rows, LAYERS, Baseline(), ()).percentiles is None
+    odd = read_tokens([[math.nan, math.inf]], LAYERS, baseline, ())
+    assert odd.percentiles == ((1.0, 1.0),), "JSON has no word for NaN"
 
 
 def test_nothing_is_guessed_without_a_distribution() -> None:

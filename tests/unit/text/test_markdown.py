@@ -17,7 +17,7 @@ from langnorm.text.markdown import read_blocks, split_paragraphs, split_sentence
 from tests.support.operations import calls_made
 
 ANSWERS = tomllib.loads((Path(__file__).parents[2] / "fixtures" / "segmented_answers.toml").read_text())["answer"]
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "messages.md"
 
 
 def texts(text: str) -> list[str]:
@@ -33,7 +33,7 @@ def test_real_answers_are_cut_as_by_hand(answer: dict[str, Any]) -> None:
 
 def test_the_readme_has_the_steps_of_these_answers() -> None:
     """Its table is what the benchmark computes."""
-    assert between(README, "steps") == table()
+    assert between(PAGE, "steps") == table()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which model families recursion, steering and suppression work on; the table in the README is what is tested here."""
+"""Which model families recursion, steering and suppression work on; the table in the documentation is tested here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-README = Path(__file__).parents[4] / "README.md"
+PAGE = Path(__file__).parents[4] / "docs" / "interventions.md"
 LAYERS = tuple(range(NUM_LAYERS))
 NUM_TOKENS = 10  # with the longest prompt, beyond every sliding window here
 NEVER = (10**6,)  # beyond every vocabulary
@@ -119,7 +119,7 @@ KINDS = {"falcon_h1": "hybrid", "lfm2": "conv", "rwkv": "recurrent"}  # others: 
 
 
 def table() -> str:
-    """Return the table of the README."""
+    """Return the table of the documentation."""
 
     def listed(names: Any) -> str:
         return ", ".join(f"`{name}`" for name in names)
@@ -248,7 +248,7 @@ def test_recursion_is_refused_where_there_is_a_recurrent_state(family: str, any_
 
 def test_the_readme_has_the_table_of_what_is_tested() -> None:
     """So that it says no more and no less."""
-    assert table() in README.read_text()
+    assert table() in PAGE.read_text()
 
 
 def padded(prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:

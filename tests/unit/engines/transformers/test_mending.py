@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -34,6 +35,28 @@ def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
         with pytest.raises(RuntimeError, match="came out otherwise.*Ask again"):
             sequence.future.result(60)
     assert [piece for delta in read for piece in delta.pieces] == [(0, "ab"), (1, "c")] * 2
+
+
+def test_norms_of_a_stream_that_is_run_again_come_once() -> None:
+    """What an earlier run has sent is left out, wherever the deltas of the two are cut."""
+    read: list[Delta] = []
+    rows = [(i, [float(i)]) for i in range(5)]
+
+    def run(sequences: list[PendingSequence]) -> list[Completion]:
+        cuts = (0, 2, 3) if len(sequences) > 1 else (0, 1, 4, 5)
+        for sequence in sequences:
+            for start, end in pairwise(cuts):
+                sequence.send(Delta((), norms=tuple(rows[start:end])))
+        if len(sequences) > 1:
+            raise MemoryError
+        return [Completion([0], ["a"], "stop") for _ in sequences]
+
+    made = [PendingSequence(ask((1,)), 0, 0, read.append), PendingSequence(ask((1,)), 0, 0, lambda _: None)]
+    Batcher(run, name="batcher that mends a stream").submit(made)
+
+    for sequence in made:
+        sequence.future.result(60)
+    assert [row for delta in read for row in delta.norms] == rows
 
 
 def test_cancelled_rows_of_a_failed_batch_are_not_run_again() -> None:

@@ -1,0 +1,102 @@
+"""What an evaluation compares: ways to answer a question, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langnorm.errors import OptionError, closest
+from langnorm.selection.options import Selection
+from langnorm.selection.ranking import Candidate, Ranking, leading_answer, rank_candidates, settled_ranking
+
+BASELINE = "baseline"
+"""One answer as the model gives it: what the others are compared with."""
+
+SAMPLES = "samples"
+"""The run whose n sampled answers all selections choose from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to answer a question.
+
+    Attributes:
+        name: What reports call it.
+        description: What it does, in a few words.
+        run: Which answers it takes: the name of a run. Runs other than `samples` give one answer to each question.
+        options: Call options of its run.
+        pick: Of `samples`: a selection, the expected accuracy of a random one, or whether any is right.
+    """
+
+    name: str
+    description: str
+    run: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pick: Selection | Literal["random", "oracle"] | None = None
+
+
+def known_methods(n: int) -> dict[str, Method]:
+    """Return the methods that can be named, for selections among `n` samples."""
+    acting: dict[str, tuple[str, dict[str, Any]]] = {
+        BASELINE: ("one answer", {}),
+        "recursion": ("late layers again where norms are high", {"recursion": {}}),
+        "steering": ("states of high norm pulled to earlier ones", {"steering": {}}),
+        "block": ("damped loop of a middle block of layers", {"recursion": {"mode": "block"}}),
+        "suppression": ("states of high norm shrunk: the causal check", {"suppression": {}}),
+        "suppression-random": ("as many random states shrunk", {"suppression": {"mode": "random"}}),
+    }
+    picking: dict[str, tuple[str, Selection | Literal["random", "oracle"]]] = {
+        "selection": (f"the best of {n} by the default score", Selection(n=n)),
+        "majority": (f"majority vote of {n}", Selection(n=n, vote="majority")),
+        "adaptive": (
+            f"majority vote of up to {n}, drawn by twos",
+            Selection(n=n, vote="majority", stop="beta", window=2),
+        ),
+        "random": (f"a random one of {n}", "random"),
+        "oracle": (f"whether any of {n} is right", "oracle"),
+    }
+    methods = {name: Method(name, words, name, options) for name, (words, options) in acting.items()}
+    return methods | {name: Method(name, words, SAMPLES, pick=pick) for name, (words, pick) in picking.items()}
+
+
+def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
+    """Return methods by name, the baseline first.
+
+    Args:
+        names: Names of `known_methods`, `"selection:SCORE"` for a score of `langnorm.scores`, or methods.
+        n: Number of samples that selections choose from.
+
+    Raises:
+        OptionError: There is no such method, or two have one name.
+    """
+    known = known_methods(n)
+    methods = [known[BASELINE]]
+    for name in names:
+        method = name if isinstance(name, Method) else _named(name, known, n)
+        if method.name != BASELINE and any(method.name == other.name for other in methods):
+            msg = f"The method `{method.name}` is given twice. Give each once, or methods of your own other names."
+            raise OptionError(msg)
+        if method.name != BASELINE:
+            methods.append(method)
+    return methods
+
+
+def _named(name: str, known: Mapping[str, Method], n: int) -> Method:
+    if name in known:
+        return known[name]
+    kind, _, score = name.partition(":")
+    if kind == "selection" and score:
+        return Method(name, f"the best of {n} by {score}", SAMPLES, pick=Selection(n=n, score=score))
+    msg = f"There is no method `{name}`. There are {', '.join(known)} and selection:SCORE."
+    raise OptionError(msg + closest(name, known))
+
+
+def drawn_ranking(selection: Selection, candidates: Sequence[Candidate]) -> Ranking:
+    """Return the ranking of as many of n candidates as the selection would have drawn."""
+    stopping = selection.stopping
+    if stopping:
+        for end in range(stopping.window, selection.n, stopping.window):
+            if stopping.is_enough(leading_answer(selection, candidates[:end])):
+                return settled_ranking(rank_candidates(selection, candidates[:end]))
+    return settled_ranking(rank_candidates(selection, candidates[: selection.n]))

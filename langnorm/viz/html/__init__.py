@@ -1,0 +1,1 @@
+"""Pages of norms: one HTML file each, which loads nothing and talks to nobody."""

@@ -1,0 +1,214 @@
+"""Evaluations of Abacus: right figures, nothing asked twice, and whatever stops one, the next call goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from langnorm import ChatLangNorm, Selection
+from langnorm.errors import OptionError
+from langnorm.evaluation import Item, Method, Report, Task, evaluate, load_task
+from langnorm.evaluation.store import AnswerStore
+from langnorm.selection import rank
+
+METHODS = ("selection", "majority", "adaptive", "random", "oracle", "recursion", "selection:mean")
+NUM_KILLS = int(os.environ.get("LANGNORM_TEST_KILLS", "1"))
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """Return some easy and some hard questions."""
+    hard = load_task("abacus", num_problems=3)
+    easy = tuple(Item(f"What is {a} + {a}?", str(2 * a)) for a in (4, 21, 305))
+    return replace(hard, name="few", items=(*easy, *hard.items))
+
+
+@pytest.fixture(scope="module")
+def chat(abacus_engine: Any) -> ChatLangNorm:
+    """Return Abacus, sampling short answers."""
+    return ChatLangNorm(engine=abacus_engine, temperature=0.7, max_tokens=60, max_batch_size=8)
+
+
+def run(chat: ChatLangNorm, task: Task, folder: Path, **options: Any) -> Report:
+    """Return the report of a small evaluation."""
+    return evaluate(chat, task, **({"methods": METHODS, "n": 4, "folder": folder, "show_progress": False} | options))
+
+
+@pytest.fixture(scope="module")
+def whole(chat: ChatLangNorm, task: Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """Return the folder and the report of an evaluation that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(chat, task, folder)
+
+
+def without_seconds(report: Report) -> Report:
+    """Return what does not depend on the clock."""
+    return replace(report, methods=tuple(replace(method, seconds=0.0) for method in report.methods))
+
+
+def answers_of(folder: Path, task: Task, name: str) -> list[list[Any]]:
+    """Return the messages of a run, read without the store."""
+    import gzip
+
+    from langchain_core.messages import messages_from_dict
+
+    rows = [json.loads(line) for line in gzip.decompress((folder / f"{name}.jsonl.gz").read_bytes()).splitlines()]
+    assert [row["item"] for row in rows] == list(range(len(task.items)))
+    return [messages_from_dict(row["answers"]["messages"]) for row in rows]
+
+
+def test_figures_are_those_of_the_answers(whole: tuple[Path, Report], task: Task) -> None:
+    """Counted from what was stored, with the library's own ranking of messages."""
+    folder, report = whole
+    right = [
+        [task.read(message.text) == item.answer for message in messages]
+        for item, messages in zip(task.items, answers_of(folder, task, "samples"), strict=True)
+    ]
+    plain = answers_of(folder, task, "baseline")
+    assert {len(messages) for messages in plain} == {1}
+    num_items = len(task.items)
+    own = [task.read(of_one[0].text) == item.answer for item, of_one in zip(task.items, plain, strict=True)]
+    assert report["baseline"].accuracy.mean == pytest.approx(sum(own) / num_items)
+    assert report["oracle"].accuracy.mean == pytest.approx(sum(map(any, right)) / num_items)
+    assert report["random"].accuracy.mean == pytest.approx(sum(map(sum, right)) / 4 / num_items)
+    for name, options in (("selection", {}), ("majority", {"vote": "majority"}), ("selection:mean", {"score": "mean"})):
+        best = [rank(messages, Selection(n=4, **options))[0] for messages in answers_of(folder, task, "samples")]
+        of_best = [task.read(message.text) == item.answer for item, message in zip(task.items, best, strict=True)]
+        assert report[name].accuracy.mean == pytest.approx(sum(of_best) / num_items)
+    tokens = [sum(m.usage_metadata["output_tokens"] for m in of_one) for of_one in answers_of(folder, task, "samples")]
+    assert report["majority"].tokens == pytest.approx(sum(tokens) / num_items)
+    assert report["adaptive"].tokens <= report["majority"].tokens
+    assert 0 < report["baseline"].share_cut < 1
+    assert report["baseline"].difference is None
+    assert report["random"].p_value is None
+    assert report["oracle"].p_value is not None
+
+
+def test_a_report_is_written_in_three_forms(whole: tuple[Path, Report]) -> None:
+    """As text, as data, and where matplotlib is there, as a picture."""
+    folder, report = whole
+    text = (folder / "report.md").read_text()
+    assert text == report.to_markdown()
+    assert text.count("\n| ") == 2 + len(METHODS)
+    stored = json.loads((folder / "report.json").read_text())
+    assert [method["name"] for method in stored["methods"]] == ["baseline", *METHODS]
+
+
+def test_nothing_is_asked_twice(
+    whole: tuple[Path, Report], chat: ChatLangNorm, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same report again, and other selections, are computed from what is there."""
+    folder, report = whole
+    monkeypatch.setattr(ChatLangNorm, "generate", None)
+    assert run(chat, task, folder) == report
+    more = run(chat, task, folder, methods=["selection:shorter"])
+    assert [method.name for method in more.methods] == ["baseline", "selection:shorter"]
+
+
+def test_more_questions_are_added_to_those_that_are_there(
+    whole: tuple[Path, Report], chat: ChatLangNorm, task: Task, tmp_path: Path
+) -> None:
+    """And come to the same where groups of questions were whole."""
+    fewer = run(chat, task, tmp_path, num_problems=2)
+    assert fewer.num_problems == 2
+    assert run(chat, task, tmp_path).num_problems == whole[1].num_problems
+
+
+def test_whatever_stops_it_and_where_the_next_call_goes_on(
+    whole: tuple[Path, Report], chat: ChatLangNorm, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten random moments, in the middle of a write among them: the report is that of an undisturbed run."""
+    rng, real = Random(3), AnswerStore.append
+
+    def append_or_stop(self: AnswerStore, name: str, *args: Any) -> None:
+        path = tmp_path / f"{name}.jsonl.gz"
+        before = path.stat().st_size if path.exists() else 0
+        real(self, name, *args)
+        if rng.random() < 0.7:
+            os.truncate(path, rng.randint(before, path.stat().st_size))
+            raise KeyboardInterrupt
+
+    num_stops = 0
+    while num_stops < 10:
+        with monkeypatch.context() as patch:
+            patch.setattr(AnswerStore, "append", append_or_stop)
+            try:
+                run(chat, task, tmp_path)
+                break
+            except KeyboardInterrupt:
+                num_stops += 1
+    assert num_stops > 3
+    assert without_seconds(run(chat, task, tmp_path)) == without_seconds(whole[1])
+
+
+def test_a_question_that_cannot_be_answered_is_reported(chat: ChatLangNorm, tmp_path: Path) -> None:
+    """It counts as wrong, and the others are answered all the same."""
+    task = Task("t", (Item("What is 3 + 4?", "7"), Item("very " * 3000 + "long", "8")), answer="number")
+    report = run(chat, task, tmp_path, methods=[])
+    assert report.methods[0].num_errors == 1
+    assert "1 questions have no answer and count as wrong. The first: " in report.to_markdown()
+
+
+def test_what_cannot_work_is_refused_before_any_answer(
+    chat: ChatLangNorm, task: Task, whole: tuple[Path, Report], tmp_path: Path
+) -> None:
+    """With what to do."""
+    greedy = chat.model_copy(update={"temperature": 0})
+    with pytest.raises(OptionError, match="Samples of a greedy model are all the same. Give it a temperature"):
+        run(greedy, task, tmp_path)
+    with pytest.raises(OptionError, match=r"no method `selction`\. .*Did you mean `selection`"):
+        run(chat, task, tmp_path, methods=["selction"])
+    with pytest.raises(OptionError, match="given twice"):
+        run(chat, task, tmp_path, methods=["oracle", "oracle"])
+    with pytest.raises(OptionError, match="another evaluation: temperature"):
+        run(chat.model_copy(update={"temperature": 0.9}), task, whole[0])
+    own = Method("recursion", "mine", "recursion", {"recursion": {"max_extra": 3}})
+    with pytest.raises(OptionError, match="with other options"):
+        run(chat, task, whole[0], methods=[own])
+    assert not list(tmp_path.glob("*.gz"))
+
+
+def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:
+    """By the command line, without any chance to tidy up."""
+    rng = Random(1)
+
+    def command(folder: str) -> list[str]:
+        options = ["--num-problems", "4", "-n", "2", "--methods", "majority,oracle", "--max-tokens", "40"]
+        return [
+            sys.executable,
+            "-m",
+            "langnorm",
+            "eval",
+            *options,
+            "--batch-size",
+            "2",
+            "--out",
+            str(tmp_path / folder),
+        ]
+
+    alike = chat.model_copy(update={"max_tokens": 40, "max_batch_size": 2})
+    options = {"methods": ["majority", "oracle"], "n": 2, "num_problems": 4}
+    run(alike, load_task("abacus", num_problems=4), tmp_path / "whole", **options)
+    for _ in range(NUM_KILLS):
+        process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(tmp_path.glob("killed/*.gz")):
+            time.sleep(0.02)
+        time.sleep(rng.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command("killed"), check=True, capture_output=True)
+    reports = [json.loads((tmp_path / folder / "report.json").read_text()) for folder in ("whole", "killed")]
+    for report in reports:
+        for method in report["methods"]:
+            del method["seconds"]
+    assert reports[0] == reports[1]
