@@ -93,8 +93,8 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     )
     if direct_length > _LONGEST_DIRECT * reasoned_length:
         sentences.append(
-            f"Direct answers have {direct_length:.0f} tokens and reasoned ones {reasoned_length:.0f}: asked to answer at "
-            "once, this model does not, and a comparison of the two says little."
+            f"Direct answers have {direct_length:.0f} tokens and reasoned ones {reasoned_length:.0f}: asked to answer "
+            "at once, this model does not, and a comparison of the two says little."
         )
     sentences.append(f"From the first layer to the last, the median norm grows {figures['growth']:.3g} times.")
     return sentences
