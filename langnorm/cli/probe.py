@@ -98,12 +98,12 @@ def signal(
     reasoned answers and on right ones. Plots need the extra viz.
     """
     from langnorm.probes.figures import write_figures
+    from langnorm.probes.problems import read_problems
     from langnorm.probes.signal import probe_signal
     from langnorm.probes.signal_page import check_plots, signal_page
-    from langnorm.probes.tasks import read_tasks
 
     check_plots()
-    asked = read_tasks(tasks, num_tasks)
+    asked = read_problems(tasks, num_tasks)
     page, file = _out_files(out, ".html")
     chat = loading.load_chat(
         model=model,
@@ -166,7 +166,7 @@ def causal(
     from langnorm.probes.causal import CausalCheck, run_causal_check
     from langnorm.probes.causal_report import causal_page, causal_report
     from langnorm.probes.figures import write_figures
-    from langnorm.probes.tasks import read_tasks
+    from langnorm.probes.problems import read_problems
 
     check = CausalCheck(
         layers=layers or ("late",),
@@ -177,7 +177,7 @@ def causal(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    asked = read_tasks(tasks, num_tasks)
+    asked = read_problems(tasks, num_tasks)
     page, figures = _out_files(out, ".md")
     chat = loading.load_chat(
         model=model,
@@ -253,10 +253,10 @@ def sae(
     format.
     """
     from langnorm.probes.figures import write_figures
+    from langnorm.probes.problems import read_problems
     from langnorm.probes.sae_page import sae_page
     from langnorm.probes.sae_probe import SAEProbe, probe_sae
     from langnorm.probes.sae_training import SAETraining
-    from langnorm.probes.tasks import read_tasks
 
     options = SAEProbe(
         layers=layers,
@@ -268,7 +268,7 @@ def sae(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    asked = read_tasks(tasks, num_tasks)
+    asked = read_problems(tasks, num_tasks)
     page, figures = out / "report.md", out / "report.json"
     try:
         out.mkdir(parents=True, exist_ok=True)

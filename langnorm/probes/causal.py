@@ -23,7 +23,7 @@ from langnorm.norms.layers import LayerSelection, select_layers
 from langnorm.probes.answering import Answered, ask_all
 from langnorm.probes.causal_masks import class_of, draw_mask
 from langnorm.probes.causal_store import CausalStore, Outcome
-from langnorm.probes.tasks import Task, check_seeds, seed_of
+from langnorm.probes.problems import Problem, check_seeds, seed_of
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -107,7 +107,7 @@ class CausalResult:
 
 def run_causal_check(
     chat: ChatLangNorm,
-    tasks: Sequence[Task],
+    tasks: Sequence[Problem],
     check: CausalCheck | None = None,
     *,
     store: Path | None = None,
@@ -135,7 +135,7 @@ def run_causal_check(
     num_layers = chat.loaded_engine().num_layers
     selections = [select_layers(layers, num_layers) for layers in check.layers]
     every = tuple(sorted({layer for layers in selections for layer in layers}))
-    done = CausalStore(store, {**asdict(check), "tasks": [task.question for task in tasks], **(about or {})})
+    done = CausalStore(store, {**asdict(check), "tasks": [task.item.question for task in tasks], **(about or {})})
     arms = [(layers, quantile) for layers in selections for quantile in check.quantiles]
     total = len(tasks) * len(check.seeds) * (1 + len(arms) * len(CONDITIONS))
     with tqdm(total=total, unit="answer", disable=is_quiet) as bar:
@@ -155,7 +155,7 @@ class _Runner:
     def __init__(
         self,
         chat: ChatLangNorm,
-        tasks: Sequence[Task],
+        tasks: Sequence[Problem],
         check: CausalCheck,
         layers: tuple[int, ...],
         store: CausalStore,
@@ -165,7 +165,7 @@ class _Runner:
         self._store, self._on_progress = store, on_progress
         self._num_shown = 0  # of the answers of a condition, those that the progress bar has
 
-    def _asks(self) -> Iterator[tuple[int, int, Task]]:
+    def _asks(self) -> Iterator[tuple[int, int, Problem]]:
         """Yield the number of an answer, its seed and its problem."""
         for place, seed in enumerate(self._check.seeds):
             for number, task in enumerate(self._tasks):

@@ -15,10 +15,10 @@ from langnorm.errors import OptionError
 from langnorm.norms.layers import LayerSelection, select_layers
 from langnorm.probes.answer_states import AnswerStates
 from langnorm.probes.answering import record_states
+from langnorm.probes.problems import Problem, check_seeds, seed_of
 from langnorm.probes.sae import SAEConfig, load_sae, save_sae
 from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves
 from langnorm.probes.sae_training import CHECKPOINT_FILE, SAETraining, measure_sae, train_sae
-from langnorm.probes.tasks import Task, check_seeds, seed_of
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -62,7 +62,7 @@ class SAEProbe:
 
 def probe_sae(
     chat: ChatLangNorm,
-    tasks: Sequence[Task],
+    tasks: Sequence[Problem],
     folder: Path,
     probe: SAEProbe | None = None,
     *,
@@ -131,7 +131,7 @@ def probe_sae(
     }
 
 
-def _width(chat: ChatLangNorm, task: Task, layers: Sequence[int]) -> int:
+def _width(chat: ChatLangNorm, task: Problem, layers: Sequence[int]) -> int:
     """Return the width of the model's states, by an answer of two tokens."""
     asked = [task.asked({"layers": list(layers), "max_tokens": 2, "seed": 0})]
     states = record_states(chat, asked, layers)[0].states
@@ -146,7 +146,7 @@ def _config(model: str, width: int, layer: int, probe: SAEProbe) -> SAEConfig:
 
 
 def _record(
-    chat: ChatLangNorm, tasks: Sequence[Task], probe: SAEProbe, layers: Sequence[int], *, is_quiet: bool
+    chat: ChatLangNorm, tasks: Sequence[Problem], probe: SAEProbe, layers: Sequence[int], *, is_quiet: bool
 ) -> tuple[AnswerStates, AnswerStates]:
     """Return the states of reasoned and of direct answers."""
     from tqdm import tqdm

@@ -11,8 +11,8 @@ from langnorm.checks import refuse
 from langnorm.errors import OptionError
 from langnorm.norms.layers import select_layers
 from langnorm.probes.answering import Answered, ask_all
+from langnorm.probes.problems import Problem, check_seeds, seed_of
 from langnorm.probes.signal_figures import RecordedTokens, signal_figures
-from langnorm.probes.tasks import Task, check_seeds, seed_of
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def probe_signal(
     chat: ChatLangNorm,
-    tasks: Sequence[Task],
+    tasks: Sequence[Problem],
     *,
     seeds: Sequence[int] = (0,),
     temperature: float = 0.7,
@@ -63,7 +63,7 @@ def probe_signal(
     return signal_figures(reasoned, direct, select_layers("late", chat.loaded_engine().num_layers))
 
 
-def _recorded(task: Task, number: int, answered: Answered) -> RecordedTokens:
+def _recorded(task: Problem, number: int, answered: Answered) -> RecordedTokens:
     trace, message = answered.trace, answered.message
     num_run = answered.num_run
     logprobs = [token["logprob"] for token in message.response_metadata["logprobs"]["content"]]

@@ -11,6 +11,7 @@ from typing import Any
 from langnorm.errors import MissingDependencyError
 from langnorm.evaluation.statistics import Interval
 
+_LONGEST_DIRECT = 0.5  # of the length of reasoned answers; what is longer is no direct answer
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}"
@@ -86,6 +87,14 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     if not math.isnan(auroc):
         sentences.append(
             f"A right answer has a higher mean norm there than a wrong one in {auroc:.0%} of pairs (50 % is chance)."
+        )
+    reasoned_length, direct_length = (
+        figures["num_tokens"][kind] / max(1, numbers[kind]) for kind in ("reasoned", "direct")
+    )
+    if direct_length > _LONGEST_DIRECT * reasoned_length:
+        sentences.append(
+            f"Direct answers have {direct_length:.0f} tokens and reasoned ones {reasoned_length:.0f}: asked to answer "
+            "at once, this model does not, and a comparison of the two says little."
         )
     sentences.append(f"From the first layer to the last, the median norm grows {figures['growth']:.3g} times.")
     return sentences

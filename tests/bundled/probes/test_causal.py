@@ -15,7 +15,7 @@ from langnorm.cli import app
 from langnorm.errors import OptionError
 from langnorm.probes import causal
 from langnorm.probes.causal import CausalCheck, run_causal_check
-from langnorm.probes.tasks import read_tasks
+from langnorm.probes.problems import read_problems
 
 CHECK = CausalCheck(layers=[[8, 9]], quantiles=[0.9], seeds=[5], max_tokens=20)
 
@@ -28,7 +28,7 @@ def chat() -> ChatLangNorm:
 
 def test_controls_shrink_as_many_states(chat: ChatLangNorm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each layer, whatever their norms; and a check that was stopped goes on and finds the same."""
-    tasks = read_tasks("abacus", 3)
+    tasks = read_problems("abacus", 3)
     result = run_causal_check(chat, tasks, CHECK, is_quiet=True)
     arm = result.arms[0]
     num_exact = 0
@@ -80,7 +80,7 @@ def counting(ask_all: Callable[..., Any], calls: list[Any]) -> Callable[..., Any
 def test_one_problem_is_too_few(chat: ChatLangNorm) -> None:
     """There would be no interval."""
     with pytest.raises(OptionError, match="two problems or more"):
-        run_causal_check(chat, read_tasks("abacus", 1), CHECK, is_quiet=True)
+        run_causal_check(chat, read_problems("abacus", 1), CHECK, is_quiet=True)
 
 
 def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from langnorm import ChatLangNorm
 from langnorm.cli import app
 from langnorm.errors import OptionError
+from langnorm.probes.problems import read_problems
 from langnorm.probes.signal import probe_signal
-from langnorm.probes.tasks import read_tasks
 
 
 def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
@@ -33,4 +33,4 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
 def test_one_problem_is_too_few() -> None:
     """There would be no interval."""
     with pytest.raises(OptionError, match="two problems or more"):
-        probe_signal(ChatLangNorm(), read_tasks("abacus", 1), is_quiet=True)
+        probe_signal(ChatLangNorm(), read_problems("abacus", 1), is_quiet=True)

@@ -18,7 +18,7 @@ from langnorm.probes.causal import CONDITIONS, Arm, CausalCheck, CausalResult
 from langnorm.probes.causal_masks import CLASSES, class_of, draw_mask
 from langnorm.probes.causal_report import causal_page, causal_report
 from langnorm.probes.causal_store import CausalStore, Outcome
-from langnorm.probes.tasks import read_tasks
+from langnorm.probes.problems import read_problems
 
 LAYERS = (3, 5)
 
@@ -182,38 +182,31 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
         CausalCheck(**options)
 
 
-def test_problems_are_read_as_gsm8k_has_them(tmp_path: Path) -> None:
-    """What follows the hashes is the answer; without them, all of it; numbers are compared as numbers."""
+def test_problems_are_asked_with_reasoning_and_without(tmp_path: Path) -> None:
+    """By another prompt, or, of Abacus, by another template; answers are read as the task reads them."""
     path = tmp_path / "problems.jsonl"
     lines = [
-        {"question": "6 times 7?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42", "id": 1},
-        {"question": "Capital of Norway?", "answer": "Oslo"},
-        {"question": "Half of 3000?", "answer": "#### 1,500"},
+        {"question": "6 times 7?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"},
+        {"question": "Half of {3000}?", "answer": "#### 1,500"},
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
-    tasks = read_tasks(str(path))
-    assert [task.answer for task in tasks] == ["42", "Oslo", "1,500"]
-    assert "step by step" in tasks[0].messages[0]["content"]
-    assert "without any reasoning" in tasks[0].direct_messages[0]["content"]
-    assert tasks[0].is_right("7 + 35 is 42, so \\boxed{42.0}")
-    assert not tasks[0].is_right("\\boxed{43}")
-    assert tasks[1].is_right("The answer is oslo.")
-    assert not tasks[1].is_right("")
-    assert tasks[2].is_right("It is \\boxed{1500}.")
-    assert len(read_tasks(str(path), 2)) == 2
+    first, second = read_problems(str(path), 2)
+    reasoned, direct = (first.asked({"seed": 1}, is_direct=is_direct) for is_direct in (False, True))
+    assert "step by step" in reasoned.messages[0]["content"]
+    assert "without any reasoning" in direct.messages[0]["content"]
+    assert "Half of {3000}?" in second.asked({}, is_direct=True).messages[0]["content"]
+    assert reasoned.settings == direct.settings == {"seed": 1}
+    assert first.is_right("7 + 35 is 42, so \\boxed{42.0}")
+    assert not first.is_right("\\boxed{43}")
+    assert second.is_right("It is \\boxed{1500}.")
+    bundled = read_problems("abacus", 1)[0]
+    assert bundled.asked({}).messages == bundled.asked({}, is_direct=True).messages
+    assert bundled.asked({}, is_direct=True).settings == {"enable_thinking": False}
 
 
-def test_what_is_no_file_of_problems_is_refused(tmp_path: Path) -> None:
-    """With the line, or with how many there are."""
+def test_too_few_problems_are_refused(tmp_path: Path) -> None:
+    """With how many there are."""
     path = tmp_path / "problems.jsonl"
-    path.write_text('{"question": "a", "answer": "b"}\n{"question": "a"}')
-    with pytest.raises(OptionError, match="Line 2"):
-        read_tasks(str(path))
     path.write_text('{"question": "a", "answer": "b"}')
     with pytest.raises(OptionError, match="has 1 problems, and 2 were asked for"):
-        read_tasks(str(path), 2)
-    path.write_text("")
-    with pytest.raises(OptionError, match="has 0 problems"):
-        read_tasks(str(path))
-    with pytest.raises(OptionError, match="cannot be read"):
-        read_tasks(str(tmp_path / "nowhere"))
+        read_problems(str(path), 2)

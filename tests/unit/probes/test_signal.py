@@ -139,6 +139,8 @@ def test_the_page_has_the_figures_and_no_markup_of_others() -> None:
     assert "a &lt;b&gt; model" in page
     assert page.count("<tr>") == 1 + NUM_LAYERS
     assert "The difference is larger there than in the first half of the layers" in page
+    assert "this model does not" not in page
+    assert "asked to answer at once, this model does not" in signal_page(signal_figures(reasoned, reasoned, LATE), "m")
 
 
 def test_without_direct_answers_there_is_a_page_all_the_same(tmp_path: Path) -> None:
@@ -164,5 +166,5 @@ def test_figures_are_written_in_plain_types(tmp_path: Path) -> None:
 def test_what_draws_plots_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingDependencyError, match=r"langnorm\[plots\]"):
+    with pytest.raises(MissingDependencyError, match=r"langnorm\[viz\]"):
         signal_page(signal_figures(*planted(), LATE), "a model")
