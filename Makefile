@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 LLAMACPP := build/llamacpp
+LM_EVAL := build/lm-eval
 # For what every processor of this kind can do: a build for this one may be tried on another, which then crashes. Models of
 # tests are small: it matters more how long the compiler takes.
 LLAMACPP_ARGS := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1
@@ -10,7 +11,7 @@ ifeq ($(shell uname -m),x86_64)
 LLAMACPP_ARGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
 endif
 
-.PHONY: demo test test-llamacpp quick fuzz soak check install hooks clean
+.PHONY: demo test test-llamacpp test-lm-eval quick fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -19,6 +20,7 @@ demo: install
 test: check
 	$(BIN)/python -m pytest --numprocesses auto --cov
 	$(MAKE) test-llamacpp
+	$(MAKE) test-lm-eval
 
 # The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
 test-llamacpp: $(LLAMACPP)/installed
@@ -29,6 +31,14 @@ test-llamacpp: $(LLAMACPP)/installed
 $(LLAMACPP)/installed: .venv/installed
 	CMAKE_ARGS="$(LLAMACPP_ARGS)" $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
 		--upgrade --target $(LLAMACPP) llama-cpp-python diskcache
+	touch $@
+
+# The tests of the model for lm-evaluation-harness, with a harness of its own, which is half a gigabyte.
+test-lm-eval: $(LM_EVAL)/installed
+	PYTHONPATH=$(LM_EVAL) $(BIN)/python -m pytest tests/lm_eval
+
+$(LM_EVAL)/installed: .venv/installed tests/lm_eval/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(LM_EVAL) --requirement tests/lm_eval/requirements.txt
 	touch $@
 
 # What to run before each commit: below a minute, no model is loaded, and properties are tried on fewer cases.
@@ -61,4 +71,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv $(LLAMACPP)
+	rm -rf .venv $(LLAMACPP) $(LM_EVAL)

@@ -28,7 +28,7 @@ from langnorm_lm_eval.options import read_model_args
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("lm_eval.langnorm")  # the harness shows what its own loggers say
 
 Item = TypeVar("Item")
 TokenPair = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -208,7 +208,7 @@ class LangNormLM(TemplateLM):
             is_quiet=disable_tqdm,
         )
         for line in self._counts.lines():
-            _log.warning(line)
+            _log.info(line)
         return answers
 
     def get_model_info(self) -> dict[str, Any]:

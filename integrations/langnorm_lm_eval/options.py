@@ -58,7 +58,7 @@ HARNESS_NAMES = (
 )
 """Options of the harness' own models that hold here as well, and the seed of sampled answers."""
 
-_OTHER_NAMES = {"device": "device_map", "pretrained": "model", "profile": "norm_profile"}
+_OTHER_NAMES = {"pretrained": "model", "profile": "norm_profile"}
 """Other names of arguments, and what they set."""
 
 _OPTIONS = ("recursion", "steering", "suppression", "selection")
@@ -148,7 +148,9 @@ def read_model_args(model_args: Mapping[str, Any]) -> tuple[dict[str, Any], Harn
     fields: dict[str, Any] = {}
     loader: dict[str, Any] = {}
     harness: dict[str, Any] = {}
-    for name, value in _nested(model_args).items():
+    arguments = _nested(model_args)
+    device = arguments.pop("device", None)
+    for name, value in arguments.items():
         own_name = _OTHER_NAMES.get(name, name)
         _check_name(name, own_name)
         group = next(
@@ -169,7 +171,20 @@ def read_model_args(model_args: Mapping[str, Any]) -> tuple[dict[str, Any], Harn
             msg = f"{what} as `model_kwargs`. Write `model_kwargs.NAME=VALUE` or `NAME=VALUE`, each name once."
             raise OptionError(msg)
         fields["model_kwargs"] = {**given, **loader}
+    if device is not None and _is_for_device(fields, device):
+        fields["model_kwargs"] = {"device_map": device, **fields.get("model_kwargs", {})}
     return fields, HarnessOptions(**harness)
+
+
+def _is_for_device(fields: Mapping[str, Any], device: Any) -> bool:
+    """Return whether `device` counts: the harness says `cuda:0` of itself, whatever the machine and the engine are."""
+    if fields.get("engine", "auto") not in ("auto", "transformers"):
+        return False
+    if not str(device).startswith("cuda"):
+        return True
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _check_name(name: str, own_name: str) -> None:
@@ -179,7 +194,7 @@ def _check_name(name: str, own_name: str) -> None:
         mend = "Use the option `n` of `selection` for several samples." if name == "n" else f"`--gen_kwargs {option}=...`"
         msg = f"`{name}` is no argument of the model: tasks say how answers are generated. {mend}"
         raise OptionError(msg if name == "n" else f"{msg} says it for all of them.")
-    allowed = (*CHAT_NAMES, *LOADER_NAMES, *HARNESS_NAMES, *_OTHER_NAMES)
+    allowed = (*CHAT_NAMES, *LOADER_NAMES, *HARNESS_NAMES, *_OTHER_NAMES, "device")
     if own_name not in allowed:
         hint = closest(name, allowed) or f" Use one of: {', '.join(sorted(allowed))}."
         msg = f"The model has no argument `{name}`.{hint}"

@@ -9,6 +9,7 @@ import typer
 from langnorm import __version__
 from langnorm.cli.ask import EXAMPLE, ask
 from langnorm.cli.calibrate import calibrate
+from langnorm.cli.lm_eval import CONTEXT_SETTINGS, NAME, lm_eval
 from langnorm.cli.process import Commands
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(ask)
 app.command()(calibrate)
+app.command(NAME, context_settings=CONTEXT_SETTINGS)(lm_eval)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

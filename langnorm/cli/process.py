@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from langnorm.cli.lm_eval import NAME as LM_EVAL
 from langnorm.cli.wording import in_options
 from langnorm.errors import LangNormError
 
@@ -36,7 +37,8 @@ class Commands(TyperGroup):
             with _interruptible():
                 return super().invoke(ctx)
         except LangNormError as error:
-            _print_error(error)
+            # The harness has arguments of other names than ours.
+            _print_error(error, is_worded=ctx.invoked_subcommand == LM_EVAL)
             raise typer.Exit(_EXIT_ERROR) from error
         # What cannot be written ends the process without Python's teardown, for the reason in `_interruptible`.
         except BrokenPipeError:
@@ -71,12 +73,13 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _print_error(error: Exception) -> None:
+def _print_error(error: Exception, *, is_worded: bool = False) -> None:
+    """Print an error in one line, with options in place of Python's arguments unless it is worded already."""
     from rich.text import Text
 
     from langnorm.viz.terminal import printable
 
-    message = " ".join(printable(in_options(str(error))).split())
+    message = " ".join(printable(str(error) if is_worded else in_options(str(error))).split())
     new_console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
