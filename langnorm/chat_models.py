@@ -150,7 +150,7 @@ class ChatLangNorm(ManyPrompts, TokenCounts):
         return [recorded_answer(reply) for reply in replies]
 
     def prepare_prompt(self, prompt: Prompt, **settings: Any) -> PreparedCall:
-        """Return a call for a prompt that is rendered already, such as one of a benchmark; its engine has yet to run it.
+        """Return a call for a prompt that is rendered already, such as that of a benchmark, for its engine to run.
 
         Args:
             prompt: The token ids.

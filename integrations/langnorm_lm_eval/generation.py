@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+
 from langnorm.chat.choosing import choose_completion
 from langnorm.chat.preparing import PreparedCall
 from langnorm.engines.requests import Completion, Response
 from langnorm.errors import OptionError
 from langnorm.text.readers import ParsedAnswer, parse_answer
-from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
-
 from langnorm_lm_eval.options import HarnessOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _OF_SAMPLING = ("top_p", "top_k", "min_p")  # without effect on greedy answers
-_ALWAYS = ("repetition_penalty", "seed")
+_ALWAYS = ("repetition_penalty",)
 _WITHOUT_EFFECT = ("use_cache", "num_beams")  # of transformers, where they have their defaults
 
 
@@ -130,9 +130,7 @@ def answer_text(
     return str(postprocess_generated_text(text, list(until), end if isinstance(end, str) else None))
 
 
-def _before_stop_tokens(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], until: Sequence[str]
-) -> list[int]:
+def _before_stop_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], until: Sequence[str]) -> list[int]:
     """Return the tokens before the first one that is a stop text: a control token, which has no text to be found by."""
     special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     ends = {special[text] for text in until if text in special}

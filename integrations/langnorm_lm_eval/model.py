@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import jinja2
 import torch
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import DEFAULT_MAX_LENGTH, has_bos_prefix
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tqdm import tqdm
+
 from langnorm import ChatLangNorm, __version__
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.prompts import Prompt
@@ -15,12 +21,6 @@ from langnorm.checks import build_options
 from langnorm.errors import OptionError, PromptError
 from langnorm.selection.options import Selection
 from langnorm.text.marks import THINKING_TAGS
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from lm_eval.models.utils import DEFAULT_MAX_LENGTH, has_bos_prefix
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from tqdm import tqdm
-
 from langnorm_lm_eval.generation import Generation, Seeds, answer_text, chosen_completion, read_gen_kwargs
 from langnorm_lm_eval.intervention_counts import InterventionCounts
 from langnorm_lm_eval.options import read_model_args
@@ -232,7 +232,7 @@ class LangNormLM(TemplateLM):
         **_: Any,
     ) -> list[tuple[float, bool]]:
         prompts, continuations = [], []
-        for _, context, continuation in requests:
+        for _asked, context, continuation in requests:
             if len(continuation) > self.max_length:
                 msg = (
                     f"A text of {len(continuation)} tokens is to be scored at once, and this model's context has room "

@@ -41,8 +41,8 @@ LOADER_NAMES = (
     "subfolder",
     "trust_remote_code",
 )
-"""Entries of `model_kwargs` that may be set by themselves, as with the harness' own models. A token for the hub is none of
-them: the harness prints and stores these arguments. `HF_TOKEN` in the environment is read by the hub's client."""
+"""Entries of `model_kwargs` that may be set by themselves, as with the harness' own models. A token for the hub is not
+among them: the harness prints and stores these arguments. The hub's client reads `HF_TOKEN` from the environment."""
 
 HARNESS_NAMES = (
     "add_bos_token",
@@ -162,7 +162,7 @@ def read_model_args(model_args: Mapping[str, Any]) -> tuple[dict[str, Any], Harn
             msg = f"`{name}` and `{own_name}` are two names of one argument. Give one of them."
             raise OptionError(msg)
         if own_name in _OPTIONS and isinstance(value, bool):
-            value = {} if value else None  # noqa: PLW2901
+            value = {} if value else None
         group[own_name] = value
     if loader:
         given = fields.get("model_kwargs", {})
@@ -191,9 +191,9 @@ def _check_name(name: str, own_name: str) -> None:
     """Raise `OptionError` unless there is an argument of this name."""
     if own_name in _SAMPLING_NAMES:
         option = {"max_tokens": "max_gen_toks", "stop": "until"}.get(name, name)
-        mend = "Use the option `n` of `selection` for several samples." if name == "n" else f"`--gen_kwargs {option}=...`"
-        msg = f"`{name}` is no argument of the model: tasks say how answers are generated. {mend}"
-        raise OptionError(msg if name == "n" else f"{msg} says it for all of them.")
+        mend = "Several samples are asked for by `selection.n`." if name == "n" else f"Use `--gen_kwargs {option}=...`."
+        msg = f"`{name}` is not an argument of the model: tasks say how answers are generated. {mend}"
+        raise OptionError(msg)
     allowed = (*CHAT_NAMES, *LOADER_NAMES, *HARNESS_NAMES, *_OTHER_NAMES, "device")
     if own_name not in allowed:
         hint = closest(name, allowed) or f" Use one of: {', '.join(sorted(allowed))}."
@@ -222,7 +222,7 @@ def _joined(name: str, one: Any, other: Any) -> Any:
     one = {} if one is True else one  # `recursion=true,recursion.alpha=0.5`
     other = {} if other is True else other
     if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        msg = f"`{name}` is given both as a whole and by single options. Give `{name}.OPTION=VALUE` for each option only."
+        msg = f"`{name}` is given twice, or as a whole and by its options. Give each once, as `{name}.OPTION=VALUE`."
         raise OptionError(msg)
     result = dict(one)
     for key, value in other.items():
@@ -241,7 +241,7 @@ def _read_value(name: str, value: Any) -> Any:
     try:
         return json.loads(value)
     except ValueError as error:
-        msg = f"`{name}={value}` is not JSON: {error}. Write names and texts in double quotes, or `{name}.OPTION=VALUE`."
+        msg = f"`{name}={value}` is not JSON: {error}. Put texts in double quotes, or give `{name}.OPTION=VALUE`."
         raise OptionError(msg) from None
 
 

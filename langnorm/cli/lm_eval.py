@@ -19,8 +19,8 @@ CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": F
 _OWN_MODEL = ("--model", "langnorm")
 _NAMES_A_MODEL = ("--model", "-M", "--config", "-C")
 
-# Where the harness reads what its user typed. It leaves mistakes to a traceback.
-_READS_INPUT = ("lm_eval.config", "lm_eval._cli")
+# Where the harness reads and checks what its user typed. It leaves mistakes to a traceback.
+_READS_INPUT = ("lm_eval._cli", "lm_eval.api.registry", "lm_eval.config", "lm_eval.evaluator", "lm_eval.tasks")
 
 
 def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="[run|ls|validate] ...")] = None) -> None:

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Delta, Likelihood, Request, Response
 from langnorm.errors import OptionError, PromptError
 from langnorm.norms.layers import select_layers
