@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -26,10 +27,10 @@ def _harness(tmp_path_factory) -> None:
 
 @pytest.fixture(scope="session")
 def abacus_folder() -> str:
-    """Returns the folder of the bundled model."""
+    """Returns the folder of the bundled model, or the one that `LM_EVAL_MODEL` names."""
     import langnorm.abacus
 
-    return str(langnorm.abacus.path())
+    return os.environ.get("LM_EVAL_MODEL") or str(langnorm.abacus.path())
 
 
 @pytest.fixture(scope="session")

@@ -52,8 +52,9 @@ def test_other_interventions_are_counted(options, model_with) -> None:
 
 def test_a_selection_returns_the_best_of_its_samples(model_with) -> None:
     """That of the highest mean log-probability, among the samples that the chat model draws with the same seed."""
-    from langnorm import ChatLangNorm
     from langnorm_lm_eval.generation import Seeds
+
+    from langnorm import ChatLangNorm
 
     model = model_with(seed=3, **{"selection.n": 3, "selection.score": "mean_logprob"})
     question = QUESTIONS[1]

@@ -96,7 +96,9 @@ def test_answers_are_the_same(pair) -> None:
 def test_reasoning_is_cut_at_the_same_place(end, hf, model_with, abacus_folder, monkeypatch) -> None:
     """At the text of a token, or at its id."""
     if end == "id":
-        (end,) = hf.tokenizer.encode("</think>", add_special_tokens=False)
+        end, *more = hf.tokenizer.encode("</think>", add_special_tokens=False)
+        if more:
+            pytest.skip("this model has no token for the end of reasoning")
     monkeypatch.setattr(hf, "think_end_token", end)
     asked = requests(*((chat, {"until": [], "max_gen_toks": 60}) for chat in chats(hf)))
     expected = hf.generate_until(asked, disable_tqdm=True)
