@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import torch
@@ -12,7 +12,6 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import DEFAULT_MAX_LENGTH, has_bos_prefix
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from tqdm import tqdm
 
 from langnorm import ChatLangNorm, __version__
 from langnorm.chat.preparing import PreparedCall
@@ -21,16 +20,16 @@ from langnorm.checks import build_options
 from langnorm.errors import OptionError, PromptError
 from langnorm.selection.options import Selection
 from langnorm.text.marks import THINKING_TAGS
+from langnorm_lm_eval.batches import run_by_length
 from langnorm_lm_eval.generation import Generation, Seeds, answer_text, chosen_completion, read_gen_kwargs
 from langnorm_lm_eval.intervention_counts import InterventionCounts
-from langnorm_lm_eval.options import read_model_args
+from langnorm_lm_eval.options import HarnessOptions, read_model_args
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 _log = logging.getLogger("lm_eval.langnorm")  # the harness shows what its own loggers say
 
-Item = TypeVar("Item")
 TokenPair = tuple[tuple[str, str] | None, list[int], list[int]]
 """What is asked, if it is to be cached; the tokens of a context, and those of what follows."""
 
@@ -53,9 +52,7 @@ class LangNormLM(TemplateLM):
 
     def __init__(self, **model_args: Any) -> None:
         super().__init__()
-        fields, self._options = read_model_args(model_args)
-        # Nothing reads the norms of messages here, as there are none.
-        self._chat = ChatLangNorm(norms="off", max_batch_size=self._options.most_sequences, **fields)
+        self._chat, self._options = _build_chat(model_args)
         self._engine = self._chat.loaded_engine()
         self.tokenizer = self._engine.tokenizer
         self._selection = build_options(Selection, "selection", self._chat.selection)
@@ -66,6 +63,15 @@ class LangNormLM(TemplateLM):
                 f"{self._engine.context_length}. Leave it out to use all of that."
             )
             raise OptionError(msg)
+
+    @staticmethod
+    def check_args(model_args: Mapping[str, Any]) -> None:
+        """Do nothing if a model could be made with these arguments, as far as that needs no weights.
+
+        Raises:
+            OptionError: An argument is unknown, or its value is not allowed.
+        """
+        _build_chat(model_args)
 
     @property
     def max_length(self) -> int:
@@ -200,7 +206,7 @@ class LangNormLM(TemplateLM):
                 yield text
 
         num_samples = max((call.request.sampling.n for call in calls), default=1)
-        answers = _by_length(
+        answers = run_by_length(
             [len(call.request.prompt_ids) for call in calls],
             max(1, self.batch_size // num_samples),
             answer,
@@ -256,7 +262,7 @@ class LangNormLM(TemplateLM):
                     self.cache_hook.add_partial("loglikelihood", asked, result)
                 yield result
 
-        return _by_length(
+        return run_by_length(
             [len(prompt) + len(continuation) for prompt, continuation in zip(prompts, continuations, strict=True)],
             self.batch_size,
             score,
@@ -310,29 +316,8 @@ class LangNormLM(TemplateLM):
         return list(self.tokenizer.encode(text, **options))
 
 
-def _by_length(
-    lengths: Sequence[int],
-    batch_size: int,
-    run: Callable[[Sequence[int]], Iterator[Item]],
-    *,
-    title: str,
-    is_quiet: bool,
-) -> list[Item]:
-    """Return the results of requests, which are run in batches, the longest first: what fails for memory fails at once.
-
-    Args:
-        lengths: Of the requests, in tokens.
-        batch_size: Number of requests that are run together.
-        run: Yields the results of the requests of some numbers.
-        title: Of the progress bar.
-        is_quiet: Whether there is none.
-    """
-    order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
-    results: dict[int, Item] = {}
-    with tqdm(total=len(lengths), desc=title, disable=is_quiet) as bar:
-        for start in range(0, len(order), batch_size):
-            numbers = order[start : start + batch_size]
-            for number, result in zip(numbers, run(numbers), strict=True):
-                results[number] = result
-                bar.update()
-    return [results[number] for number in range(len(lengths))]
+def _build_chat(model_args: Mapping[str, Any]) -> tuple[ChatLangNorm, HarnessOptions]:
+    """Return the chat model that some arguments mean, without its weights, and the other options."""
+    fields, options = read_model_args(model_args)
+    # Nothing reads the norms of messages here, as there are none.
+    return ChatLangNorm(norms="off", max_batch_size=options.most_sequences, **fields), options

@@ -33,12 +33,19 @@ def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="[run|
     if importlib.util.find_spec("lm_eval") is None:
         msg = 'This needs lm-evaluation-harness, which is not installed. Run `pip install "langnorm[lm-eval]"`.'
         raise MissingDependencyError(msg)
-    import langnorm_lm_eval  # noqa: F401 (registers the model)
-    from lm_eval.__main__ import cli_evaluate
+    from langnorm_lm_eval import LangNormLM  # which registers it
+    from lm_eval._cli import HarnessCLI
+    from lm_eval.utils import setup_logging
 
+    setup_logging()
     sys.argv = [f"langnorm {NAME}", *with_own_model(arguments or [])]
     try:
-        cli_evaluate()
+        harness = HarnessCLI()
+        parsed = harness.parse_args()
+        if getattr(parsed, "model", None) == "langnorm":
+            # The harness would come to this after a minute, in which it looks at all of its tasks.
+            LangNormLM.check_args(parsed.model_args or {})
+        harness.execute(parsed)
     except (OSError, TypeError, ValueError) as error:
         if _is_about_input(error):
             raise OptionError(str(error)) from error

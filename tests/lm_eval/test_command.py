@@ -16,12 +16,12 @@ from tests.lm_eval.conftest import TASKS
 @pytest.fixture
 def run(monkeypatch):
     """Returns a function that runs the command with some arguments, on local tasks only."""
-    import lm_eval.__main__
     import lm_eval.tasks
+    import lm_eval.utils
 
     only_local = functools.partial(lm_eval.tasks.TaskManager, include_defaults=False)
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", only_local)
-    monkeypatch.setattr(lm_eval.__main__, "setup_logging", lambda: None)  # its handler would keep a stream of this test
+    monkeypatch.setattr(lm_eval.utils, "setup_logging", lambda: None)  # its handler would keep a stream of this test
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.chdir(TASKS)
     return lambda *arguments: CliRunner().invoke(app, ["lm-eval", *arguments])
@@ -59,6 +59,15 @@ def test_mistakes_are_said_in_a_line(arguments, error, run) -> None:
     assert done.exit_code == 1
     assert error in done.output
     assert isinstance(done.exception, SystemExit)
+
+
+def test_arguments_of_the_model_are_checked_first(run, monkeypatch) -> None:
+    """Before the harness looks at its tasks, which takes a minute."""
+    import lm_eval.tasks
+
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", None)
+    done = run("--model_args", "recursion.max_extra=0.5", "--tasks", "gsm8k")
+    assert "Error: `max_extra=0.5` of `recursion` is not allowed" in done.output
 
 
 def test_the_harness_explains_itself(run) -> None:
