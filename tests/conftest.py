@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from langnorm.engines.transformers.engine import TransformersEngine
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp", "vllm", "browser")
+TIERS = ("unit", "tiny", "bundled", "standard", "real", "llamacpp", "vllm", "lm_eval", "browser")
 """The folders of tests; each is a marker of the same name."""
 OUT_OF_TIER = {
     "unit": {"model_of", "engine_of", "abacus_engine"},

@@ -99,16 +99,27 @@ def prepare_call(
         ModelError: The model has no chat template, or none with a place for tools.
         OptionError: An option does not fit this model.
     """
-    tokenizer, use = engine.tokenizer, settings.tool_use
-    selection, top_logprobs = settings.selection, settings.top_logprobs
     prompt = render_prompt(
-        tokenizer,
+        engine.tokenizer,
         messages,
         enable_thinking=settings.enable_thinking,
         special_tokens=settings.special_tokens,
-        tools=use.tools,
+        tools=settings.tool_use.tools,
         context_length=engine.context_length,
     )
+    return prepare_prompt(settings, engine, prompt, first_call_index=first_call_index)
+
+
+def prepare_prompt(
+    settings: CallSettings, engine: Engine, prompt: Prompt, *, first_call_index: int = 0
+) -> PreparedCall:
+    """Return what `prepare_call` returns, for a prompt that is rendered already.
+
+    Raises:
+        OptionError: An option does not fit this model.
+    """
+    tokenizer, use = engine.tokenizer, settings.tool_use
+    selection, top_logprobs = settings.selection, settings.top_logprobs
     form = detect_tool_form(str(tokenizer.chat_template))
     sampling = resolve_sampling(settings, engine)
     if form is UNKNOWN and use.tools and not (use.must_call or getattr(tokenizer, "response_template", None)):

@@ -9,6 +9,7 @@ import typer
 from langnorm import __version__
 from langnorm.cli import ask as asking
 from langnorm.cli import calibrate, chat, evaluate, trace
+from langnorm.cli.lm_eval import CONTEXT_SETTINGS, NAME, lm_eval
 from langnorm.cli.probe import probe
 from langnorm.cli.process import Commands
 from langnorm.cli.serve import serve
@@ -30,6 +31,7 @@ app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command()(serve)
 app.add_typer(probe)
+app.command(NAME, context_settings=CONTEXT_SETTINGS)(lm_eval)
 
 
 def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from langnorm.cli.lm_eval import NAME as LM_EVAL
 from langnorm.cli.options import DEBUG
 from langnorm.cli.wording import in_options
 from langnorm.errors import LangNormError
@@ -40,7 +41,8 @@ class Commands(TyperGroup):
         except LangNormError as error:
             if ctx.meta.get(DEBUG):
                 raise
-            print_error(error)
+            # The harness has arguments of other names than ours.
+            print_error(error, is_worded=ctx.invoked_subcommand == LM_EVAL)
             raise typer.Exit(_EXIT_ERROR) from error
         # What cannot be written ends the process without Python's teardown, for the reason in `_interruptible`.
         except BrokenPipeError:
@@ -99,13 +101,13 @@ def raising_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def print_error(error: Exception | str) -> None:
-    """Print an error on standard error, in one line and in the words of the command line."""
+def print_error(error: Exception | str, *, is_worded: bool = False) -> None:
+    """Print an error on standard error in one line, in the words of the command line unless it is worded already."""
     from rich.text import Text
 
     from langnorm.viz.terminal import printable
 
-    message = " ".join(printable(in_options(str(error))).split())
+    message = " ".join(printable(str(error) if is_worded else in_options(str(error))).split())
     new_console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Delta, Likelihood, Request, Response
 from langnorm.errors import OptionError, PromptError
 from langnorm.norms.layers import select_layers
@@ -277,8 +276,17 @@ def check_continuations(
         msg = f"There are {len(prompts)} prompts and {len(continuations)} continuations. Give one for each."
         raise OptionError(msg)
     for prompt, continuation in zip(prompts, continuations, strict=True):
+        if not prompt:
+            msg = "The prompt is empty. Give at least one token, such as that of the beginning of a text."
+            raise PromptError(msg)
         check_token_ids([*prompt, *continuation], num_tokens)
-        engine.check(Request((*prompt, *continuation[:-1]) if prompt else (), Sampling()))
+        num_run = len(prompt) + max(len(continuation) - 1, 0)  # nothing follows the last token, so it is not run
+        if engine.context_length is not None and num_run > engine.context_length:
+            msg = (
+                f"A prompt and its continuation need {num_run} tokens, and there is no room for more than "
+                f"{engine.context_length} in this model's context. Cut the prompt at its beginning."
+            )
+            raise PromptError(msg)
 
 
 def _needed_abilities(request: Request) -> set[str]:

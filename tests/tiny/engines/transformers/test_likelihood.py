@@ -70,6 +70,17 @@ def test_scoring_beside_generation_changes_neither(engine_of) -> None:
             assert response.completions[0].norms == [pytest.approx(row, rel=1e-4) for row in rows]
 
 
+def test_a_text_may_fill_the_context(engine_of, model_of) -> None:
+    """The last token is not run, so prompt and continuation may have one token more than the context."""
+    engine = engine_of("gpt2")
+    prompt = tuple(range(5, 5 + engine.context_length - 1))
+    (scored,) = engine.score([prompt], [(7, 8)])
+    logprobs, _ = plain_likelihood(model_of("gpt2"), prompt, (7,))
+    assert scored.token_logprobs[:1] == pytest.approx(logprobs, abs=1e-4)
+    with pytest.raises(PromptError, match=f"need {engine.context_length + 1} tokens, and there is no room"):
+        engine.score([prompt], [(7, 8, 9)])
+
+
 def test_what_cannot_be_scored_is_refused(engine_of) -> None:
     """An empty prompt, a token that the model does not know, more than the context holds, and one list too short."""
     engine = engine_of("qwen3")
