@@ -44,7 +44,7 @@ $(LLAMACPP)/installed: .venv/installed
 test-vllm: $(VLLM)/installed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 --dist loadfile tests/vllm
 	OMP_NUM_THREADS=1 LANGNORM_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 \
-		tests/bundled/retry tests/bundled/selection
+		tests/bundled/retry
 
 # Builds for CUDA of three packages come along, and break the import of transformers.
 $(VLLM)/installed: pyproject.toml

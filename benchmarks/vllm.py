@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Sides:
         prompts = self.prompts(number)
         low = Plans(recursion=Plan(Recursion(growth_eps=-1.0), self._late, (1e-6,) * len(self._late)))
         return {
-            "vLLM alone": partial(self._run_plain, prompts),
+            "vLLM alone": partial(_on_a_thread, partial(self._run_plain, prompts)),
             "norms off": partial(self._run, prompts, None),
             "norms of late layers": partial(self._run, prompts, self._late),
             "norms of all layers": partial(self._run, prompts, self._all),
@@ -133,6 +134,12 @@ class Sides:
         if num_tokens != NUM_TOKENS * len(prompts):
             msg = f"{num_tokens} tokens were generated, not {NUM_TOKENS * len(prompts)}: the answers end too early."
             raise RuntimeError(msg)
+
+
+def _on_a_thread(work: Work) -> None:
+    """Do work on a thread of its own, as langnorm does: there, memory is handed out otherwise than on the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def abacus_engine(tmp_path_factory) -> Engine:
     if ENGINE == "transformers":
         return engine
     if ENGINE == "vllm":
-        options = {"max_model_len": 2048, "block_size": 16, "kv_cache_memory_bytes": 2**28}
+        options = {"max_model_len": 2048, "block_size": 32, "kv_cache_memory_bytes": 2**28}
         return get_engine("vllm", BUNDLED_MODEL, {}, {"in_process": True, "enforce_eager": True, **options})
     from tests.support.gguf_files import EXACT, write_gguf
 

@@ -8,6 +8,7 @@ else. Which it is, a trial finds out when the model is loaded.
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,13 +126,8 @@ class LayerCall:
         arguments["hidden_states"] = entering
         if "residual" in arguments:
             arguments["residual"] = None
-        extra = arguments.pop(_VAR_KEYWORDS, {})
-        positional = arguments.pop(_VAR_POSITIONAL, ())
-        assert not positional
-        return self._layer.forward(**arguments, **extra)
-
-
-_VAR_KEYWORDS, _VAR_POSITIONAL = "kwargs", "args"
+        call = inspect.BoundArguments(self._bound.signature, OrderedDict(arguments))
+        return self._layer.forward(*call.args, **call.kwargs)
 
 
 def signature_of(layer: nn.Module) -> inspect.Signature:

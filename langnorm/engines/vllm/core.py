@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langnorm.engines.vllm.order import Order
-from langnorm.errors import LangNormError, MissingDependencyError, ModelError
+from langnorm.errors import MissingDependencyError, ModelError, OptionError
 
 if TYPE_CHECKING:
     from langnorm.engines.vllm.options import VllmOptions
@@ -75,7 +75,8 @@ class VllmCore:
         Raises:
             MissingDependencyError: vLLM is not installed, or a version that is not known.
             OptionError: vLLM does not know an argument.
-            ModelError: The model does not start.
+            ModelError: vLLM has not loaded langnorm's plugin.
+            Exception: Whatever vLLM raises when a model does not start.
         """
         if not options.verbose:
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vLLM is imported
@@ -93,25 +94,17 @@ class VllmCore:
         }
         if options.in_process:
             ours["distributed_executor_backend"] = "uni"
-        try:
-            with _in_process(options.in_process):
-                config = engine_args(**ours).create_engine_config()
-                runner = "V2" if config.use_v2_model_runner else "V1"
-                config.model_config.logits_processors = [f"langnorm_vllm.logits_processors:TokenChoice{runner}"]
-                engine = engine_class(
-                    config, executor.get_class(config), log_stats=False, multiprocess_mode=not options.in_process
-                )
-            return cls(engine)
-        except LangNormError:
-            raise
-        except Exception as error:
-            msg = f"vLLM could not start this model: {error}"
-            if not options.in_process:
-                msg += (
-                    " What its processes say stands above. A script that loads a model needs "
-                    '`if __name__ == "__main__":` around it, or `engine_kwargs={"in_process": True}`.'
-                )
-            raise ModelError(msg) from error
+        with _in_process(options.in_process):
+            config = engine_args(**ours).create_engine_config()
+            if getattr(config.compilation_config.pass_config, "enable_sp", False):
+                msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
+                raise OptionError(msg)
+            runner = "V2" if config.use_v2_model_runner else "V1"
+            config.model_config.logits_processors = [f"langnorm_vllm.logits_processors:TokenChoice{runner}"]
+            engine = engine_class(
+                config, executor.get_class(config), log_stats=False, multiprocess_mode=not options.in_process
+            )
+        return cls(engine)
 
     @property
     def config(self) -> Any:
@@ -164,9 +157,23 @@ class VllmCore:
             self._engine.abort_request(list(keys))
 
     def step(self) -> list[NewTokens]:
-        """Wait for the next tokens and return them."""
+        """Wait for the next tokens and return them.
+
+        Raises:
+            ModelError: The processes of vLLM have ended.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            outputs = self._engine.step()
+        except EngineDeadError as error:
+            msg = (
+                "The processes of vLLM have ended, and what they say stands above. After `langnorm.unload()`, the next "
+                "call loads the model again."
+            )
+            raise ModelError(msg) from error
         gained = []
-        for output in self._engine.step():
+        for output in outputs:
             completion = output.outputs[0]
             is_error = completion.finish_reason in ("abort", "error")
             gained.append(

@@ -72,7 +72,7 @@ class VllmEngine(QueuedEngine):
         dtype = str(config.dtype).removeprefix("torch.")
         self._identity = ModelIdentity(
             model=config.architectures[0],
-            weights=content_hash or "",
+            weights=content_hash or f"files of {self._name}",
             dtype=f"{dtype} {config.quantization} by vLLM" if config.quantization else dtype,
             num_layers=self._num_layers,
             chat_template=hash_bytes(str(tokenizer.chat_template).encode()),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.transformers import loading as transformers_loading
 from langnorm.engines.transformers.files import checked_source, explained, file_on_hub, load_profile
-from langnorm.engines.transformers.load_errors import read_template
+from langnorm.engines.transformers.load_errors import has_credentials, read_template
 from langnorm.engines.vllm.options import VllmOptions
-from langnorm.errors import ModelError, OptionError
+from langnorm.errors import LangNormError, ModelError, OptionError
 from langnorm.norms.token_file import is_table
 
 if TYPE_CHECKING:
@@ -80,13 +80,28 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
     location = str(links or source.folder) if source.is_local else source.location
     try:
         core = VllmCore.start({"model": location, **arguments}, options)
-    except BaseException:
+    except BaseException as error:
         _remove(links)
-        raise
+        if isinstance(error, LangNormError) or not isinstance(error, Exception):
+            raise
+        if has_credentials(error, source):  # tracebacks print causes
+            raise ModelError(_reason(type(error).__name__, options)) from None
+        raise ModelError(_reason(error, options)) from error
     weakref.finalize(core, _remove, links)  # vLLM reads there at any time
     with explained(source):
         folder = source.folder if source.is_local else file_on_hub(source, "config.json", local_files_only=True).parent
         return VllmEngine(core, tokenizer, hash_checkpoint(folder), load_profile(folder), name=model)
+
+
+def _reason(error: object, options: VllmOptions) -> str:
+    """Return why a model does not start."""
+    reason = f"vLLM could not start this model: {error}"
+    if options.in_process:
+        return reason
+    return (
+        f"{reason} What its processes say stands above. A script that loads a model needs "
+        '`if __name__ == "__main__":` around it, or `engine_kwargs={"in_process": True}`.'
+    )
 
 
 def load_tokenizer(model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:

@@ -40,7 +40,9 @@ class VllmOptions:
     """Options of the vLLM engine.
 
     Attributes:
-        in_process: Whether the model is run in this process, on a thread of its own; else in processes of its own.
+        in_process: Whether the model is run in this process, on a thread of its own; else in processes of its own. Of a
+            model that vLLM runs with layers of transformers it changes the classes there: the engine `transformers`
+            cannot run that family afterwards.
         verbose: Whether vLLM's own log goes to standard error, errors aside.
         arguments: Of vLLM's `EngineArgs`.
 

@@ -180,6 +180,8 @@ def test_messages_say_what_came_from_the_prefix_cache(abacus_engine: Any) -> Non
     for message in (chat.invoke(question), list(chat.stream(question))[-1]):
         usage: Any = message.usage_metadata
         known = first.usage_metadata["input_tokens"] - 1  # type: ignore[index]
+        if abacus_engine.kind == "vllm":  # which finds whole blocks of 32 tokens again
+            known -= known % 32
         assert usage["input_token_details"] == {"cache_read": known}
         trace = NormTrace.from_message(message)
         assert trace.prefix_cache is not None

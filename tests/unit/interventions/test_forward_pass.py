@@ -346,6 +346,21 @@ def test_something_is_done_in_these_tests(options) -> None:
     assert all(3 < count < 40 for count in report["suppression"]["suppressed"].values())
 
 
+@pytest.mark.parametrize("kind", range(4))
+@pytest.mark.parametrize("num_beyond", [0, 1, 3])
+def test_what_was_done_beyond_the_end_is_undone(kind, num_beyond) -> None:
+    """Where more tokens were run than the answer has, its report is that of the answer."""
+    plans = [Plans(plan_of(RECURSIONS[kind]), plan_of(STEERINGS[kind]), plan_of(SUPPRESSIONS[kind]))]
+    engine = ToyEngine(plans)
+    for _ in range(PROMPT + 40 + num_beyond):
+        engine.run([Turn(0)])
+    engine.interventions.roll_back("request 0", 40)
+    expected, _ = run_alone(plans, 0, 40)
+    assert same(engine.interventions.report("request 0", 40), expected)
+    engine.interventions.roll_back("request 0", 50)  # of which there is nothing
+    assert same(engine.interventions.report("request 0", 40), expected)
+
+
 def test_tokens_of_unknown_keys_and_padding_are_left_alone() -> None:
     """Their states flow on, whatever their norms."""
     plans = Plans(recursion=plan_of(RECURSIONS[1]), suppression=plan_of(SUPPRESSIONS[0]))

@@ -1,0 +1,78 @@
+"""vLLM in processes of its own, with a model that is compiled into a graph: as most people run it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+import torch
+from langnorm import ChatLangNorm, NormTrace
+from langnorm.engines.registry import get_engine
+from langnorm.engines.options import Sampling
+from langnorm.engines.requests import Record, Request
+
+def main():
+    options = {"max_model_len": 2048, "kv_cache_memory_bytes": 2**28}
+    chat = ChatLangNorm(engine="vllm", temperature=0, engine_kwargs=options)
+    reply = chat.invoke("Calculate 47 + 385.")
+    assert "432" in reply.content, reply
+    assert NormTrace.from_message(reply).intensity is not None
+    request = Request(tuple(range(5, 40)), Sampling(max_tokens=30), Record(layers=(0, 5, 11)))
+    found, right = (
+        engine.generate([request])[0].completions[0]
+        for engine in (get_engine("vllm", "abacus", {}, options), get_engine("transformers", "abacus", {}))
+    )
+    assert found.token_ids == right.token_ids
+    torch.testing.assert_close(torch.tensor(found.norms), torch.tensor(right.norms), rtol=1e-4, atol=1e-4)
+    try:
+        chat.invoke("Hello", recursion={})
+    except ValueError as error:
+        assert "compiled into a graph" in str(error)
+    else:
+        raise AssertionError("recursion in a graph")
+    print("ready", flush=True)
+    try:
+        while True:
+            chat.invoke("Calculate 47 + 385.")
+    except KeyboardInterrupt:
+        pass
+    print("interrupted", flush=True)
+    assert "432" in chat.invoke("Calculate 47 + 385.").content
+    print("done", flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes on Windows")
+def test_a_script_that_is_interrupted_goes_on(tmp_path) -> None:
+    """Norms are those of transformers; Ctrl-C, which a terminal sends to all processes, ends one call."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "VLLM_CPU_CI_ENV": "1"},  # whose compiler takes seconds
+    )
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line.strip())
+            if said[-1] == "ready":
+                os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert said == ["ready", "interrupted", "done"]
