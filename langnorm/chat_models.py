@@ -19,14 +19,13 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from langnorm.chat.abilities import describe_abilities
 from langnorm.chat.answering import Answering, LocalAnswering
-from langnorm.chat.batches import announce_batch, batch_of_calls
+from langnorm.chat.batches import announce_batch
 from langnorm.chat.calibrating import deciding_settings, recorded_answer
 from langnorm.chat.many_prompts import ManyPrompts
 from langnorm.chat.preparing import PreparedCall, prepare_in_time, prepare_prompt, resolve_sampling
@@ -329,33 +328,3 @@ class ChatLangNorm(ManyPrompts, RemoteCalls):
         """
         resolved = build_options(Selection, "selection", options if selection is None else selection)
         return self.model_copy(update={"selection": resolved})
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
-        with batch_of_calls(self, len(inputs)):
-            return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        with batch_of_calls(self, len(inputs)):
-            return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-
-def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:
-    """Return the configs with a thread for each sequence of a batch, where the caller set no limit."""
-    return [{"max_concurrency": batch_size, **config} for config in configs]

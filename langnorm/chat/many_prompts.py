@@ -1,4 +1,4 @@
-"""Several prompts in one call, as LangChain's `generate` has them: one padded batch."""
+"""Several prompts in one call, as LangChain's `generate` and `batch` have them: one padded batch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import Callbacks
-from langchain_core.messages import BaseMessage
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import LLMResult
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 
 from langnorm.chat.batches import batch_of_calls
 from langnorm.chat.fields import ChatFields
@@ -65,3 +67,33 @@ class ManyPrompts(ChatFields):
         """Answer what `generate` answers, as it does."""
         with batch_of_calls(self, len(messages)):
             return await super().agenerate(messages, stop, callbacks, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer all inputs, together in padded batches of up to `max_batch_size`."""
+        configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
+        with batch_of_calls(self, len(inputs)):
+            return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer all inputs, together in padded batches of up to `max_batch_size`."""
+        with batch_of_calls(self, len(inputs)):
+            return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+
+def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:
+    """Return the configs with a thread for each sequence of a batch, where the caller set no limit."""
+    return [{"max_concurrency": batch_size, **config} for config in configs]
