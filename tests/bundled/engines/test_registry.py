@@ -130,7 +130,7 @@ def test_an_engine_of_another_package_is_found_by_its_entry_point(monkeypatch) -
     assert get_engine("transformers", "abacus", {}).num_layers == 12
     with pytest.raises(
         OptionError,
-        match=r'no engine `scriptd`. Use `"auto"`, `"llamacpp"`, `"transformers"`, `"vllm"`, `"scripted"`'
+        match=r'no engine `scriptd`. Use `"auto"`, `"remote"`, `"llamacpp"`, `"transformers"`, `"vllm"`, `"scripted"`'
         r".*`scripted`\?",
     ):
         get_engine("scriptd", "any", {})

@@ -290,4 +290,4 @@ def test_a_mask_shrinks_the_tokens_that_it_names(endless_model_of, endless_engin
     request = request_of(PROMPTS[0], None, mask, layers=layers)
     completion = answer(engine, request)
     assert_as_defined(endless_model_of("qwen3"), request, completion)
-    assert completion.interventions["suppression"]["tokens"] == {"1": [0, 9, 11], "2": [9, 20]}
+    assert completion.interventions["suppression"]["acted_on"] == {"1": [0, 9, 11], "2": [9, 20]}
