@@ -15,7 +15,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import langnorm.abacus
-from benchmarks import adaptive, llamacpp, packing, real_selection, real_steps, samples
+from benchmarks import adaptive, evidence, llamacpp, packing, real_selection, real_steps, samples
 from benchmarks.documents import between
 from benchmarks.real_decoder import Decoder
 from benchmarks.real_samples import sample
@@ -72,6 +72,14 @@ def test_published_figures_of_steps_are_those_that_are_stored() -> None:
         for file in (ROOT / "README.md", ROOT / "docs" / "messages.md"):
             assert between(file, stored.stem) == real_steps.summary(figures)
         assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_steps.table(figures)
+
+
+def test_the_page_of_evidence_is_what_was_measured() -> None:
+    """Every part of it, from the stored results."""
+    parts = evidence.parts()
+    assert {name.partition("-")[0] for name in parts} == {"real", "real_steps", "real_sae"}
+    for mark, text in parts.items():
+        assert between(evidence.PAGE, mark) == text
 
 
 @pytest.mark.parametrize(
