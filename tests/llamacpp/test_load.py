@@ -153,8 +153,9 @@ def test_memory_of_a_model_is_freed(tiny_file) -> None:
     assert context._pointer is None
 
 
-def test_retries_leave_out_what_llama_cpp_cannot_do(chat) -> None:
+def test_retries_leave_out_what_llama_cpp_cannot_do(chat, monkeypatch) -> None:
     """The default escalation draws again in place of recursion; one that is asked for is refused, and says why."""
+    monkeypatch.setattr("langnorm.norms.step_ranks.FEWEST_STEPS", 1)  # so short a calibration sees few
     profile = NormProfile.calibrate(chat, QUESTIONS, num_tokens=100, show_progress=False)
     weak = chat.bind(seed=5, low_below=1.0, temperature=0, max_tokens=8, profile=profile)
     message = NormRetry(weak).invoke(QUESTIONS[0])

@@ -42,7 +42,7 @@ from langnorm.engines.sequence import PendingSequence
 from langnorm.errors import MemoryLimitError, forget_locals
 
 _LINGER_SECONDS = 0.02  # longest pause between the arrivals of two requests that belong together
-_ANNOUNCED_SECONDS = 0.1  # the same where the next one is announced: on a busy machine, its thread begins late
+_ANNOUNCED_SECONDS = 0.3  # the same where the next one is announced: on a busy machine, its thread begins late
 _GATHERING_SECONDS = 0.5  # longest wait for all that join a batch
 _MAX_RESTARTS = 3  # of a sequence, for the sake of others
 _NUM_FITTING_BATCHES = 8  # that fill the size known to fit, until a larger one is tried again
