@@ -130,5 +130,6 @@ def abacus_engine(tmp_path_factory) -> Engine:
     path = write_gguf(tmp_path_factory.mktemp("abacus") / "abacus.gguf", engine.model, engine.tokenizer)
     ours = get_engine("llamacpp", path, {}, EXACT)
     # Norms are the same, so the profile is right, but it is tied to another file.
-    ours._profile = NormProfile(engine.profile.name, ours.identity, engine.profile.sketch, steps=engine.profile.steps)
+    of = engine.profile
+    ours._profile = NormProfile(of.name, ours.identity, of.sketch, of.tokens, of.steps)
     return ours
