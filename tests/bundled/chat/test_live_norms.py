@@ -16,6 +16,10 @@ QUESTION = "What is 47 + 385?"
 TEXT = "<think>\nIt is \U0001f600.\n</think>\n\nThe answer is \U0001f600 4. STOP here"
 
 
+pytestmark = pytest.mark.transformers_engine
+"""Numbers are compared to the last digit; llama.cpp runs a part of a known prompt again, which is rounded otherwise."""
+
+
 @pytest.fixture
 def chat(abacus_engine) -> ChatLangNorm:
     """The bundled model with the norms of its tokens."""
@@ -31,10 +35,8 @@ def of_tokens(chunk) -> dict:
 def test_chunks_together_say_what_the_whole_message_says(chat, abacus_engine, monkeypatch, settings) -> None:
     """Norms, percentiles, distances, texts and ids, each of them once; most of it before the last chunk."""
     monkeypatch.setattr(abacus_engine, "statistics", OnlineStatistics(abacus_engine.num_layers))
-    abacus_engine.clear_prefix_cache()  # a prompt that is found again may be rounded otherwise
     chunks = list(chat.stream(QUESTION, **settings))
     monkeypatch.setattr(abacus_engine, "statistics", OnlineStatistics(abacus_engine.num_layers))
-    abacus_engine.clear_prefix_cache()
     whole = chat.invoke(QUESTION, **settings)
     assert of_tokens(reduce(add, chunks)) == of_tokens(whole)
     assert NormTrace.from_message(reduce(add, chunks)) == NormTrace.from_message(whole)
