@@ -23,9 +23,10 @@ from benchmarks import samples
 from benchmarks.candidates import Reader
 from benchmarks.documents import put
 from benchmarks.selection import FOLDER, NUM_PROBLEMS, ROOT, rounded
+from langnorm.evaluation.methods import drawn_ranking
 from langnorm.evaluation.statistics import bootstrap_mean
 from langnorm.selection.options import Selection, Vote
-from langnorm.selection.ranking import Candidate, Ranking, leading_answer, rank_candidates, settled_ranking
+from langnorm.selection.ranking import Candidate
 from langnorm.selection.statements import stated_number
 from langnorm.selection.stopping import STOP_RULES
 
@@ -48,16 +49,6 @@ class Drawn:
     share: float
     tokens: float
     settled: float
-
-
-def drawn_ranking(selection: Selection, candidates: list[Candidate]) -> Ranking:
-    """Return the ranking of as many of n candidates as the selection draws."""
-    window = selection.stopping.window if selection.stopping else selection.n
-    for end in range(window, selection.n, window):
-        assert selection.stopping
-        if selection.stopping.is_enough(leading_answer(selection, candidates[:end])):
-            return settled_ranking(rank_candidates(selection, candidates[:end]))
-    return settled_ranking(rank_candidates(selection, candidates[: selection.n]))
 
 
 def selections() -> dict[str, Selection]:

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.adaptive import drawn_ranking
 from benchmarks.candidates import Candidates
 from benchmarks.documents import put
 from benchmarks.real_candidates import Reader, Split
 from benchmarks.selection import all_scores, picks, rounded
+from langnorm.evaluation.methods import drawn_ranking
 from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
 from langnorm.scores.registry import SCORES
 from langnorm.scores.scaling import standardised
