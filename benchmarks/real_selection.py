@@ -124,7 +124,7 @@ def table(figures: dict[str, Any]) -> str:
     train, test = figures["train"], figures["test"]
     names = [name for name in train["auroc"] if not name.startswith(PER_LAYER)]
     lines = [
-        f"| score | AUROC, train | AUROC, test | test, without length | best of {SIZE}, test | over majority, test |",
+        f"| score | AUROC, choice | AUROC, report | report, without length | best of {SIZE}, report | over majority, report |",
         "|---|---|---|---|---|---|",
     ]
     for name in sorted(names, key=lambda name: -train["auroc"][name][0]):
@@ -160,7 +160,7 @@ def _words(method: str) -> str:
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """Return in words what was drawn, and what the choice on the train problems is worth on the test problems."""
+    """Return in words what was drawn, and what the choice on the train problems is worth on the latter."""
     train, test, chosen = figures["train"], figures["test"], figures["chosen"]
     default = Selection()
     own = method_of(str(default.score), default.near)
@@ -173,9 +173,9 @@ def summary(figures: dict[str, Any]) -> str:
         f"problems to choose on and {test['num_problems']} others to report, {test['tokens']:.0f} tokens an answer, "
         f"{test['share_cut']:.1%} of the answers cut off, {test['share_right']:.1%} right; "
         f"{train['num_informative']} and {test['num_informative']} problems have right and wrong answers. Best on the "
-        f"train problems: `{best}`, with an AUROC of {_interval(test['auroc'][best])} on the test problems; of the "
+        f"former: `{best}`, with an AUROC of {_interval(test['auroc'][best])} on the latter; of the "
         f"scores of norms `{best_norm}`, {_interval(test['auroc'][best_norm])}. The selection that was best there, "
-        f"{_words(chosen)}, is {points(test, chosen)} points over majority vote on the test problems, the default of "
+        f"{_words(chosen)}, is {points(test, chosen)} points over majority vote on the latter, the default of "
         f"the library, {_words(own)}, {points(test, own)}, and the paper's, {_words(method_of('tail, deep', 0))}, "
         f"{points(test, method_of('tail, deep', 0))}."
     )
@@ -220,7 +220,9 @@ def adaptive(problems: Sequence[Candidates]) -> dict[str, dict[str, Any]]:
 
 def adaptive_table(figures: dict[str, Any]) -> str:
     """Return what each rule saves and costs, as Markdown."""
-    lines = [f"| rule, n = {SIZE} | drawn, train | points over all, train | drawn, test | points over all, test |"]
+    lines = [
+        f"| rule, n = {SIZE} | drawn, choice | points over all, choice | drawn, report | points over all, report |"
+    ]
     lines.append("|---" * 5 + "|")
     for name in figures["train"]["adaptive"]:
         cells = []

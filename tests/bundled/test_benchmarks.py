@@ -20,6 +20,7 @@ from benchmarks.documents import between
 from benchmarks.real_decoder import Decoder
 from benchmarks.real_samples import sample
 from langnorm import ChatLangNorm, NormSelector, Selection
+from langnorm.evaluation.methods import drawn_ranking
 from langnorm.scores.samples import Sample
 from langnorm.selection.ranking import Candidate
 from langnorm.selection.stopping import STOP_RULES
@@ -178,6 +179,6 @@ def test_stored_samples_are_drawn_as_a_selector_draws(stop: Any) -> None:
     engine = ScriptedEngine([f"The answer is {answer}." for answer in answers])
     message = NormSelector(ChatLangNorm(engine=engine, temperature=1), selection=selection).invoke("?")
     candidates = [Candidate(Sample((), (), logprobs=[-1.0]), answer, 1, "stop") for answer in answers]
-    found = adaptive.drawn_ranking(selection, candidates)
+    found = drawn_ranking(selection, candidates)
     assert len(found.candidates) == ranking(message)["drawn"] < 12
     assert found.candidates[found.best].answer == "4"
