@@ -124,7 +124,8 @@ def table(figures: dict[str, Any]) -> str:
     train, test = figures["train"], figures["test"]
     names = [name for name in train["auroc"] if not name.startswith(PER_LAYER)]
     lines = [
-        f"| score | AUROC, choice | AUROC, report | report, without length | best of {SIZE}, report | over majority, report |",
+        "| score | AUROC, choice | AUROC, report | report, without length | "
+        f"best of {SIZE}, report | over majority, report |",
         "|---|---|---|---|---|---|",
     ]
     for name in sorted(names, key=lambda name: -train["auroc"][name][0]):
@@ -160,7 +161,7 @@ def _words(method: str) -> str:
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """Return in words what was drawn, and what the choice on the train problems is worth on the latter."""
+    """Return in words what was drawn, and what was chosen on some problems is worth on the others."""
     train, test, chosen = figures["train"], figures["test"], figures["chosen"]
     default = Selection()
     own = method_of(str(default.score), default.near)
