@@ -58,6 +58,7 @@ class StepSample:
         self.layers = tuple(layers)
         thinned = shares[evenly(len(shares))].reshape(-1, len(self.layers))
         self._thousandths: NDArray[np.int16] = np.rint(thinned * _UNIT).astype(np.int16)
+        self._sorted: dict[tuple[int, ...], tuple[float, ...]] = {}  # by layers: every call asks for those of its own
 
     def __len__(self) -> int:
         return len(self._thousandths)
@@ -66,8 +67,11 @@ class StepSample:
         """Return the intensities of the steps in some layers, ascending; None where a layer or enough steps lack."""
         if len(self) < FEWEST_STEPS or not set(layers) <= set(self.layers):
             return None
-        columns = [self.layers.index(layer) for layer in layers]
-        return tuple(np.sort(self._thousandths[:, columns].mean(axis=1) / _UNIT).tolist())
+        key = tuple(layers)
+        if key not in self._sorted:
+            columns = [self.layers.index(layer) for layer in key]
+            self._sorted[key] = tuple(np.sort(self._thousandths[:, columns].mean(axis=1) / _UNIT).tolist())
+        return self._sorted[key]
 
     def merged_with(self, other: StepSample) -> StepSample:
         """Return a sample of the steps of both, in the layers that both have."""
