@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,8 +25,9 @@ class Method:
     Attributes:
         name: What reports call it.
         description: What it does, in a few words.
-        run: Which answers it takes: the name of a run. Runs other than `samples` give one answer to each question.
-        options: Call options of its run.
+        run: Which answers it takes: the name of a run, of letters, digits, `.`, `_` and `-`. Runs other than `samples`
+            give one answer to each question.
+        options: Call options of its run; `samples` takes none.
         pick: Of `samples`: a selection, the expected accuracy of a random one, or whether any is right.
     """
 
@@ -68,7 +70,8 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
         n: Number of samples that selections choose from.
 
     Raises:
-        OptionError: There is no such method, or two have one name.
+        OptionError: There is no such method, two have one name, or a run has options of two kinds or a name that is no
+            name of a file.
     """
     known = known_methods(n)
     methods = [known[BASELINE]]
@@ -79,7 +82,25 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
             raise OptionError(msg)
         if method.name != BASELINE:
             methods.append(method)
+    _check_runs(methods)
     return methods
+
+
+def _check_runs(methods: Sequence[Method]) -> None:
+    """Raise `OptionError` unless the answers of each run follow from its name."""
+    options: dict[str, Mapping[str, Any]] = {SAMPLES: {}}
+    for method in methods:
+        if not re.fullmatch(r"\w[\w.-]*", method.run):
+            msg = (
+                f"`run={method.run!r}` of the method `{method.name}` is no name of a file. Use letters, digits and `-`."
+            )
+            raise OptionError(msg)
+        if options.setdefault(method.run, method.options) != method.options:
+            msg = (
+                f"The method `{method.name}` has other options than its run `{method.run}` has already. Give it a `run` "
+                "of its own."
+            )
+            raise OptionError(msg)
 
 
 def _named(name: str, known: Mapping[str, Method], n: int) -> Method:

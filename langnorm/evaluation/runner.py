@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict, messages_to_dict
 
 from langnorm.checks import check_integer
-from langnorm.errors import LangNormError, OptionError
+from langnorm.errors import OptionError, PromptError
 from langnorm.evaluation.methods import SAMPLES, Method, drawn_ranking, resolve_methods
 from langnorm.evaluation.report import Report, Scored, build_report
 from langnorm.evaluation.store import AnswerStore
@@ -59,8 +59,8 @@ def evaluate(
         show_progress: Whether to show a progress bar.
 
     Raises:
-        OptionError: The task cannot be read, a method or an option is not allowed, samples would all be the same, or
-            the folder has answers of another evaluation.
+        OptionError: The task cannot be read, a method or an option is not allowed or not possible with this model,
+            samples would all be the same, or the folder has answers of another evaluation.
     """
     check_integer("n", n, low=2, allowed="2 or above")
     check_integer("seed", seed, low=0, allowed="0 or above")
@@ -139,11 +139,15 @@ class _Runner:
                 yield missing
 
     def answer(self, group: Sequence[int]) -> dict[int, Any]:
-        """Return the answers to some questions, in plain JSON types, by number."""
+        """Return the answers to some questions, in plain JSON types, by number.
+
+        A question that the model cannot be asked, such as one that is too long, has none; any other error is raised,
+        since it is not the question's.
+        """
         start = time.perf_counter()
         try:
             messages = self._ask(group)
-        except LangNormError as error:
+        except PromptError as error:
             if len(group) == 1:
                 return {group[0]: {"error": str(error), "messages": [], "seconds": 0.0}}
             return {number: of_one for i in group for number, of_one in self.answer([i]).items()}

@@ -172,6 +172,17 @@ def test_what_cannot_work_is_refused_before_any_answer(
         run(chat, task, tmp_path, methods=["oracle", "oracle"])
     with pytest.raises(OptionError, match="another evaluation: temperature"):
         run(chat.model_copy(update={"temperature": 0.9}), task, whole[0])
+    for broken, said in (
+        (Method("a", "", "../a"), "no name of a file"),
+        (Method("a", "", "baseline", {"steering": {}}), "other options than its run `baseline`"),
+        (Method("a", "", "samples", {"steering": {}}), "other options than its run `samples`"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            run(chat, task, tmp_path, methods=[broken])
+    impossible = Method("far", "no such layer", "far", {"recursion": {"layers": [99]}})
+    with pytest.raises(OptionError, match="99"):
+        run(chat, task, tmp_path / "far", methods=[impossible])
+    assert not (tmp_path / "far" / "far.jsonl.gz").exists(), "what no question is to blame for counts against none"
     own = Method("recursion", "mine", "recursion", {"recursion": {"max_extra": 3}})
     with pytest.raises(OptionError, match="with other options"):
         run(chat, task, whole[0], methods=[own])
