@@ -97,8 +97,8 @@ def _check_runs(methods: Sequence[Method]) -> None:
             raise OptionError(msg)
         if options.setdefault(method.run, method.options) != method.options:
             msg = (
-                f"The method `{method.name}` has other options than its run `{method.run}` has already. Give it a `run` "
-                "of its own."
+                f"The method `{method.name}` has other options than its run `{method.run}` has already. Give it a "
+                "`run` of its own."
             )
             raise OptionError(msg)
 
