@@ -16,6 +16,7 @@ from langnorm.engines.interrupts import is_interrupted
 Value = TypeVar("Value")
 
 _SECONDS_BETWEEN_LOOKS = 0.05  # for an interrupt
+_SECONDS_PER_THREAD = 0.002  # more threads look less often: together they must not take the model's time
 
 
 class Deadline:
@@ -67,7 +68,9 @@ class Deadline:
     def _wait(self, has_come: Callable[[float | None], bool]) -> None:
         """Return when `has_come` returns True; it waits for so many seconds at most, None for no limit."""
         # Python interrupts the main thread by itself.
-        longest = None if threading.current_thread() is threading.main_thread() else _SECONDS_BETWEEN_LOOKS
+        longest: float | None = None
+        if threading.current_thread() is not threading.main_thread():
+            longest = max(_SECONDS_BETWEEN_LOOKS, _SECONDS_PER_THREAD * threading.active_count())
         while True:
             if is_interrupted():
                 raise KeyboardInterrupt

@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from types import FrameType
 from typing import Any
+
+_SECONDS_TO_NEXT_LOOK = 0.04  # a look at the frames takes longer the more threads there are: one is enough for all
+_last_look = 0.0  # that found no interrupt, as `time.monotonic` has it
 
 
 def is_interrupted() -> bool:
@@ -22,9 +26,13 @@ def is_interrupted() -> bool:
     That is a pool whose `with` block it leaves by `KeyboardInterrupt`, or that of the event loop which it closes for
     the same reason; or a pool that a thread of these has opened.
     """
-    if threading.current_thread() is threading.main_thread():
+    global _last_look
+    now = time.monotonic()
+    if threading.current_thread() is threading.main_thread() or 0 <= now - _last_look < _SECONDS_TO_NEXT_LOOK:
         return False
     pools = list(_pools_left(_frame_of(threading.main_thread())))
+    if not pools:
+        _last_look = now
     seen: list[ThreadPoolExecutor] = []
     while pools:
         pool = pools.pop()

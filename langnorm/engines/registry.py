@@ -48,6 +48,7 @@ and `suits`, which says whether it is the engine to take for a model where nobod
 
 _log = logging.getLogger(__name__)
 _loaded: dict[tuple[str, str], Engine] = {}
+_others: dict[str, EntryPoint] = {}  # engines of other packages, by name, that were found so far
 _locks: WeakValueDictionary[tuple[str, str], threading.Lock] = WeakValueDictionary()  # each for as long as it is used
 _locks_guard = threading.Lock()
 
@@ -124,9 +125,9 @@ def engine_key(
 
 def check_engine_name(engine: str) -> None:
     """Raise `OptionError` unless there is an engine of this name."""
-    names = [AUTO_ENGINE, REMOTE_ENGINE, *MODULES, *_other_engines()]
-    if engine in names:
+    if engine in (AUTO_ENGINE, REMOTE_ENGINE, *MODULES) or _find_other(engine):
         return
+    names = [AUTO_ENGINE, REMOTE_ENGINE, *MODULES, *_others]
     allowed = ", ".join(f'`"{name}"`' for name in names)
     msg = f"There is no engine `{engine}`. Use {allowed} or an Engine object.{closest(engine, names)}"
     raise OptionError(msg)
@@ -142,14 +143,17 @@ def unload() -> None:
 
 
 def _get_loader(engine: str) -> Loader:
-    loader: Loader = import_module(MODULES[engine]).load if engine in MODULES else _other_engines()[engine].load()
-    return loader
+    if engine in MODULES:
+        return import_module(MODULES[engine]).load  # type: ignore[no-any-return]
+    other = _find_other(engine)
+    assert other, "check_engine_name has found it"
+    return other.load()  # type: ignore[no-any-return]
 
 
-def _other_engines() -> dict[str, EntryPoint]:
-    """Return the engines of other packages by name; those of langnorm cannot be replaced."""
-    return {
-        entry.name: entry
-        for entry in entry_points(group=ENTRY_POINTS)
-        if entry.name not in (AUTO_ENGINE, REMOTE_ENGINE, *MODULES)
-    }
+def _find_other(engine: str) -> EntryPoint | None:
+    """Return the engine of another package, if there is one of this name; those of langnorm cannot be replaced."""
+    if engine not in _others:  # a look at all packages takes as long as a short answer
+        found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+        for name in found.keys() - {AUTO_ENGINE, REMOTE_ENGINE, *MODULES}:
+            _others[name] = found[name]
+    return _others.get(engine)
