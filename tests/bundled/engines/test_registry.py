@@ -126,6 +126,7 @@ def test_an_engine_of_another_package_is_found_by_its_entry_point(monkeypatch) -
     taken = EntryPoint("transformers", "no.such:module", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry, taken] if group == entry.group else [])
     monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(registry, "_others", {})
     assert get_engine("scripted", "any", {"a": 1}, {"b": 2}) == ("any", {"a": 1}, {"b": 2})
     assert get_engine("transformers", "abacus", {}).num_layers == 12
     with pytest.raises(
@@ -134,6 +135,21 @@ def test_an_engine_of_another_package_is_found_by_its_entry_point(monkeypatch) -
         r".*`scripted`\?",
     ):
         get_engine("scriptd", "any", {})
+
+
+def test_the_packages_are_not_looked_through_for_each_call(monkeypatch) -> None:
+    """That takes as long as a short answer: not for an engine of langnorm, nor again for one that was found."""
+    entry = EntryPoint("scripted", "tests.bundled.engines.test_registry:load_scripted", registry.ENTRY_POINTS)
+    looks = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: looks.append(group) or [entry])
+    monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(registry, "_others", {})
+    for engine in ("transformers", "auto"):
+        get_engine(engine, "abacus", {})
+    assert not looks
+    for _ in range(3):
+        get_engine("scripted", "any", {})
+    assert len(looks) == 1
 
 
 def load_scripted(model: str, model_kwargs: dict, engine_kwargs: dict) -> object:
