@@ -106,6 +106,8 @@ def verdict(figures: dict[str, Any]) -> str:
         for name, score in SCORES.items()
         if score.needs_norms and not (score.needs_logprobs or score.needs_reductions)
     ]
+    measured = next(iter(figures["temperatures"].values()))["over_majority"]
+    of_norms = [name for name in of_norms if f"{name} | none, near 0" in measured]
     areas = ("late_rate", "mean", "mean_logprob", "quiet_logprob", "quiet_logprob, all layers", "numeral_logprob")
     for t, of_one in figures["temperatures"].items():
         over = "; ".join(f"{name} {difference(of_one, method, '16')}" for name, method in compared.items())

@@ -64,6 +64,11 @@ def test_published_figures_of_real_models_are_those_that_are_stored() -> None:
         assert between(ROOT / "benchmarks" / "README.md", stored.stem) == real_selection.report(figures)
 
 
+def test_the_default_selection_is_what_the_measurements_chose() -> None:
+    """On the problems to choose on of all models together."""
+    assert real_selection.default_method() == real_selection.choose(real_selection.stored_figures())
+
+
 def test_published_figures_of_steps_are_those_that_are_stored() -> None:
     """In all documents."""
     found = sorted((ROOT / "benchmarks" / "results").glob("real_steps-*.json"))
