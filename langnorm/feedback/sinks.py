@@ -7,6 +7,7 @@ it on their own thread.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -29,6 +30,8 @@ EVENT_NAME = "gen_ai.evaluation.result"
 """OpenTelemetry's event for the result of an evaluation (semantic conventions for generative AI, events)."""
 
 _ATTEMPTS = 3  # of a request to LangSmith: a run may come there a moment after its score
+_FLUSH = 5.0  # seconds to wait for runs to come there
+_PAUSE = 60.0  # seconds in which a LangSmith that has failed is not asked again: answers would wait for it
 
 EventForm = Literal["log", "span"]
 
@@ -114,7 +117,8 @@ class LangSmithSink:
     """Sends a score to LangSmith as feedback on the run of the chat model; needs the extra `langsmith`.
 
     It is sent in the background where the outermost run is known, which it is when the handler is among the `callbacks`
-    of the whole chain; else the run waits for it.
+    of the whole chain; else the run waits for it. When LangSmith does not say which project it is, which it is asked
+    once, scores of the next minute are errors at once.
 
     Args:
         client: A client of LangSmith; None takes the one that LangChain traces with.
@@ -138,6 +142,7 @@ class LangSmithSink:
         self._client = client or get_cached_client()
         self._project = project
         self._project_id: UUID | None = None
+        self._failed_at: float | None = None
         self._lock = threading.Lock()
 
     def __call__(self, score: NormScore) -> None:
@@ -154,19 +159,34 @@ class LangSmithSink:
         )
 
     def _find_project(self) -> UUID:
-        """Return the id of the project, which LangSmith wants with feedback; it is asked once.
+        """Return the id of the project, which LangSmith wants with feedback.
 
         Raises:
             LangSmithError: There is no such project, or LangSmith does not answer.
         """
-        from langsmith.utils import LangSmithNotFoundError, get_tracer_project
+        from langsmith.utils import LangSmithError, get_tracer_project
 
         with self._lock:
-            if self._project_id is None:
-                name = self._project or get_tracer_project()
-                try:
-                    self._project_id = self._client.read_project(project_name=name).id
-                except LangSmithNotFoundError:  # it is made when its first run arrives, which may be this one
-                    self._client.flush()
-                    self._project_id = self._client.read_project(project_name=name).id
-            return self._project_id
+            if self._project_id is not None:
+                return self._project_id
+            name = self._project or get_tracer_project()
+            if self._failed_at is not None and time.monotonic() - self._failed_at < _PAUSE:
+                msg = f"LangSmith could not name its project `{name}` a moment ago, so this score is not sent."
+                raise LangSmithError(msg)
+            try:
+                self._project_id = project_id = self._ask_for_project(name)
+            except Exception:
+                self._failed_at = time.monotonic()
+                raise
+            return project_id
+
+    def _ask_for_project(self, name: str | None) -> UUID:
+        from langsmith.utils import LangSmithNotFoundError
+
+        try:
+            project = self._client.read_project(project_name=name)
+        except LangSmithNotFoundError:  # it is made when its first run arrives, which may be this one
+            self._client.flush(_FLUSH)
+            project = self._client.read_project(project_name=name)
+        project_id: UUID = project.id
+        return project_id
