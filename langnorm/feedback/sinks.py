@@ -139,7 +139,8 @@ class LangSmithSink:
             refuse("client", client, "a `langsmith.Client`, or None for the one that LangChain traces with")
         if project is not None and (not isinstance(project, str) or not project):
             refuse("project", project, "the name of a project, or None for the one that LangChain traces to")
-        self._client = client or get_cached_client()
+        # LangChain's is made when it is first needed: a client begins to ask its server at once.
+        self._find_client = get_cached_client if client is None else lambda: client
         self._project = project
         self._project_id: UUID | None = None
         self._failed_at: float | None = None
@@ -147,18 +148,19 @@ class LangSmithSink:
 
     def __call__(self, score: NormScore) -> None:
         """Send it."""
-        self._client.create_feedback(
+        client = self._find_client()
+        client.create_feedback(
             score.run_id,
             score.name,
             score=score.value,
             comment=str(score.summary),
             source_info={"langnorm": score.summary.to_dict(), "answer": score.answer},
             trace_id=score.trace_id,
-            session_id=self._find_project(),
+            session_id=self._find_project(client),
             stop_after_attempt=_ATTEMPTS,
         )
 
-    def _find_project(self) -> UUID:
+    def _find_project(self, client: Client) -> UUID:
         """Return the id of the project, which LangSmith wants with feedback.
 
         Raises:
@@ -174,19 +176,20 @@ class LangSmithSink:
                 msg = f"LangSmith could not name its project `{name}` a moment ago, so this score is not sent."
                 raise LangSmithError(msg)
             try:
-                self._project_id = project_id = self._ask_for_project(name)
+                self._project_id = project_id = _ask_for_project(client, name)
             except Exception:
                 self._failed_at = time.monotonic()
                 raise
             return project_id
 
-    def _ask_for_project(self, name: str | None) -> UUID:
-        from langsmith.utils import LangSmithNotFoundError
 
-        try:
-            project = self._client.read_project(project_name=name)
-        except LangSmithNotFoundError:  # it is made when its first run arrives, which may be this one
-            self._client.flush(_FLUSH)
-            project = self._client.read_project(project_name=name)
-        project_id: UUID = project.id
-        return project_id
+def _ask_for_project(client: Client, name: str | None) -> UUID:
+    from langsmith.utils import LangSmithNotFoundError
+
+    try:
+        project = client.read_project(project_name=name)
+    except LangSmithNotFoundError:  # it is made when its first run arrives, which may be this one
+        client.flush(_FLUSH)
+        project = client.read_project(project_name=name)
+    project_id: UUID = project.id
+    return project_id

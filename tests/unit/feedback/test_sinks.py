@@ -211,6 +211,22 @@ def test_answers_do_not_wait_for_a_langsmith_that_fails(caplog, monkeypatch) -> 
     assert num_asked == 1
 
 
+def test_the_client_is_that_of_langchain(monkeypatch) -> None:
+    """Which is made when there is a score, not before."""
+    made = []
+
+    def make() -> Any:
+        made.append(stub.client)
+        return stub.client
+
+    monkeypatch.setattr("langsmith.run_trees.get_cached_client", make)
+    sink = LangSmithSink(project="p")
+    assert made == []
+    with running_langsmith(version="0.5.0") as stub:
+        ask(NormFeedback(sink, raise_error=True))
+        assert len(stub.bodies("/feedback")) == 1
+
+
 @pytest.mark.parametrize(
     ("build", "said"),
     [
