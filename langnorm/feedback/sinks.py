@@ -114,11 +114,11 @@ class OpenTelemetrySink:
 
 
 class LangSmithSink:
-    """Sends a score to LangSmith as feedback on the run of the chat model; needs the extra `langsmith`.
+    """Sends a score to LangSmith as feedback on the run of the chat model, which has to be traced there.
 
-    It is sent in the background where the outermost run is known, which it is when the handler is among the `callbacks`
-    of the whole chain; else the run waits for it. When LangSmith does not say which project it is, which it is asked
-    once, scores of the next minute are errors at once.
+    It needs the extra `langsmith`. The score goes along with the runs, in the background, where the outermost run is
+    known, which it is when the handler is among the `callbacks` of the whole chain; else the answer waits for it.
+    LangSmith is asked once which project it is; when that fails, scores of the next minute are errors at once.
 
     Args:
         client: A client of LangSmith; None takes the one that LangChain traces with.

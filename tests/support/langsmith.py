@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import requests
 from langsmith import Client
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def running_langsmith(**fields: Any) -> Iterator[LangSmithStub]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        stub.client = Client(api_url=f"http://127.0.0.1:{server.server_port}", api_key="key")
+        session = requests.Session()
+        session.trust_env = False  # no proxy
+        stub.client = Client(api_url=f"http://127.0.0.1:{server.server_port}", api_key="key", session=session)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
