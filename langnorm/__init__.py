@@ -9,6 +9,7 @@ from langnorm.lazy import lazy_names
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
     from langnorm.engines.registry import unload
+    from langnorm.feedback.handler import NormFeedback
     from langnorm.interventions.options import Recursion, Steering, Suppression
     from langnorm.norms.profile import NormProfile
     from langnorm.retry.runnable import NormRetry
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChatLangNorm",
+    "NormFeedback",
     "NormProfile",
     "NormRetry",
     "NormSelector",
@@ -37,6 +39,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ChatLangNorm": "langnorm.chat_models",
+        "NormFeedback": "langnorm.feedback.handler",
         "NormProfile": "langnorm.norms.profile",
         "NormRetry": "langnorm.retry.runnable",
         "NormSelector": "langnorm.selection.selector",

@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("chat_models",),
     ("selection", "retry", "viz"),
     ("testing", "evaluation"),
-    ("middleware", "probes"),
+    ("middleware", "probes", "feedback"),
     ("",),
     ("server",),
     ("cli",),
