@@ -13,7 +13,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import samples
 from benchmarks.candidates import Reader
 from benchmarks.documents import put
-from benchmarks.selection import FOLDER, NUM_PROBLEMS, ROOT, rounded
+from benchmarks.selection import FOLDER, NUM_PROBLEMS, OF_ABACUS, ROOT, rounded
 from langnorm.evaluation.methods import drawn_ranking
 from langnorm.evaluation.statistics import bootstrap_mean
 from langnorm.selection.options import Selection, Vote
@@ -31,7 +31,7 @@ from langnorm.selection.statements import stated_number
 from langnorm.selection.stopping import STOP_RULES
 
 STARTS = (0, 16)
-VOTES: tuple[Vote, ...] = (Selection().vote, "majority")
+VOTES: tuple[Vote, ...] = (OF_ABACUS.vote, "majority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,9 @@ def selections() -> dict[str, Selection]:
     """Return the ways to select by name."""
     ways: dict[str, Selection] = {}
     for vote in VOTES:
-        ways |= {f"n = {size} | {vote}": Selection(n=size, vote=vote) for size in (8, samples.NUM_SAMPLES)}
-        ways |= {f"{rule} | {vote}": Selection(n=samples.NUM_SAMPLES, vote=vote, stop=rule) for rule in STOP_RULES}  # type: ignore[arg-type]
+        way = replace(OF_ABACUS, vote=vote, n=samples.NUM_SAMPLES)
+        ways |= {f"n = {size} | {vote}": replace(way, n=size) for size in (8, samples.NUM_SAMPLES)}
+        ways |= {f"{rule} | {vote}": replace(way, stop=rule) for rule in STOP_RULES}  # type: ignore[arg-type]
     return ways
 
 

@@ -2,9 +2,10 @@
 
 Abacus answers held-out problems of 4 to 12 steps, 32 times each at two temperatures (`samples.py`; about an hour and a
 half of one core the first time). For n below 32 the samples are cut into groups of n, so that each of them counts once.
-Intervals are 95 % bootstrap intervals over problems, differences are paired. What the library does by default is chosen
-on the development split (`--split dev`) and reported on the test split. Prints tables and writes JSON; with `--write`
-the tables go into the documentation and the README of the benchmarks.
+Intervals are 95 % bootstrap intervals over problems, differences are paired. Of these answers norms and
+log-probabilities are stored, and not what the default of the library reads, which real models chose
+(`real_selection.py`). Prints tables and writes JSON; with `--write` the tables go into the documentation and the README
+of the benchmarks.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import langnorm.scores.registry
 from benchmarks import samples
 from benchmarks.candidates import NUM_FOR_TOKENS, Candidates, Reader, usual_norms
 from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
-from langnorm.scores.registry import SCORES
+from langnorm.scores.registry import READABLE_SCORE, SCORES
 from langnorm.selection.options import VOTES, Selection
 from langnorm.selection.pruning import RULES
 from langnorm.selection.ranking import Candidate, by_score, by_vote, rank_candidates
@@ -42,6 +43,9 @@ FOLDER = ROOT / "build" / "selection-samples"
 SIZES = (1, 2, 4, 8, 16, 32)
 NUM_PROBLEMS = {"dev": 200, "test": 500}
 NEARS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)  # standard deviations within which scores count as tied
+OF_ABACUS = Selection(score=READABLE_SCORE, near=0.1)
+"""The selection whose early stopping is measured here."""
+
 Mixtures = Mapping[str, Mapping[str, float]]
 """Weights of scores by the name of their mixture."""
 
@@ -197,7 +201,7 @@ def pruned(problems: list[Candidates], drawn: list[Any], size: int, prune: str) 
     reader = _reader(_cache["usual"])
     call = reader.chat._prepare([HumanMessage("?")], None, {})
     assert call.recording
-    selection = Selection(n=size, prune=prune)  # type: ignore[arg-type]
+    selection = replace(OF_ABACUS, n=size, prune=prune)  # type: ignore[arg-type]
     pruner = ScorePruner(selection, call.recording.layers, call.recording.baseline, reader.engine.tokenizer)
     layers = list(call.recording.layers)
     tokens, full = [], []
@@ -267,7 +271,6 @@ def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]
     with ProcessPoolExecutor(num_processes) as pool:
         examined = list(pool.map(partial(examine, split=split, usual=usual), range(num_problems), chunksize=4))
     figures: dict[str, Any] = {"split": split, "num_problems": num_problems, "temperatures": {}}
-    default = Selection()
     for temperature in samples.TEMPERATURES:
         problems = [of_one[temperature][0] for of_one in examined]
         drawn = [samples.load(FOLDER / f"{split}-{i:04}.npz")[temperature] for i in range(num_problems)]
@@ -292,7 +295,7 @@ def measure(split: str, num_problems: int, num_processes: int) -> dict[str, Any]
                 rule: {str(size): pruned(problems, drawn, size, rule) for size in (8, 16)}
                 for rule in (RULES if split == "test" else ())
             },
-            "checked": checked(problems, str(default.score), default.vote),
+            "checked": checked(problems, READABLE_SCORE, OF_ABACUS.vote),
         }
     return figures
 

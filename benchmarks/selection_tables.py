@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.documents import put
-from langnorm.scores.registry import SCORES
-from langnorm.selection.options import Selection
+from langnorm.scores.registry import READABLE_SCORE, SCORES
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT = Selection()
-NEAR = f"none, near {DEFAULT.near:g}"
+NEAR = "none, near 0.1"
 METHODS = {
     "one sample (random pick)": "random pick",
     "random pick among distinct answers": "random distinct pick",
@@ -31,15 +29,11 @@ METHODS = {
     "`quiet_logprob`": "quiet_logprob | none, near 0",
     "`quiet_logprob`, weighted vote": "quiet_logprob | weighted",
     "`numeral_logprob`": "numeral_logprob | none, near 0",
+    "`numeral_logprob`, near-ties by support": f"numeral_logprob | {NEAR}",
     "`numeral_logprob`, weighted vote": "numeral_logprob | weighted",
     "`numeral_logprob`, filtered vote": "numeral_logprob | filtered",
     "oracle (any of n is right)": "oracle",
 }
-
-
-def default_method(score: object = DEFAULT.score, vote: str = DEFAULT.vote) -> str:
-    """Return how the figures name what the library does by default."""
-    return f"{score} | {NEAR if vote == 'none' else vote}"
 
 
 def accuracy_table(of_temperature: dict[str, Any]) -> str:
@@ -47,8 +41,7 @@ def accuracy_table(of_temperature: dict[str, Any]) -> str:
     accuracy = of_temperature["accuracy"]
     sizes = list(accuracy["random pick"])
     lines = [f"| what is kept | {' | '.join(f'n = {size}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
-    rows = METHODS | {f"**the default**: `{DEFAULT.score}`, vote `{DEFAULT.vote}`": default_method()}
-    for words, method in rows.items():
+    for words, method in METHODS.items():
         lines.append(f"| {words} | {' | '.join(f'{accuracy[method][size][0]:.3f}' for size in sizes)} |")
     tokens = (f"{of_temperature['tokens'] * int(size):.0f}" for size in sizes)
     return "\n".join([*lines, f"| tokens per question | {' | '.join(tokens)} |"])
@@ -59,7 +52,7 @@ def difference_table(figures: dict[str, Any], size: str) -> str:
     by_temperature = figures["temperatures"]
     lines = [f"| over majority vote, n = {size} | {' | '.join(f'T = {t}' for t in by_temperature)} |"]
     lines.append("|---" * (len(by_temperature) + 1) + "|")
-    for words, method in {"the default": default_method(), **METHODS}.items():
+    for words, method in METHODS.items():
         cells = [difference(of_one, method, size) for of_one in by_temperature.values()]
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -86,7 +79,7 @@ def pruning_table(figures: dict[str, Any]) -> str:
         for rule, by_size in of_one["pruning"].items():
             for size, of_size in by_size.items():
                 for vote, accuracy in of_size["accuracy"].items():
-                    whole = of_one["accuracy"][default_method(vote=vote)][size][0]
+                    whole = of_one["accuracy"][f"{READABLE_SCORE} | {NEAR if vote == 'none' else vote}"][size][0]
                     share = f"{of_size['share']:.2f}"
                     lines.append(f"| {t} | {size} | {rule} | {share} | {vote} | {accuracy[0]:.3f} | {whole:.3f} |")
     return "\n".join(lines)
@@ -99,11 +92,11 @@ def difference(of_temperature: dict[str, Any], method: str, size: str) -> str:
 
 
 def verdict(figures: dict[str, Any]) -> str:
-    """Return in words what the figures say of norms, of log-probabilities, and of the default."""
+    """Return in words what the figures say of norms and of log-probabilities."""
     words = []
     compared = {
-        "the default": default_method(),
         "`numeral_logprob`": METHODS["`numeral_logprob`"],
+        "the same, near-ties by support,": METHODS["`numeral_logprob`, near-ties by support"],
         "`mean_logprob`": METHODS["`mean_logprob`"],
         "`late_rate`": METHODS["`late_rate`"],
         "the paper's D": METHODS["paper's D, `late`"],

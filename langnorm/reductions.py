@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+DISTRIBUTION = "token_distribution"
+"""Where messages keep a `Distribution`, beside the norms of tokens."""
+
 
 class _Arrays:
     """Fields that are arrays; two of a kind are equal when all numbers are."""
@@ -53,6 +56,10 @@ class Distribution(_Arrays):
     top20_logprob: FloatArray
     top5_mass: FloatArray
     logprob: FloatArray
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return its fields as messages keep them: lists of numbers of 6 digits."""
+        return {field.name: [float(f"{x:.6g}") for x in getattr(self, field.name)] for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

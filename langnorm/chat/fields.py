@@ -109,6 +109,9 @@ class ChatFields(BaseChatModel):
     """Whether messages have the log-probability of each token, in OpenAI's form."""
     top_logprobs: SkipValidation[int | None] = None
     """How many most likely tokens are reported beside each one, 0 to 20."""
+    distribution: SkipValidation[bool] = False
+    """Whether messages keep how sure the model was of each token: `additional_kwargs["langnorm"]["token_distribution"]`
+    has a list for each field of `langnorm.reductions.Distribution`, such as `entropy` in nats."""
     enable_thinking: SkipValidation[bool] = True
     """Whether the model may reason before it answers, where its template knows of that."""
     special_tokens: SkipValidation[SpecialTokens] = "literal"

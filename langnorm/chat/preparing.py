@@ -14,7 +14,7 @@ from langnorm.chat.grammars import build_grammar
 from langnorm.chat.prompts import Prompt, render_prompt
 from langnorm.chat.recording import Recording
 from langnorm.chat.settings import CallSettings
-from langnorm.engines.base import Engine
+from langnorm.engines.base import Engine, has_ability
 from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request, Response
@@ -57,6 +57,7 @@ class PreparedCall:
         recording: The norms of the call, or None where nobody reads any.
         new_reader: Returns a reader of one answer.
         has_logprobs: Whether the messages say the log-probabilities.
+        has_distribution: Whether they keep how sure the model was of each token.
         candidates: Reads completions of which the one message is chosen; None where all of them become messages.
         first_call_index: Number of the first tool call among the chunks of a stream.
         answer_prefix: What the answers begin with, or None; the request's prompt ends with it.
@@ -69,6 +70,7 @@ class PreparedCall:
     recording: Recording | None
     new_reader: Callable[[], Reader]
     has_logprobs: bool = False
+    has_distribution: bool = False
     candidates: CandidateReader | None = None
     first_call_index: int = 0
     answer_prefix: AnswerPrefix | None = None
@@ -119,6 +121,8 @@ def prepare_prompt(
         OptionError: An option does not fit this model.
     """
     tokenizer, use = engine.tokenizer, settings.tool_use
+    if settings.selection and not has_ability(engine, "distribution"):  # as engines of other packages may be
+        settings = replace(settings, selection=settings.selection.without_distributions())
     selection, top_logprobs = settings.selection, settings.top_logprobs
     form = detect_tool_form(str(tokenizer.chat_template))
     sampling = resolve_sampling(settings, engine)
@@ -151,7 +155,7 @@ def prepare_prompt(
     request = Request(
         prompt_ids=(*prompt.ids, *beginning.token_ids),
         sampling=_sampling_after(beginning, sampling),
-        record=_build_record(recording, selection, engine),
+        record=_build_record(recording, settings, engine),
         max_batch_size=settings.max_batch_size,
         timeout=settings.timeout,
         plans=_resolve_plans(settings, engine, snapshot),
@@ -168,6 +172,7 @@ def prepare_prompt(
         recording=recording,
         new_reader=new_reader,
         has_logprobs=settings.top_logprobs is not None,
+        has_distribution=settings.distribution,
         candidates=candidates,
         first_call_index=first_call_index,
         answer_prefix=settings.answer_prefix,
@@ -273,15 +278,17 @@ def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSna
     return Recording(layers, settings.splitter, baseline, in_messages, in_scores, keeps_tokens)
 
 
-def _build_record(recording: Recording | None, selection: Selection | None, engine: Engine) -> Record | None:
-    """Return what is kept of the call's sequences: norms where somebody reads any, and what the score reads beside."""
-    if selection and (selection.needs_distribution or selection.needs_updates or selection.needs_mean_states):
+def _build_record(recording: Recording | None, settings: CallSettings, engine: Engine) -> Record | None:
+    """Return what is kept of the call's sequences: what messages say, and what the score reads beside."""
+    selection = settings.selection
+    keeps_distribution = settings.distribution or (selection is not None and selection.needs_distribution)
+    if keeps_distribution or (selection and (selection.needs_updates or selection.needs_mean_states)):
         return Record(
             layers=recording.layers if recording else (),
             norms=recording is not None,
-            distribution=selection.needs_distribution,
-            updates=selection.needs_updates,
-            mean_states=selection.needs_mean_states,
+            distribution=keeps_distribution,
+            updates=selection is not None and selection.needs_updates,
+            mean_states=selection is not None and selection.needs_mean_states,
         )
     if recording is None:
         return None

@@ -17,6 +17,7 @@ from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.traces import build_message_trace, num_reasoning_tokens
 from langnorm.engines.requests import Completion, Response
 from langnorm.norms.reading import learn_norms
+from langnorm.reductions import DISTRIBUTION
 from langnorm.text.readers import ParsedAnswer, parse_answer
 from langnorm.trace import KEY
 
@@ -81,6 +82,8 @@ def closing_fields(
         if call.answer_prefix and call.answer_prefix.logprobs:
             entries = [*call.answer_prefix.logprobs, *entries[len(call.answer_prefix.logprobs) :]][: len(entries)]
         metadata["logprobs"] = {"content": entries}
+    if call.has_distribution and completion.reductions.distribution is not None:
+        extra[KEY] = extra.get(KEY, {}) | {DISTRIBUTION: completion.reductions.distribution.to_dict()}
     if choice:
         of_ours["selection"] = choice.ranking
         num_tokens, num_reasoning = choice.tokens, choice.reasoning_tokens

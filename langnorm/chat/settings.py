@@ -94,6 +94,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "top_logprobs": _unless_none(
         _checked(check_integer, low=0, high=MOST_TOP_LOGPROBS, allowed=f"0 to {MOST_TOP_LOGPROBS}, or None")
     ),
+    "distribution": _checked(check_flag),
     "norms": _checked(check_choice, words=get_args(Norms)),
     "layers": lambda _, value: check_layers(value),
     "norm_profile": _profile,
@@ -132,6 +133,7 @@ class CallSettings:
         enable_thinking: Whether the model may reason before it answers.
         special_tokens: What becomes of control tokens in the text of messages.
         top_logprobs: How many likely tokens are reported beside each one; None reports no log-probabilities.
+        distribution: Whether messages keep how sure the model was of each token.
         norms: What messages say of norms.
         layers: Which decoder layers are recorded.
         norm_profile: What norms are compared with.
@@ -153,6 +155,7 @@ class CallSettings:
     enable_thinking: bool
     special_tokens: SpecialTokens
     top_logprobs: int | None
+    distribution: bool
     norms: Norms
     layers: LayerSelection
     norm_profile: ProfileOption
@@ -193,6 +196,7 @@ def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) 
         enable_thinking=values["enable_thinking"],
         special_tokens=values["special_tokens"],
         top_logprobs=_resolve_top_logprobs(values["logprobs"], values["top_logprobs"]),
+        distribution=values["distribution"],
         norms=values["norms"],
         layers=values["layers"],
         norm_profile=values["norm_profile"],
@@ -224,6 +228,7 @@ def _check_answer_prefix(settings: CallSettings) -> None:
     mends = {
         "a schema or a forced call": (settings.schema or settings.tool_use.must_call, "leave that out"),
         "a selection": (settings.selection, "switch it off with `selection=None`"),
+        "`distribution=True`": (settings.distribution, "leave that out"),
         **{name: (True, f"switch it off with `{name}=None`") for name in settings.interventions},
     }
     for what, (is_on, mend) in mends.items():

@@ -111,6 +111,11 @@ class Engine(Protocol):
         """Announce that inside the `with` block a request is being made, which comes in a moment."""
 
 
+def has_ability(engine: Engine, ability: str) -> bool:
+    """Return whether an engine says that it has one of `ABILITIES`."""
+    return ability in getattr(engine, "abilities", ())
+
+
 class BaseEngine(ABC):
     """An engine that generates whole answers, one call after the other; whoever can do better overrides more.
 

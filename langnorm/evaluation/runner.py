@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict, messages_to_dict
 
 from langnorm.checks import check_integer
+from langnorm.engines.base import has_ability
 from langnorm.errors import OptionError, PromptError
 from langnorm.evaluation.methods import SAMPLES, Method, drawn_ranking, resolve_methods
 from langnorm.evaluation.report import Report, Scored, build_report
@@ -126,7 +127,8 @@ class _Runner:
         self._size = max(1, chat.max_batch_size // (n if is_sampled else 1))
         self._chat = chat.model_copy(update={"selection": None})
         self._seed = seed
-        of_samples: dict[str, Any] = {"n": n, "norms": "tokens", "logprobs": True}
+        keeps_distribution = has_ability(chat.loaded_engine(), "distribution")
+        of_samples = {"n": n, "norms": "tokens", "logprobs": True, "distribution": keeps_distribution}
         self._options = of_samples if is_sampled else dict(method.options)
         options = repr(sorted(self._options.items()))
         self.keys = [digest_of([task.prompt(item), item.answer, options]) for item in task.items]

@@ -23,9 +23,15 @@ from langnorm.scores import formulas, formulas_distribution, formulas_numerals, 
 from langnorm.scores.samples import FloatArray, Sample, is_finite
 from langnorm.scores.scaling import ranks, standardised, standardised_columns
 
-DEFAULT_SCORE = "numeral_logprob"
-"""What `"default"` means: on the problems to choose on best on Abacus (`benchmarks/selection.py`) and as good as any on
-Qwen2.5-Coder-0.5B (`benchmarks/real_selection.py`); and messages carry what it reads."""
+DEFAULT_SCORE = "default"
+"""The name of `DEFAULT_WEIGHTS`."""
+
+DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType({"numeral_entropy": 1.0, "deepconf_tail": 0.5})
+"""What `"default"` means: together with `near` of `Selection`, best on the problems to choose on of two real models
+(`benchmarks/real_selection.py`)."""
+
+READABLE_SCORE = "numeral_logprob"
+"""What `"default"` means for answers that do not carry what `DEFAULT_WEIGHTS` reads: the best of what they do carry."""
 
 ScoreFunction = Callable[[Sample], ArrayLike | None]
 """Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
@@ -111,7 +117,7 @@ def register(name: str, *, alias: str | None = None, **needs: bool) -> Callable[
     """
 
     def listed(function: AnyFunction) -> AnyFunction:
-        if taken := {name, alias} & {*_scores, *_aliases}:
+        if taken := {name, alias} & {*_scores, *_aliases, DEFAULT_SCORE}:
             msg = f"There is a score `{taken.pop()}` already. Register `{name}` under other names."
             raise OptionError(msg)
         summary = (inspect.getdoc(function) or "").partition("\n")[0]
@@ -137,7 +143,7 @@ def get_score(score: str | Score | ScoreFunction) -> Score:
     if name not in _scores:
         allowed = ", ".join(f"`{other}`" for other in _scores)
         msg = f"There is no score `{score}`. Use {allowed} or a function of a Sample."
-        raise OptionError(msg + closest(str(score), [*_scores, *_aliases]))
+        raise OptionError(msg + closest(str(score), {*_scores, *_aliases, DEFAULT_SCORE} - {score}))
     return _scores[name]
 
 
@@ -228,12 +234,17 @@ ScoreOption = str | Score | ScoreFunction | Mapping[str, float] | None
 """What the option `score` of a selection takes: a score, weights of several by name, or None for no score at all."""
 
 
+def _spelled_out(option: ScoreOption) -> ScoreOption:
+    return DEFAULT_WEIGHTS if isinstance(option, str) and option == DEFAULT_SCORE else option
+
+
 def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
     """Return the scores that an option names, each with its weight.
 
     Raises:
         OptionError: There is no such score, two are the same or have the same name, or a weight is not a finite number.
     """
+    option = _spelled_out(option)
     if option is None:
         return []
     if not isinstance(option, Mapping):
@@ -274,6 +285,7 @@ def score_all(option: ScoreOption, samples: Sequence[Sample], combine: Combinati
     Raises:
         OptionError: As `weighted_scores` and `score_samples`.
     """
+    option = _spelled_out(option)
     weighted = weighted_scores(option)
     parts = {score.name: score_samples(score, samples) for score, _ in weighted}
     if not isinstance(option, Mapping):
@@ -305,14 +317,9 @@ register("norm_trend", is_length_robust=True)(formulas.norm_trend)
 register("shorter", needs_norms=False)(formulas.shorter)
 register("mean_logprob", needs_norms=False, needs_logprobs=True, is_length_robust=True)(formulas.mean_logprob)
 register("lowest_window", needs_norms=False, needs_logprobs=True)(formulas.lowest_window)
-register(
-    DEFAULT_SCORE,
-    alias="default",
-    needs_norms=False,
-    needs_logprobs=True,
-    needs_texts=True,
-    is_length_robust=True,
-)(formulas_numerals.numeral_logprob)
+register("numeral_logprob", needs_norms=False, needs_logprobs=True, needs_texts=True, is_length_robust=True)(
+    formulas_numerals.numeral_logprob
+)
 register("numeral_entropy", needs_norms=False, needs_distribution=True, needs_texts=True, is_length_robust=True)(
     formulas_numerals.numeral_entropy
 )

@@ -184,7 +184,12 @@ class Sample:
             OptionError: Nothing was.
         """
         if self.reductions.distribution is None:
-            raise OptionError(_missing("what the distributions of tokens are like"))
+            msg = (
+                "This score reads what the distributions of tokens are like, and the response has no record of it. "
+                "Ask the model with `distribution=True`, let it choose as it generates, by `NormSelector` or "
+                "`selection=`, or use a score such as `mean_logprob`."
+            )
+            raise OptionError(msg)
         return self.reductions.distribution
 
     def update_rows(self, name: Literal["norms", "relative", "layer_cosines", "token_cosines"]) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from langnorm.checks import build_options, check_choice, check_integer, check_number, refuse
@@ -11,6 +11,7 @@ from langnorm.errors import OptionError
 from langnorm.scores.registry import (
     COMBINATIONS,
     DEFAULT_SCORE,
+    READABLE_SCORE,
     SCORES,
     Combination,
     Score,
@@ -32,7 +33,8 @@ class Selection:
     Attributes:
         n: How many are sampled, in one call of the engine; with `stop`, how many at most.
         score: By what they are ranked: a name of `SCORES`, a function of a `Sample`, weights of several by name (they
-            are combined), or None for no score: then answers with more support are ahead.
+            are combined), or None for no score: then answers with more support are ahead. `"default"` is the weights
+            that chose best on real models, `DEFAULT_WEIGHTS` of `langnorm.scores.registry`.
         combine: What is added up where `score` has weights: `"scores"`, each standardised over the responses, or
             `"ranks"` (Borda): n for the best of n, 1 for the last, ties averaged.
         vote: `"none"` takes the best score. `"majority"` takes the answer that most give (self-consistency), the best
@@ -63,7 +65,7 @@ class Selection:
     vote: Vote = "none"
     answer: AnswerForm = "auto"
     keep: float = 0.5
-    near: float = 0.1
+    near: float = 0.8
     prune: Pruning | Rule | Mapping[str, Any] | None = None
     stop: StopRule | None = None
     window: int = DEFAULT_WINDOW
@@ -163,10 +165,14 @@ class Selection:
         """Whether fewer than n responses may be drawn: there is a rule for it, and n are more than a window."""
         return self.stop is not None and self.n > self.window
 
+    def without_distributions(self) -> Selection:
+        """Return the same where nobody keeps what `"default"` reads."""
+        return replace(self, score=READABLE_SCORE) if self.score == DEFAULT_SCORE else self
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options in plain JSON types, functions by their names."""
         names = {score.name: weight for score, weight in weighted_scores(self.score)}
-        is_single = not isinstance(self.score, Mapping)
+        is_single = not isinstance(self.score, Mapping) and self.score != DEFAULT_SCORE
         return {
             "n": self.n,
             "score": next(iter(names), None) if is_single else names,

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
+from pydantic import model_validator
 
 from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
+from langnorm.reductions import DISTRIBUTION, Distribution, Reductions
 from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
@@ -90,8 +93,9 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     """Return the answers of one prompt, best first; the first is a copy that carries the ranking.
 
     Args:
-        messages: Answers with what the score reads: made with `norms="tokens"`, or with `logprobs=True`. Where the
-            score is None or reads log-probabilities alone, messages of any chat model do.
+        messages: Answers with what the score reads: made with `norms="tokens"`, `logprobs=True` or `distribution=True`.
+            Where the score is None or reads log-probabilities alone, messages of any chat model do; so they do by
+            default, which then is `numeral_logprob`, where one lacks its distributions.
         selection: The selection; by default one of these options. Its `n` and `stop` are of no account.
         **options: Fields of `Selection`, such as `score` and `vote`.
 
@@ -110,6 +114,8 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
             msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
     chosen = replace(chosen, stop=None, stop_above=None)
+    if any(_stored_distribution(message) is None for message in messages):
+        chosen = chosen.without_distributions()
     ranking = rank_candidates(chosen, candidates_of(messages, chosen))
     ordered = [messages[i] for i in ranking.order]
     metadata = ordered[0].response_metadata
@@ -134,6 +140,25 @@ class _Logprobs(Stored):
     content: tuple[_Logprob, ...] | None = None
 
 
+class _Distribution(Stored):
+    """How sure the model was of each token of a message."""
+
+    entropy: tuple[float, ...]
+    self_certainty: tuple[float, ...]
+    top5_logprob: tuple[float, ...]
+    top20_logprob: tuple[float, ...]
+    top5_mass: tuple[float, ...]
+    logprob: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Distribution:
+        if len({len(values) for values in dict(self).values()}) > 1:
+            msg = "its lists are not of one length"
+            raise ValueError(msg)
+        return self
+
+
+_DISTRIBUTION = StoredForm(_Distribution, "how sure a model was of each token", "Ask it with `distribution=True`.")
 _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
 
 
@@ -162,10 +187,14 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
         entries = _LOGPROBS.check(stored, "What a message has under `logprobs`").content or ()
     logprobs = [entry.logprob for entry in entries] or None
     texts = [entry.token for entry in entries] or None
-    sample = Sample((), (), logprobs=logprobs, texts=texts)
+    reductions = Reductions()
+    if selection.needs_distribution and (of_tokens := _stored_distribution(message)) is not None:
+        checked = _DISTRIBUTION.check(of_tokens, f"What a message has under `{DISTRIBUTION}`")
+        reductions = Reductions(distribution=Distribution(**{name: np.array(v) for name, v in checked}))
+    sample = Sample((), (), logprobs=logprobs, texts=texts, reductions=reductions)
     if selection.needs_norms:
         trace = NormTrace.from_message(message)
-        sample = sample_of(trace, logprobs, texts or trace.token_texts)
+        sample = sample_of(trace, logprobs, texts or trace.token_texts, reductions)
     reasons = (metadata.get(name) for name in _FINISH_REASONS)
     return Candidate(
         sample=sample,
@@ -174,6 +203,12 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
         finish_reason=next((reason for reason in reasons if reason and isinstance(reason, str)), "stop"),
         text=message.text,
     )
+
+
+def _stored_distribution(message: AIMessage) -> Any:
+    """Return what a message keeps of the distributions of its tokens, unchecked, or None."""
+    extra = message.additional_kwargs.get(KEY)
+    return extra.get(DISTRIBUTION) if isinstance(extra, Mapping) else None
 
 
 def _check_is_langnorm(llm: object) -> None:

@@ -57,6 +57,7 @@ def _own_options(settings: CallSettings, step_splitter: Any) -> dict[str, Any]:
     own: dict[str, Any] = {
         "enable_thinking": settings.enable_thinking,
         "special_tokens": settings.special_tokens,
+        "distribution": settings.distribution,
         "norms": settings.norms,
         "layers": layers if isinstance(layers, str) else [int(layer) for layer in layers],
         "threshold": threshold_rule_to_dict(settings.threshold),

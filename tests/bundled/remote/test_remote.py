@@ -73,6 +73,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "off": {"norms": "off", "layers": [3, -2]},
     "sampled": {"temperature": 0.8, "seed": 7, "top_p": 0.9, "top_k": 20, "min_p": 0.01, "repetition_penalty": 1.01},
     "logprobs": {"logprobs": True, "top_logprobs": 2},
+    "distribution": {"distribution": True},
     "cut": {"max_tokens": 9},
     "stop": {"stop": ["38"]},
     "not thinking": {"enable_thinking": False},

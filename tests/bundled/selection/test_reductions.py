@@ -1,22 +1,25 @@
-"""Scores of distributions, updates and mean states choose as a model generates, and leave nothing on messages."""
+"""Scores of distributions, updates and mean states choose as a model generates; messages may keep distributions."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from langchain_core.messages import AIMessage
 
-from langnorm import ChatLangNorm, NormSelector, NormTrace
+from langnorm import ChatLangNorm, NormSelector, NormTrace, Selection
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Record, Request
 from langnorm.errors import OptionError
 from langnorm.scores.registry import SCORES, score_samples
 from langnorm.scores.samples import Sample
 from langnorm.selection import rank
+from tests.bundled.test_chat_models import merged
 from tests.support.selections import QUESTION, ranking, sampled
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")  # sixty tokens are few
 
+FIELDS = ("entropy", "self_certainty", "top5_logprob", "top20_logprob", "top5_mass", "logprob")
 NAMES = [name for name, score in SCORES.items() if score.needs_reductions]
 SOME = ("self_certainty", "relative_update", "consensus")
 
@@ -74,5 +77,62 @@ def test_samples_are_pruned_by_them(chat) -> None:
 def test_messages_cannot_be_ranked_by_them(chat) -> None:
     """They do not carry what is read; the error says what to do."""
     messages = sampled(chat, 2)
-    with pytest.raises(OptionError, match="Messages do not carry it"):
+    with pytest.raises(OptionError, match="Ask the model with `distribution=True`"):
         rank(messages, score="self_certainty")
+    with pytest.raises(OptionError, match="Messages do not carry it"):
+        rank(messages, score="consensus")
+
+
+def test_messages_that_keep_distributions_are_ranked_as_the_model_ranks_them(chat) -> None:
+    """By default, with the same scores, and also after JSON."""
+    best = NormSelector(chat, n=5).invoke(QUESTION)
+    messages = sampled(chat, 5, distribution=True)
+    again = [AIMessage.model_validate_json(message.model_dump_json()) for message in messages]
+    for given in (messages, again):
+        ranked = rank(given)
+        assert ranking(ranked[0])["score"] == ranking(best)["score"] == Selection().to_dict()["score"]
+        assert ranked[0].content == best.content
+        scores = [[each["score"] for each in ranking(message)["candidates"]] for message in (ranked[0], best)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_messages_without_distributions_are_ranked_by_what_they_carry(chat) -> None:
+    """Be it one of them that lacks its own: all are ranked alike."""
+    messages = sampled(chat, 3, distribution=True)
+    assert ranking(rank(messages)[0])["score"] == {"numeral_entropy": 1.0, "deepconf_tail": 0.5}
+    del messages[1].additional_kwargs["langnorm"]["token_distribution"]
+    assert ranking(rank(messages)[0])["score"] == "numeral_logprob"
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ({"entropy": [1.0]}, "self_certainty"),
+        ([], "how sure a model was of each token"),
+        ({name: [0.5] for name in FIELDS} | {"entropy": [0.5, 1.0]}, "its lists are not of one length"),
+        ({name: ["a"] for name in FIELDS}, "valid number"),
+    ],
+)
+def test_distributions_that_are_none_are_refused(chat, kept, words: str) -> None:
+    """With what is wrong with them, and what to do."""
+    messages = sampled(chat, 2, distribution=True)
+    messages[0].additional_kwargs["langnorm"]["token_distribution"] = kept
+    with pytest.raises(OptionError, match=f"(?s)token_distribution.*{words}.*distribution=True"):
+        rank(messages)
+
+
+@pytest.mark.parametrize("norms", ["off", "tokens"])
+def test_a_stream_keeps_the_distributions_that_a_whole_message_keeps(chat, abacus_engine, norms: str) -> None:
+    """All of them, once: of each token one number, the log-probability that `logprobs` has."""
+    options = {"distribution": True, "logprobs": True, "norms": norms}
+    whole = chat.invoke(QUESTION, **options)
+    abacus_engine.clear_prefix_cache()  # what starts from there may be rounded otherwise
+    streamed = merged(list(chat.stream(QUESTION, **options)))
+    kept = whole.additional_kwargs["langnorm"]["token_distribution"]
+    assert set(kept) == set(FIELDS)
+    assert {len(values) for values in kept.values()} == {whole.usage_metadata["output_tokens"]}
+    for name, values in streamed.additional_kwargs["langnorm"]["token_distribution"].items():
+        assert values == pytest.approx(kept[name], rel=1e-3, abs=1e-5)
+    logprobs = [entry["logprob"] for entry in whole.response_metadata["logprobs"]["content"]]
+    assert kept["logprob"] == pytest.approx(logprobs, rel=1e-4, abs=1e-6)
+    assert all(value >= 0 for value in kept["entropy"])

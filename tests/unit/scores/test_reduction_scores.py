@@ -149,7 +149,8 @@ def test_odd_ones_have_no_consensus() -> None:
 @pytest.mark.parametrize("name", OF_REDUCTIONS)
 def test_they_need_a_record(name: str) -> None:
     """The error says how to get one."""
-    with pytest.raises(OptionError, match="no record of it. Messages do not carry it.*`NormSelector`"):
+    mend = "Ask the model with `distribution=True`" if SCORES[name].needs_distribution else "Messages do not carry it"
+    with pytest.raises(OptionError, match=f"no record of it. {mend}.*`NormSelector`"):
         score_samples(name, [sample(1, 2, logprobs=[-1.0, -1.0])])
 
 

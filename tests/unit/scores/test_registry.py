@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from langnorm.errors import OptionError
 from langnorm.scores.formulas import lowest_window
 from langnorm.scores.registry import (
-    DEFAULT_SCORE,
+    DEFAULT_WEIGHTS,
+    READABLE_SCORE,
     SCORES,
     get_score,
     per_layer,
+    register,
     score_samples,
+    weighted_scores,
 )
 from langnorm.scores.samples import Sample
 from langnorm.selection.options import Selection
@@ -211,9 +214,19 @@ def test_letters_of_the_paper_are_accepted(letter: str, name: str) -> None:
 
 
 def test_the_default_ignores_length() -> None:
-    """It is one of those marked as length-robust, and may be asked for as `"default"`."""
-    assert get_score("default") is SCORES[DEFAULT_SCORE]
-    assert SCORES[DEFAULT_SCORE].is_length_robust
+    """It is made of scores that are marked as length-robust, and so is what stands in for it."""
+    assert weighted_scores("default") == [(SCORES[name], weight) for name, weight in DEFAULT_WEIGHTS.items()]
+    assert all(SCORES[name].is_length_robust for name in (*DEFAULT_WEIGHTS, READABLE_SCORE))
+
+
+def test_the_default_is_no_score_of_its_own() -> None:
+    """It is weights of several: no part of other weights, and nobody can register another."""
+    with pytest.raises(OptionError, match="There is no score `default`. Use `sum`"):
+        weighted_scores({"default": 1.0, "mean": 1.0})
+    with pytest.raises(OptionError, match="There is no score `defalt`.*Did you mean `default`"):
+        weighted_scores("defalt")
+    with pytest.raises(OptionError, match="There is a score `default` already"):
+        register("default")(len)
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -64,15 +64,22 @@ def test_the_defaults_of_a_selection() -> None:
     """They are those of the documentation: eight responses, the best by the default score, nothing stopped early."""
     assert Selection().to_dict() == {
         "n": 8,
-        "score": "numeral_logprob",
+        "score": {"numeral_entropy": 1.0, "deepconf_tail": 0.5},
         "combine": "scores",
         "vote": "none",
         "answer": "auto",
         "keep": 0.5,
-        "near": 0.1,
+        "near": 0.8,
         "prune": None,
         "stop": None,
     }
+
+
+def test_the_default_reads_what_there_is() -> None:
+    """A score that was named stays."""
+    assert Selection().without_distributions() == Selection(score="numeral_logprob")
+    assert Selection(score="mean").without_distributions() == Selection(score="mean")
+    assert Selection(score=None).without_distributions() == Selection(score=None)
 
 
 @pytest.mark.parametrize(
