@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,15 @@ def test_a_notebook_shows_what_its_cells_print(path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
     namespace: dict[str, object] = {"__name__": "__main__"}
-    for cell in code_cells(read(path)):
-        found = run_cell("".join(cell["source"]), namespace, f"{path.name}, {cell['id']}")
-        assert found == (committed_text(cell), num_committed_pictures(cell)), cell["id"]
+    try:
+        for cell in code_cells(read(path)):
+            found = run_cell("".join(cell["source"]), namespace, f"{path.name}, {cell['id']}")
+            assert found == (committed_text(cell), num_committed_pictures(cell)), cell["id"]
+    finally:
+        for started in namespace.values():
+            if isinstance(started, subprocess.Popen) and started.poll() is None:
+                started.kill()
+                started.communicate()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
