@@ -93,9 +93,9 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
     """Return the answers of one prompt, best first; the first is a copy that carries the ranking.
 
     Args:
-        messages: Answers with what the score reads: made with `norms="tokens"`, `logprobs=True` or `distribution=True`.
-            Where the score is None or reads log-probabilities alone, messages of any chat model do; so they do by
-            default, which then is `numeral_logprob`, where one lacks its distributions.
+        messages: Answers with what the score reads: made with `norms="tokens"`, with `logprobs=True`, or with both that
+            and `distribution=True`. Where the score is None or reads log-probabilities alone, messages of any chat
+            model do; so they do by default, which then is `numeral_logprob`, where one lacks its distributions.
         selection: The selection; by default one of these options. Its `n` and `stop` are of no account.
         **options: Fields of `Selection`, such as `score` and `vote`.
 
