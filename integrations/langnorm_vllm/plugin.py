@@ -48,7 +48,7 @@ def register() -> None:
         return initialize(self, config, *args, **kwargs)
 
     EngineCore._initialize_kv_caches = initialize_undisturbed
-    for name in ("describe", "take", "peek", "forget"):
+    for name in ("describe", "take", "peek", "norms", "forget"):
         setattr(WorkerBase, f"langnorm_{name}", _remote(name))
 
 

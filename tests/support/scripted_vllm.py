@@ -25,6 +25,9 @@ class ScriptedCore:
         forgotten: Keys that were taken or forgotten.
         error: Raised by the next step.
         lost: What vLLM says of a sequence that it gives up in the next step.
+        missing_rows: How many of the last rows of norms do not come back.
+        rounding: What norms are larger by.
+        num_asked: How often it was asked for norms of streams.
     """
 
     def __init__(self, answer: Sequence[int], *, is_eager: bool = True, vocabulary_size: int = 1024) -> None:
@@ -37,10 +40,12 @@ class ScriptedCore:
         self.error: Exception | None = None
         self.lost: str | None = None
         self.missing_rows = 0
+        self.rounding = 0.0
         self.num_cached = 0
         self.bytes_per_token = 64
         self.is_closed = False
         self.num_resets = 0
+        self.num_asked = 0
         self._num_tokens: dict[str, int] = {}
         self._orders: dict[str, Order] = {}
         self._num_logprobs: dict[str, int | None] = {}
@@ -101,9 +106,20 @@ class ScriptedCore:
         """Return the same of sequences that go on."""
         return [self._read(self._orders[key], length) for key, length in zip(keys, num_rows, strict=True)]
 
+    def norms(self, keys: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        """Return some of the same, without the prompt."""
+        found = []
+        for key, start, end in zip(keys, starts, ends, strict=True):
+            order = self._orders[key]
+            table = np.frombuffer(self._read(order, end)["norms"], dtype=np.float32).reshape(-1, len(order.layers))
+            first = order.num_prompt_tokens if order.records_prompt else 0
+            found.append(table[first + start :].tobytes())
+        self.num_asked += 1
+        return found
+
     def _read(self, order: Order, num_rows: int) -> Mapping[str, Any]:
         length = num_rows + (order.num_prompt_tokens if order.records_prompt else 0) - self.missing_rows
-        table = 10 * np.arange(1, length + 1)[:, None] + np.array(order.layers)
+        table = 10 * np.arange(1, length + 1)[:, None] + np.array(order.layers) + self.rounding
         distribution = np.ones((num_rows + 1, 6), dtype=np.float32) if order.records_distribution else np.empty(0)
         return Taken(norms=table.astype(np.float32).tobytes(), distribution=distribution.tobytes()).to_dict()
 

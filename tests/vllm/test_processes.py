@@ -11,6 +11,8 @@ import pytest
 
 SCRIPT = """
 import sys
+from functools import reduce
+from operator import add
 import torch
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.engines.registry import get_engine
@@ -23,6 +25,9 @@ def main():
     reply = chat.invoke("Calculate 47 + 385.")
     assert "432" in reply.content, reply
     assert NormTrace.from_message(reply).intensity is not None
+    streamed = reduce(add, chat.stream("Calculate 47 + 385.", norms="tokens"))
+    assert streamed.content == reply.content
+    assert len(NormTrace.from_message(streamed).token_norms) == NormTrace.from_message(reply).tokens - 1
     request = Request(tuple(range(5, 40)), Sampling(max_tokens=30), Record(layers=(0, 5, 11)))
     found, right = (
         engine.generate([request])[0].completions[0]
@@ -36,8 +41,8 @@ def main():
         assert "compiled into a graph" in str(error)
     else:
         raise AssertionError("recursion in a graph")
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         while True:
             chat.invoke("Calculate 47 + 385.")
     except KeyboardInterrupt:

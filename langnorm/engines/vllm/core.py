@@ -197,6 +197,20 @@ class VllmCore:
         seen: list[Mapping[str, Any] | None] = self._call("peek", list(keys), list(num_rows))[0]
         return seen
 
+    def norms(self, keys: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        """Return the norms of some generated tokens of sequences that go on.
+
+        Args:
+            keys: Of the sequences.
+            starts: Number of the first token of each.
+            ends: Number of the token after the last one.
+
+        Returns:
+            As `Taken.norms`, without the prompt; less than asked for where rows are missing.
+        """
+        rows: list[bytes] = self._call("norms", list(keys), list(starts), list(ends))[0]
+        return rows
+
     def forget(self, keys: Sequence[str]) -> None:
         """Let the workers forget sequences."""
         if keys:

@@ -49,6 +49,7 @@ class VllmEngine(QueuedEngine):
     """
 
     abilities = frozenset(ABILITIES) - {"mean_states", "states", "updates"}
+    streams_norms = True
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from langnorm.engines.sequence import PendingSequence
 
 T = TypeVar("T")
+
+_SECONDS_BETWEEN_NORMS = 0.03
+"""Between two times that streams get norms: workers answer between two passes, and wait for the device to do so."""
 
 
 class Scheduler:
@@ -49,6 +54,7 @@ class Scheduler:
     def _clear(self) -> None:
         self._waiting: deque[PendingSequence] = deque()
         self._running: dict[str, RunningSequence] = {}
+        self._norms_sent_at = -math.inf  # on the monotonic clock
         # Tokens after which the pruner of a request last decided.
         self._pruned_after: WeakKeyDictionary[SampleGroup, int] = WeakKeyDictionary()
 
@@ -128,6 +134,7 @@ class Scheduler:
         self._finish(ended)
         for group in groups:
             self._prune(group)
+        self._send_norms()
 
     def _admit(self, pending: PendingSequence) -> None:
         if not pending.future.set_running_or_notify_cancel():
@@ -186,6 +193,18 @@ class Scheduler:
         for member in chosen:
             member.was_ended_here = True
         self._finish([(member, "pruned") for member in chosen])
+
+    def _send_norms(self) -> None:
+        """Send norms to the streams that show them; of all at once, and not more often than one can see."""
+        live = [sequence for sequence in self._running.values() if sequence.unsent_rows]
+        if not live or time.monotonic() - self._norms_sent_at < _SECONDS_BETWEEN_NORMS:
+            return
+        wanted = [sequence.unsent_rows for sequence in live]
+        keys = [sequence.key for sequence in live]
+        found = self._core.norms(keys, [rows.start for rows in wanted], [rows.stop for rows in wanted])
+        for sequence, norms in zip(live, found, strict=True):
+            sequence.send_norms(norms)
+        self._norms_sent_at = time.monotonic()
 
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.pop(sequence.key, None)

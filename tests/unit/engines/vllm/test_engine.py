@@ -12,6 +12,7 @@ import pytest
 
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Partial, PrefixHit, Record, Request
+from langnorm.engines.vllm import scheduler
 from langnorm.engines.vllm.engine import VllmEngine
 from langnorm.errors import OptionError, PromptError
 from langnorm.interventions.options import Recursion, Suppression
@@ -91,6 +92,54 @@ def test_streams(engine, core) -> None:
     stream.close()
     wait_until(lambda: not core.running)
     wait_until(lambda: not langnorm_threads())
+
+
+@pytest.mark.parametrize("has_prompt", [False, True])
+def test_streams_have_norms(engine, core, monkeypatch, has_prompt) -> None:
+    """Each row once and in order, as the workers have them; what is missing comes with the completion."""
+    monkeypatch.setattr(scheduler, "_SECONDS_BETWEEN_NORMS", 0.0)
+    record = Record(layers=(1, 3), prompt=has_prompt, live=True)
+    request = Request((5, 6), Sampling(max_tokens=6), record)
+    *deltas, last = engine.stream(request)
+    live = [row for delta in deltas for row in delta.norms]
+    assert [token_id for token_id, _ in live] == last.completion.token_ids[:4]
+    assert [row for _, row in live] == last.completion.norms[:4]
+    assert last.completion == answer(engine, request)
+    assert core.num_asked == 4
+
+
+def test_workers_are_not_asked_for_norms_at_every_token(engine, core, monkeypatch) -> None:
+    """But after some time, once for all streams; and not for streams that show none."""
+    monkeypatch.setattr(scheduler, "_SECONDS_BETWEEN_NORMS", 3600.0)
+    request = Request((5,), Sampling(max_tokens=20), Record(layers=(1,), live=True))
+    *deltas, last = engine.stream(request)
+    assert core.num_asked == 1
+    assert sum(len(delta.norms) for delta in deltas) == 1
+    assert len(last.completion.norms) == 19
+    list(engine.stream(replace(request, record=Record(layers=(1,)))))
+    answer(engine, request)
+    assert core.num_asked == 1
+
+
+def test_rows_that_were_run_again_stay_what_a_stream_has_shown(tokenizer, monkeypatch) -> None:
+    """A token may be run twice, and be rounded otherwise; one that is missing for a while is waited for."""
+    monkeypatch.setattr(scheduler, "_SECONDS_BETWEEN_NORMS", 0.0)
+
+    class Preempting(ScriptedCore):
+        def norms(self, *args: Sequence) -> list[bytes]:
+            found = super().norms(*args)
+            if self.num_asked == 3:
+                self.rounding, self.missing_rows = 1.0, 2
+            elif self.num_asked == 6:
+                self.missing_rows = 0
+            return found
+
+    engine = VllmEngine(Preempting(WORDS), tokenizer, None)
+    *deltas, last = engine.stream(Request((5,), Sampling(max_tokens=10), Record(layers=(1,), live=True)))
+    assert [len(delta.norms) for delta in deltas if not delta.pieces] == [1, 1, 1, 1, 3, 1]
+    live = [row for delta in deltas for _, row in delta.norms]
+    assert live == last.completion.norms[:8]
+    assert last.completion.norms == [[10.0 * row + (1 if row <= 3 else 2)] for row in range(1, 10)]
 
 
 def test_tasks(engine) -> None:
