@@ -28,6 +28,9 @@ class ScriptedCore:
         missing_rows: How many of the last rows of norms do not come back.
         rounding: What norms are larger by.
         num_asked: How often it was asked for norms of streams.
+        texts: Those that are being scored, by key.
+        holds_texts: Whether they come to no end.
+        refusal: Raised when a text is to enter.
     """
 
     def __init__(self, answer: Sequence[int], *, is_eager: bool = True, vocabulary_size: int = 1024) -> None:
@@ -46,6 +49,9 @@ class ScriptedCore:
         self.is_closed = False
         self.num_resets = 0
         self.num_asked = 0
+        self.texts: dict[str, list[int]] = {}
+        self.holds_texts = False
+        self.refusal: Exception | None = None
         self._num_tokens: dict[str, int] = {}
         self._orders: dict[str, Order] = {}
         self._num_logprobs: dict[str, int | None] = {}
@@ -73,11 +79,18 @@ class ScriptedCore:
         self._num_tokens[order.key] = 0
         self._num_logprobs[order.key] = num_logprobs
 
+    def add_text(self, key: str, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> None:
+        """Let a text enter."""
+        if self.refusal:
+            raise self.refusal
+        self.texts[key] = [*prompt_ids, *continuation_ids]
+
     def abort(self, keys: Sequence[str]) -> None:
         """Give up sequences."""
         for key in keys:
             self.aborted.append(key)
             self.running.pop(key, None)
+            self.texts.pop(key, None)
 
     def step(self) -> list[NewTokens]:
         """Return the next token of each sequence."""
@@ -85,6 +98,14 @@ class ScriptedCore:
             error, self.error = self.error, None
             raise error
         gained = []
+        for key, ids in list(self.texts.items()):
+            if self.holds_texts:
+                continue
+            del self.texts[key]
+            lost, self.lost = self.lost, None
+            # The likeliest token is 3, all others are the less likely the larger they are.
+            *others, last = [{3: SimpleNamespace(logprob=-0.3), i: SimpleNamespace(logprob=-i / 10)} for i in ids[1:]]
+            gained.append(NewTokens(key, ids[-1:], [last], 0, lost, [None, *others]))
         for key, order in list(self.running.items()):
             lost, self.lost = self.lost, None
             token = self.answer[self._num_tokens[key] % len(self.answer)]
