@@ -88,7 +88,10 @@ class VllmCore:
             **default_arguments(),
             **options.arguments,
             **arguments,
-            "additional_config": {**options.arguments.get("additional_config", {}), _CONFIG_NAME: {}},
+            "additional_config": {
+                **options.arguments.get("additional_config", {}),
+                _CONFIG_NAME: {"in_process": options.in_process},
+            },
             "skip_tokenizer_init": True,
             "disable_log_stats": True,
             "max_logprobs": -1,
