@@ -79,6 +79,11 @@ class LangNormLM(TemplateLM):
         return self._options.max_length or self._engine.context_length or DEFAULT_MAX_LENGTH
 
     @property
+    def _scored_length(self) -> int:
+        """Most tokens of a text that is scored, which is run but for its last one."""
+        return min(self.max_length, self._engine.scored_length or self.max_length)
+
+    @property
     def max_gen_toks(self) -> int:
         """Most tokens of an answer whose task names no number."""
         return self._options.max_gen_toks
@@ -167,7 +172,7 @@ class LangNormLM(TemplateLM):
         numbers: list[int] = []
         for number, request in enumerate(requests):
             ids = self.tok_encode(request.args[0])
-            for pair in get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1):
+            for pair in get_rolling_token_windows(ids, self.prefix_token_id, self._scored_length, 1):
                 windows.append((None, *make_disjoint_window(pair)))
                 numbers.append(number)
         totals = [0.0] * len(requests)
@@ -239,14 +244,14 @@ class LangNormLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         prompts, continuations = [], []
         for _asked, context, continuation in requests:
-            if len(continuation) > self.max_length:
+            if len(continuation) > self._scored_length:
                 msg = (
                     f"A text of {len(continuation)} tokens is to be scored at once, and this model's context has room "
-                    f"for {self.max_length}."
+                    f"for {self._scored_length}."
                 )
                 raise PromptError(msg)
             # The last token is not run, so there may be one more than the context holds.
-            num_before = self.max_length + 1 - len(continuation)
+            num_before = self._scored_length + 1 - len(continuation)
             if len(context) > num_before:
                 _log.warning("A context of %d tokens is cut to its last %d.", len(context), num_before)
             prompts.append(context[-num_before:])

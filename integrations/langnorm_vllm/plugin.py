@@ -5,18 +5,24 @@ Engines that langnorm has not started are left alone: they have no `langnorm` in
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from functools import wraps
 from multiprocessing import parent_process
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from vllm.config import VllmConfig
     from vllm.v1.worker.worker_base import WorkerBase
 
 CONFIG_NAME = "langnorm"
 """Of the settings of an engine in `additional_config`, and of those of a request in `extra_args`."""
+
+_SECONDS_TO_END = 10
 
 
 def register() -> None:
@@ -35,7 +41,7 @@ def register() -> None:
         if _is_ours(self.vllm_config):
             from langnorm_vllm.worker_side import WorkerSide
 
-            _ignore_interrupts()
+            _ignore_interrupts(self.vllm_config)
             self.langnorm = WorkerSide(self)
 
     Worker.load_model = load_observed_model
@@ -44,11 +50,12 @@ def register() -> None:
     @wraps(initialize)
     def initialize_undisturbed(self: EngineCore, config: VllmConfig, *args: Any, **kwargs: Any) -> Any:
         if _is_ours(config):
-            _ignore_interrupts()
+            _ignore_interrupts(config)
+            _end_with_parent(config)
         return initialize(self, config, *args, **kwargs)
 
     EngineCore._initialize_kv_caches = initialize_undisturbed
-    for name in ("describe", "take", "peek", "forget"):
+    for name in ("describe", "take", "peek", "norms", "forget"):
         setattr(WorkerBase, f"langnorm_{name}", _remote(name))
 
 
@@ -56,13 +63,35 @@ def _is_ours(config: VllmConfig) -> bool:
     return CONFIG_NAME in (config.additional_config or {})
 
 
-def _ignore_interrupts() -> None:
+def _parent_of_vllm(config: VllmConfig) -> BaseProcess | None:
+    """Return the process that has started this one of vLLM's; None where the model is run in the user's own."""
+    return None if config.additional_config[CONFIG_NAME]["in_process"] else parent_process()
+
+
+def _ignore_interrupts(config: VllmConfig) -> None:
     """Let Ctrl-C end what the user's process waits for, and not the processes of vLLM, which other calls need too.
 
     A terminal sends the signal to all of them. When the user's process ends, vLLM ends these by another one.
     """
-    if parent_process() is not None and current_thread() is main_thread():
+    if _parent_of_vllm(config) is not None and current_thread() is main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_parent(config: VllmConfig) -> None:
+    """Let the process that runs vLLM's engine end with the user's, also where that is killed or leaves in a hurry.
+
+    vLLM itself only sees to it that the processes of workers end with this one.
+    """
+    if (parent := _parent_of_vllm(config)) is None:
+        return
+
+    def end() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_END)
+        os._exit(1)
+
+    Thread(target=end, name="langnorm's parent", daemon=True).start()
 
 
 def _remote(name: str) -> Any:

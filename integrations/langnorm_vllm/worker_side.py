@@ -96,6 +96,27 @@ class WorkerSide:
         self._store.flush()
         return [self._read(key, length) for key, length in zip(keys, num_rows, strict=True)]
 
+    def norms(self, keys: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        """Return the norms of some generated tokens of sequences that go on.
+
+        Args:
+            keys: Of the sequences.
+            starts: Number of the first token of each.
+            ends: Number of the token after the last one.
+
+        Returns:
+            As `Taken.norms`, without the prompt; nothing where a key is unknown.
+        """
+        self._store.flush()
+        found = []
+        for key, start, end in zip(keys, starts, ends, strict=True):
+            sequence, rows = self._sequences.get(key), b""
+            if sequence and sequence.norms:
+                first = sequence.order.num_prompt_tokens - sequence.norms.first_position
+                rows = sequence.norms.rows()[first + start : first + end].tobytes()
+            found.append(rows)
+        return found
+
     def forget(self, keys: Sequence[str]) -> None:
         """Forget sequences, whether they have ended or not."""
         for key in keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,42 @@ EngineOption = Annotated[
         help="What runs the model: transformers, or llamacpp for GGUF files; auto chooses by the model.",
     ),
 ]
+
+EngineKwargsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help="An entry of engine_kwargs, such as tensor_parallel_size=2 for vllm; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def parse_engine_options(entries: list[str] | None) -> dict[str, Any]:
+    """Return the `engine_kwargs` that options of the command line mean.
+
+    Args:
+        entries: Each `NAME=VALUE`. Values are read as JSON, and those that are none are text.
+
+    Raises:
+        BadParameter: An entry has no name or no value, or a name is given twice.
+    """
+    found: dict[str, Any] = {}
+    for entry in entries or []:
+        name, equals, text = entry.partition("=")
+        if not (name.isidentifier() and equals and text):
+            msg = f"`{entry}` is not NAME=VALUE. Write for example `tensor_parallel_size=2`."
+            raise typer.BadParameter(msg, param_hint="--engine-option")
+        if name in found:
+            msg = f"`{name}` is given twice. Give one value."
+            raise typer.BadParameter(msg, param_hint="--engine-option")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
 
 DtypeOption = Annotated[
     str | None,

@@ -12,11 +12,13 @@ from langnorm.cli.options import (
     ChatTemplateOption,
     DeviceOption,
     DtypeOption,
+    EngineKwargsOption,
     EngineOption,
     GgufOption,
     LayersOption,
     MaxTokensOption,
     TemperatureOption,
+    parse_engine_options,
 )
 from langnorm.credentials import KEY_VARIABLE
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
@@ -48,6 +50,7 @@ def serve(
     ] = None,
     gguf: GgufOption = None,
     engine: EngineOption = AUTO_ENGINE,
+    engine_option: EngineKwargsOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     chat_template: ChatTemplateOption = None,
@@ -93,11 +96,13 @@ def serve(
     )
     if temperature is None and model == BUNDLED_MODEL:
         temperature = 0
+    engine_kwargs = parse_engine_options(engine_option)
     with listen(options) as listener:
         chat = loading.load_chat(
             model=model,
             gguf=gguf,
             engine=engine,
+            engine_kwargs=engine_kwargs,
             dtype=dtype,
             device=device,
             chat_template=chat_template,

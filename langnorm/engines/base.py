@@ -63,6 +63,10 @@ class Engine(Protocol):
         """Most tokens that prompt and answer may have together; None when the model has no limit."""
 
     @property
+    def scored_length(self) -> int | None:
+        """Most tokens that `score` runs of a text, all but its last one; None for no limit."""
+
+    @property
     def sampling_defaults(self) -> Mapping[str, Any]:
         """The model's own choice of sampling: fields of `Sampling` by name. What is missing is off, and greedy."""
 
@@ -160,6 +164,11 @@ class BaseEngine(ABC):
     def context_length(self) -> int | None:
         """None: the model has no limit."""
         return None
+
+    @property
+    def scored_length(self) -> int | None:
+        """As many tokens as prompt and answer may have together."""
+        return self.context_length
 
     @property
     def sampling_defaults(self) -> Mapping[str, Any]:
@@ -286,10 +295,10 @@ def check_continuations(
             raise PromptError(msg)
         check_token_ids([*prompt, *continuation], num_tokens)
         num_run = len(prompt) + max(len(continuation) - 1, 0)  # nothing follows the last token, so it is not run
-        if engine.context_length is not None and num_run > engine.context_length:
+        if engine.scored_length is not None and num_run > engine.scored_length:
             msg = (
                 f"A prompt and its continuation need {num_run} tokens, and there is no room for more than "
-                f"{engine.context_length} in this model's context. Cut the prompt at its beginning."
+                f"{engine.scored_length} in this model's context. Cut the prompt at its beginning."
             )
             raise PromptError(msg)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from langchain_core.messages import HumanMessage
 
+from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import OptionError, PromptError
 from tests.lm_eval.conftest import requests
 
@@ -127,6 +128,24 @@ def test_what_cannot_be_generated_is_refused(gen_kwargs, error, ours) -> None:
     """Before the first answer."""
     with pytest.raises(OptionError, match=error):
         ask(ours, gen_kwargs)
+
+
+def test_texts_are_cut_to_what_the_engine_scores(model_with, monkeypatch) -> None:
+    """Which may be less than its context; an engine without a limit scores whatever fits into that."""
+    text, pairs = [("one two three four five six",)], [("a b c d e f g", "one two three"), ("a", "two")]
+
+    def scored(model) -> list:
+        return [
+            *model.loglikelihood_rolling(requests(*text), disable_tqdm=True),
+            *model.loglikelihood(requests(*pairs), disable_tqdm=True),
+        ]
+
+    model = model_with(max_length=9)
+    whole, cut = scored(model), scored(model_with(max_length=7))
+    monkeypatch.setattr(TransformersEngine, "scored_length", 7)
+    assert scored(model) == cut != whole
+    monkeypatch.setattr(TransformersEngine, "scored_length", None)
+    assert scored(model) == whole
 
 
 def test_what_cannot_be_scored_is_refused(model_with) -> None:

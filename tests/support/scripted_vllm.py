@@ -25,6 +25,12 @@ class ScriptedCore:
         forgotten: Keys that were taken or forgotten.
         error: Raised by the next step.
         lost: What vLLM says of a sequence that it gives up in the next step.
+        missing_rows: How many of the last rows of norms do not come back.
+        rounding: What norms are larger by.
+        num_asked: How often it was asked for norms of streams.
+        texts: Those that are being scored, by key.
+        holds_texts: Whether they come to no end.
+        refusal: Raised when a text is to enter.
     """
 
     def __init__(self, answer: Sequence[int], *, is_eager: bool = True, vocabulary_size: int = 1024) -> None:
@@ -37,10 +43,15 @@ class ScriptedCore:
         self.error: Exception | None = None
         self.lost: str | None = None
         self.missing_rows = 0
+        self.rounding = 0.0
         self.num_cached = 0
         self.bytes_per_token = 64
         self.is_closed = False
         self.num_resets = 0
+        self.num_asked = 0
+        self.texts: dict[str, list[int]] = {}
+        self.holds_texts = False
+        self.refusal: Exception | None = None
         self._num_tokens: dict[str, int] = {}
         self._orders: dict[str, Order] = {}
         self._num_logprobs: dict[str, int | None] = {}
@@ -68,11 +79,18 @@ class ScriptedCore:
         self._num_tokens[order.key] = 0
         self._num_logprobs[order.key] = num_logprobs
 
+    def add_text(self, key: str, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> None:
+        """Let a text enter."""
+        if self.refusal:
+            raise self.refusal
+        self.texts[key] = [*prompt_ids, *continuation_ids]
+
     def abort(self, keys: Sequence[str]) -> None:
         """Give up sequences."""
         for key in keys:
             self.aborted.append(key)
             self.running.pop(key, None)
+            self.texts.pop(key, None)
 
     def step(self) -> list[NewTokens]:
         """Return the next token of each sequence."""
@@ -80,6 +98,14 @@ class ScriptedCore:
             error, self.error = self.error, None
             raise error
         gained = []
+        for key, ids in list(self.texts.items()):
+            if self.holds_texts:
+                continue
+            del self.texts[key]
+            lost, self.lost = self.lost, None
+            # The likeliest token is 3, all others are the less likely the larger they are.
+            *others, last = [{3: SimpleNamespace(logprob=-0.3), i: SimpleNamespace(logprob=-i / 10)} for i in ids[1:]]
+            gained.append(NewTokens(key, ids[-1:], [last], 0, lost, [None, *others]))
         for key, order in list(self.running.items()):
             lost, self.lost = self.lost, None
             token = self.answer[self._num_tokens[key] % len(self.answer)]
@@ -101,9 +127,20 @@ class ScriptedCore:
         """Return the same of sequences that go on."""
         return [self._read(self._orders[key], length) for key, length in zip(keys, num_rows, strict=True)]
 
+    def norms(self, keys: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        """Return some of the same, without the prompt."""
+        found = []
+        for key, start, end in zip(keys, starts, ends, strict=True):
+            order = self._orders[key]
+            table = np.frombuffer(self._read(order, end)["norms"], dtype=np.float32).reshape(-1, len(order.layers))
+            first = order.num_prompt_tokens if order.records_prompt else 0
+            found.append(table[first + start :].tobytes())
+        self.num_asked += 1
+        return found
+
     def _read(self, order: Order, num_rows: int) -> Mapping[str, Any]:
         length = num_rows + (order.num_prompt_tokens if order.records_prompt else 0) - self.missing_rows
-        table = 10 * np.arange(1, length + 1)[:, None] + np.array(order.layers)
+        table = 10 * np.arange(1, length + 1)[:, None] + np.array(order.layers) + self.rounding
         distribution = np.ones((num_rows + 1, 6), dtype=np.float32) if order.records_distribution else np.empty(0)
         return Taken(norms=table.astype(np.float32).tobytes(), distribution=distribution.tobytes()).to_dict()
 

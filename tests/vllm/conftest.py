@@ -16,6 +16,7 @@ from tests.support.vllm_runner import let_triton_interpret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langnorm.engines.base import Engine
     from langnorm.engines.vllm.engine import VllmEngine
 
 HERE = Path(__file__).parent
@@ -35,6 +36,19 @@ ABACUS = {**SMALL, "max_model_len": 2048}
 
 SIZES = {"hidden_size": 128, "head_dim": 32, "eos_token_id": NEVER}
 """Heads have 16 values by default, which vLLM cannot do on a CPU; and the oracle knows no end."""
+
+
+QUESTIONS = (
+    "Mia has 12 boxes with 14 pens each. How many pens does she have?",
+    "Calculate 47 + 385.",
+    "What is the weather in Oslo?",
+)
+
+
+def chat_ids(engine: Engine, question: str) -> tuple[int, ...]:
+    """Returns the prompt of a question."""
+    turns = [{"role": "user", "content": question}]
+    return tuple(engine.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
 
 
 def sizes_of(family: str) -> dict[str, Any]:

@@ -16,26 +16,14 @@ from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.errors import OptionError, PromptError
 from tests.support.calls import PROMPTS, answer, answers
 from tests.support.grammars import PERSON, grammar_with
-from tests.vllm.conftest import sizes_of
+from tests.vllm.conftest import QUESTIONS, chat_ids, sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langnorm.engines.base import Engine
     from langnorm.reductions import Reductions
 
-QUESTIONS = (
-    "Mia has 12 boxes with 14 pens each. How many pens does she have?",
-    "Calculate 47 + 385.",
-    "What is the weather in Oslo?",
-)
 NORMS = Record(layers=(0, 8, 11))
-
-
-def chat_ids(engine: Engine, question: str) -> tuple[int, ...]:
-    """Returns the prompt of a question."""
-    turns = [{"role": "user", "content": question}]
-    return tuple(engine.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
 
 
 def assert_equal(one: Completion, other: Completion) -> None:

@@ -6,11 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 SCRIPT = """
+import os
 import sys
+from functools import reduce
+from operator import add
+import psutil
 import torch
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.engines.registry import get_engine
@@ -23,6 +31,9 @@ def main():
     reply = chat.invoke("Calculate 47 + 385.")
     assert "432" in reply.content, reply
     assert NormTrace.from_message(reply).intensity is not None
+    streamed = reduce(add, chat.stream("Calculate 47 + 385.", norms="tokens"))
+    assert streamed.content == reply.content
+    assert len(NormTrace.from_message(streamed).token_norms) == NormTrace.from_message(reply).tokens - 1
     request = Request(tuple(range(5, 40)), Sampling(max_tokens=30), Record(layers=(0, 5, 11)))
     found, right = (
         engine.generate([request])[0].completions[0]
@@ -36,8 +47,8 @@ def main():
         assert "compiled into a graph" in str(error)
     else:
         raise AssertionError("recursion in a graph")
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         while True:
             chat.invoke("Calculate 47 + 385.")
     except KeyboardInterrupt:
@@ -45,16 +56,27 @@ def main():
     print("interrupted", flush=True)
     assert "432" in chat.invoke("Calculate 47 + 385.").content
     print("done", flush=True)
+    children = psutil.Process().children(recursive=True)
+    print(*(child.pid for child in children if child.name().startswith("VLLM")), flush=True)
+    os._exit(0)  # without a word to vLLM, as after a kill
 
 if __name__ == "__main__":
     main()
 """
 
 
+def gone(pids: Iterable[int]) -> bool:
+    """Returns whether processes end within half a minute."""
+    import psutil
+
+    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes on Windows")
 def test_a_script_that_is_interrupted_goes_on(tmp_path) -> None:
-    """Norms are those of transformers; Ctrl-C, which a terminal sends to all processes, ends one call."""
+    """Norms are those of transformers; Ctrl-C, which all processes get, ends one call; vLLM ends with the script."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     process = subprocess.Popen(
@@ -75,4 +97,7 @@ def test_a_script_that_is_interrupted_goes_on(tmp_path) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    *said, pids = said
     assert said == ["ready", "interrupted", "done"]
+    assert len(pids.split()) >= 2
+    assert gone(map(int, pids.split()))

@@ -1,4 +1,4 @@
-"""What langnorm knows of vLLM's engine: how it is started and asked. The rest of the package does not import vLLM.
+"""What langnorm knows of vLLM's engine: how it is asked. But for `starting`, the rest of the package imports no vLLM.
 
 It is `LLMEngine`, whose steps are taken by a thread of ours, and not `AsyncLLM`: that one cannot be run in this
 process, and needs an event loop; what is done in a step is the same.
@@ -7,21 +7,20 @@ process, and needs an event loop; what is done in a step is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langnorm.engines.vllm.order import Order
-from langnorm.errors import MissingDependencyError, ModelError, OptionError
+from langnorm.engines.vllm.starting import default_arguments, import_vllm, in_process
+from langnorm.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     from langnorm.engines.vllm.options import VllmOptions
 
 _CONFIG_NAME = "langnorm"
-_MOST_CACHE_BYTES = 4 * 2**30  # on a CPU, where vLLM takes nearly all memory unless it is told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,8 @@ class NewTokens:
         logprobs: By token id, for each of them, vLLM's `Logprob` of it and of the likeliest, where they were asked for.
         num_cached: Number of tokens of its prompt whose keys and values were there already.
         error: Why vLLM has given it up, or None.
+        prompt_logprobs: Of a text that is scored, the same as `logprobs` for each of the tokens of the prompt but the
+            first, which has None.
     """
 
     key: str
@@ -41,6 +42,7 @@ class NewTokens:
     logprobs: Sequence[Mapping[int, Any]]
     num_cached: int
     error: str | None
+    prompt_logprobs: Sequence[Any] = ()
 
 
 class VllmCore:
@@ -80,13 +82,16 @@ class VllmCore:
         """
         if not options.verbose:
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vLLM is imported
-        engine_args, engine_class, executor = _import_vllm()
+        engine_args, engine_class, executor = import_vllm()
         options.check_names([field.name for field in fields(engine_args)])
         ours: dict[str, Any] = {
-            **_defaults(),
+            **default_arguments(),
             **options.arguments,
             **arguments,
-            "additional_config": {**options.arguments.get("additional_config", {}), _CONFIG_NAME: {}},
+            "additional_config": {
+                **options.arguments.get("additional_config", {}),
+                _CONFIG_NAME: {"in_process": options.in_process},
+            },
             "skip_tokenizer_init": True,
             "disable_log_stats": True,
             "max_logprobs": -1,
@@ -94,7 +99,7 @@ class VllmCore:
         }
         if options.in_process:
             ours["distributed_executor_backend"] = "uni"
-        with _in_process(options.in_process):
+        with in_process(options.in_process):
             config = engine_args(**ours).create_engine_config()
             if getattr(config.compilation_config.pass_config, "enable_sp", False):
                 msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
@@ -151,6 +156,29 @@ class VllmCore:
         )
         self._engine.add_request(order.key, prompt, sampling)
 
+    def add_text(self, key: str, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> None:
+        """Let a text enter that is to be scored: its last token is chosen for vLLM, and all others are a prompt.
+
+        Args:
+            key: Its name.
+            prompt_ids: Tokens of its beginning, whose log-probabilities nobody asks for.
+            continuation_ids: Tokens of the rest; there is at least one.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            logprobs=1,
+            prompt_logprobs=1 if len(continuation_ids) > 1 else None,
+            allowed_token_ids=[continuation_ids[-1]],
+            detokenize=False,
+            ignore_eos=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._engine.add_request(key, {"prompt_token_ids": [*prompt_ids, *continuation_ids[:-1]]}, sampling)
+
     def abort(self, keys: Sequence[str]) -> None:
         """Give up sequences; nothing more comes of them."""
         if keys:
@@ -183,6 +211,7 @@ class VllmCore:
                     completion.logprobs or (),
                     output.num_cached_tokens or 0,
                     f"vLLM gave the sequence up ({completion.finish_reason})." if is_error else None,
+                    output.prompt_logprobs or (),
                 )
             )
         return gained
@@ -196,6 +225,20 @@ class VllmCore:
         """Return what `take` returns of sequences that go on, but not what was done to their states."""
         seen: list[Mapping[str, Any] | None] = self._call("peek", list(keys), list(num_rows))[0]
         return seen
+
+    def norms(self, keys: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        """Return the norms of some generated tokens of sequences that go on.
+
+        Args:
+            keys: Of the sequences.
+            starts: Number of the first token of each.
+            ends: Number of the token after the last one.
+
+        Returns:
+            As `Taken.norms`, without the prompt; less than asked for where rows are missing.
+        """
+        rows: list[bytes] = self._call("norms", list(keys), list(starts), list(ends))[0]
+        return rows
 
     def forget(self, keys: Sequence[str]) -> None:
         """Let the workers forget sequences."""
@@ -259,55 +302,3 @@ class VllmCore:
     def _call(self, name: str, *args: Any) -> list[Any]:
         answers: list[Any] = self._engine.collective_rpc(f"langnorm_{name}", args=args)
         return answers
-
-
-def _import_vllm() -> tuple[Any, Any, Any]:
-    try:
-        import vllm
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-        from vllm.v1.executor import Executor
-    except ImportError as error:
-        msg = (
-            "The engine `vllm` needs vLLM. Install it with `pip install 'langnorm[vllm]'`; on a machine without a GPU, "
-            f"README.md says how. ({error})"
-        )
-        raise MissingDependencyError(msg) from error
-    version = tuple(int(part) for part in vllm.__version__.split(".")[:2])
-    if not _OLDEST <= version < _FIRST_UNKNOWN:
-        msg = (
-            f"langnorm knows vLLM {_OLDEST[0]}.{_OLDEST[1]} and later ones below {_FIRST_UNKNOWN[0]}."
-            f"{_FIRST_UNKNOWN[1]}, and {vllm.__version__} is installed. Install one of these."
-        )
-        raise MissingDependencyError(msg)
-    return EngineArgs, LLMEngine, Executor
-
-
-_OLDEST, _FIRST_UNKNOWN = (0, 32), (0, 34)
-
-
-def _defaults() -> dict[str, Any]:
-    """Return arguments of vLLM's that are others here unless the caller names them."""
-    from vllm.platforms import current_platform
-
-    if not current_platform.is_cpu() or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
-        return {}
-    import psutil
-
-    return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
-
-
-@contextmanager
-def _in_process(is_wanted: bool) -> Iterator[None]:  # noqa: FBT001
-    """Let vLLM run its workers in this process inside the `with` block: on a CPU, only its environment says so."""
-    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
-    before = os.environ.get(name)
-    if is_wanted:
-        os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        if is_wanted and before is None:
-            del os.environ[name]
-        elif before is not None:
-            os.environ[name] = before

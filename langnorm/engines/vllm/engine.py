@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from langnorm.engines.base import ABILITIES, check_token_ids
+from langnorm.engines.base import ABILITIES, check_continuations, check_token_ids
 from langnorm.engines.checkpoint import hash_bytes
+from langnorm.engines.deadline import Deadline
 from langnorm.engines.queued import QueuedEngine
-from langnorm.engines.requests import Request
+from langnorm.engines.requests import Likelihood, Request
 from langnorm.engines.transformers.generation_fields import checked_sampling_defaults
 from langnorm.engines.vllm.running import RunningSequence
 from langnorm.engines.vllm.scheduler import Scheduler
+from langnorm.engines.vllm.scoring import PendingText
 from langnorm.errors import OptionError
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.layers import select_layers
@@ -49,6 +51,7 @@ class VllmEngine(QueuedEngine):
     """
 
     abilities = frozenset(ABILITIES) - {"mean_states", "states", "updates"}
+    streams_norms = True
 
     def __init__(
         self,
@@ -110,6 +113,11 @@ class VllmEngine(QueuedEngine):
         return self._context_length
 
     @property
+    def scored_length(self) -> int:
+        """Most tokens that `score` runs of a text: vLLM keeps a place for an answer."""
+        return self._context_length - 1
+
+    @property
     def identity(self) -> ModelIdentity:
         """What a profile of this model is tied to: the same as on transformers, whose norms these are."""
         return self._identity
@@ -167,6 +175,33 @@ class VllmEngine(QueuedEngine):
         """Forget all prompts and answers of earlier calls; those of sequences that are running stay."""
         self._scheduler.between_steps(self._core.reset_prefix_cache)
 
+    def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt; vLLM runs them beside its sequences.
+
+        Args:
+            prompt_ids: Token ids of the prompts.
+            continuation_ids: Token ids of what follows each of them.
+
+        Raises:
+            OptionError: There is not one continuation per prompt.
+            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
+                context.
+        """
+        check_continuations(self, prompt_ids, continuation_ids, self._vocabulary_size)
+        texts = [
+            PendingText(self._new_key(), prompt, continuation)
+            for prompt, continuation in zip(prompt_ids, continuation_ids, strict=True)
+            if continuation
+        ]
+        self._scheduler.score(texts)
+        deadline = Deadline(None)
+        try:
+            scored = iter([deadline.result(text.future) for text in texts])
+        finally:
+            for text in texts:
+                text.cancel()  # without effect on those that are done
+        return [next(scored) if continuation else Likelihood((), is_greedy=True) for continuation in continuation_ids]
+
     def _enqueue(self, sequences: Sequence[PendingSequence]) -> None:
         self._scheduler.submit(sequences)
 
@@ -174,7 +209,10 @@ class VllmEngine(QueuedEngine):
         request = pending.request
         left = self.context_length - len(request.prompt_ids)
         limit = left if request.sampling.max_tokens is None else min(left, request.sampling.max_tokens)
-        return RunningSequence(pending, f"{self._session}-{next(self._keys)}", self._tokenizer, self._end_ids, limit)
+        return RunningSequence(pending, self._new_key(), self._tokenizer, self._end_ids, limit)
+
+    def _new_key(self) -> str:
+        return f"{self._session}-{next(self._keys)}"
 
     def _learn(self, sequence: RunningSequence, rows: list[list[float]]) -> None:
         """Add the norms of a finished sequence; those that were acted on are not the model's own."""

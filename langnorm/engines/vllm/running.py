@@ -68,6 +68,7 @@ class RunningSequence:
         self._logprobs: list[TokenLogprob] = []
         self._end_ids = frozenset(end_ids)
         self._detokenizer = Detokenizer(tokenizer, request.sampling.stop)
+        self._rows_sent: list[list[float]] = []  # to a stream
 
     @property
     def key(self) -> str:
@@ -108,6 +109,22 @@ class RunningSequence:
         if self.pending.sink and (pieces := self._detokenizer.take()):
             self.pending.send(Delta(tuple(pieces)))
 
+    @property
+    def unsent_rows(self) -> range:
+        """The numbers of the tokens whose norms its stream is to show and has not got; the last one is not run yet."""
+        is_live = self.pending.sink is not None and self.pending.request.streams_norms
+        return range(len(self._rows_sent), len(self.token_ids) - 1) if is_live else range(0)
+
+    def send_norms(self, norms: bytes) -> None:
+        """Send norms to a stream.
+
+        Args:
+            norms: Those of `unsent_rows`, as `Taken.norms` has them.
+        """
+        start, rows = len(self._rows_sent), self._read_rows(norms)
+        self._rows_sent += rows
+        self.pending.send(Delta((), norms=tuple(zip(self.token_ids[start:], rows, strict=False))))
+
     def partial(self, num_tokens: int, seen: Mapping[str, Any] | None) -> Partial:
         """Return what a pruner sees of it, as it was after so many tokens.
 
@@ -138,6 +155,8 @@ class RunningSequence:
                 'otherwise than langnorm expects. Use `norms="off"`, and report this.'
             )
             raise RuntimeError(msg)
+        # Tokens that were run again, because vLLM had preempted the sequence, may be rounded otherwise.
+        rows[: len(self._rows_sent)] = self._rows_sent
         completion = Completion(
             self.token_ids,
             self._detokenizer.pieces,
@@ -162,11 +181,16 @@ class RunningSequence:
         """Return the norms of its prompt, and those of its answer up to the first that is missing."""
         if not self.order.layers or seen is None:
             return [], []
-        table = np.frombuffer(seen["norms"], dtype=np.float32).reshape(-1, len(self.order.layers))
-        is_missing = np.isnan(table).any(axis=1)
-        rows: list[list[float]] = (table[: int(is_missing.argmax())] if is_missing.any() else table).tolist()
+        rows = self._read_rows(seen["norms"])
         num_prompt = self.order.num_prompt_tokens if self.order.records_prompt else 0
         return rows[:num_prompt], rows[num_prompt:]
+
+    def _read_rows(self, norms: bytes) -> list[list[float]]:
+        """Return rows of norms up to the first that is missing."""
+        table = np.frombuffer(norms, dtype=np.float32).reshape(-1, len(self.order.layers))
+        is_missing = np.isnan(table).any(axis=1)
+        rows: list[list[float]] = (table[: int(is_missing.argmax())] if is_missing.any() else table).tolist()
+        return rows
 
     def _read_reductions(self, num_tokens: int, seen: Mapping[str, Any] | None) -> Reductions:
         if not self.order.records_distribution or seen is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -13,6 +15,7 @@ from langnorm.engines import process_events
 from langnorm.engines.requests import PrefixHit
 from langnorm.engines.vllm.core import VllmCore
 from langnorm.engines.vllm.running import RunningSequence
+from langnorm.engines.vllm.scoring import TextScorer
 from langnorm.engines.worker import Worker
 from langnorm.errors import forget_locals
 
@@ -20,8 +23,12 @@ if TYPE_CHECKING:
     from langnorm.engines.requests import FinishReason
     from langnorm.engines.sample_group import SampleGroup
     from langnorm.engines.sequence import PendingSequence
+    from langnorm.engines.vllm.scoring import PendingText
 
 T = TypeVar("T")
+
+_SECONDS_BETWEEN_NORMS = 0.03
+"""Between two times that streams get norms: workers answer between two passes, and wait for the device to do so."""
 
 
 class Scheduler:
@@ -49,6 +56,8 @@ class Scheduler:
     def _clear(self) -> None:
         self._waiting: deque[PendingSequence] = deque()
         self._running: dict[str, RunningSequence] = {}
+        self._texts = TextScorer(self._core)
+        self._norms_sent_at = -math.inf  # on the monotonic clock
         # Tokens after which the pruner of a request last decided.
         self._pruned_after: WeakKeyDictionary[SampleGroup, int] = WeakKeyDictionary()
 
@@ -70,6 +79,10 @@ class Scheduler:
         """
         self._worker.wake(lambda: self._waiting.extend(sequences))
 
+    def score(self, texts: Sequence[PendingText]) -> None:
+        """Queue texts; errors as for `submit`."""
+        self._worker.wake(lambda: self._texts.submit(texts))
+
     def between_steps(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, which is called by the worker when it is in no step; errors as for `submit`."""
         return self._worker.call(work)
@@ -80,13 +93,14 @@ class Scheduler:
             self._worker.close()
             for pending in (*self._waiting, *(sequence.pending for sequence in self._running.values())):
                 pending.cancel()
+            self._texts.cancel()
 
     def join(self) -> None:
         """Wait for the end of the worker."""
         self._worker.join()
 
     def _is_busy(self) -> bool:
-        return bool(self._running or self._waiting)
+        return bool(self._running or self._waiting or self._texts.is_busy)
 
     def _step(self) -> None:
         try:
@@ -94,8 +108,9 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001
             forget_locals(error)  # users keep errors
             running, self._running = list(self._running.values()), {}
+            keys_of_texts = self._texts.fail(error)
             with suppress(Exception):  # vLLM may be gone altogether
-                self._core.abort([sequence.key for sequence in running])
+                self._core.abort([*(sequence.key for sequence in running), *keys_of_texts])
                 self._core.forget([sequence.key for sequence in running])
             for sequence in running:
                 _end(sequence.pending, error)
@@ -104,11 +119,14 @@ class Scheduler:
         self._drop([sequence for sequence in self._running.values() if sequence.pending.is_cancelled])
         while self._waiting:
             self._admit(self._waiting.popleft())
-        if not self._running:
+        self._texts.begin()
+        if not self._running and not self._texts.is_busy:
             return
         ended: list[tuple[RunningSequence, FinishReason]] = []
         groups: list[SampleGroup] = []
         for gained in self._core.step():
+            if self._texts.take(gained):
+                continue
             sequence = self._running.get(gained.key)
             if sequence is None:  # it has ended here, before vLLM knew
                 continue
@@ -128,6 +146,7 @@ class Scheduler:
         self._finish(ended)
         for group in groups:
             self._prune(group)
+        self._send_norms()
 
     def _admit(self, pending: PendingSequence) -> None:
         if not pending.future.set_running_or_notify_cancel():
@@ -186,6 +205,18 @@ class Scheduler:
         for member in chosen:
             member.was_ended_here = True
         self._finish([(member, "pruned") for member in chosen])
+
+    def _send_norms(self) -> None:
+        """Send norms to the streams that show them; of all at once, and not more often than one can see."""
+        live = [sequence for sequence in self._running.values() if sequence.unsent_rows]
+        if not live or time.monotonic() - self._norms_sent_at < _SECONDS_BETWEEN_NORMS:
+            return
+        wanted = [sequence.unsent_rows for sequence in live]
+        keys = [sequence.key for sequence in live]
+        found = self._core.norms(keys, [rows.start for rows in wanted], [rows.stop for rows in wanted])
+        for sequence, norms in zip(live, found, strict=True):
+            sequence.send_norms(norms)
+        self._norms_sent_at = time.monotonic()
 
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.pop(sequence.key, None)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.cli import app
+from langnorm.cli.options import parse_engine_options
 from langnorm.server.options import ServerOptions
 from langnorm.server.running import listen
 from tests.support.servers import LOOPBACK, post, question, running_server
@@ -64,6 +65,10 @@ def test_a_server_runs_until_it_is_told_to_stop(end: signal.Signals) -> None:
         (["--engine", "transformer"], "Did you mean `transformers`"),
         (["/there/is/no/such/folder"], "There is no folder"),
         (["--hots", "x"], "No such option"),
+        (["--engine-option", "tensor_parallel_size"], "`tensor_parallel_size` is not NAME=VALUE"),
+        (["--engine-option", "=2"], "`=2` is not NAME=VALUE"),
+        (["--engine-option", "a=2", "--engine-option", "a=3"], "`a` is given twice"),
+        (["--engine", "transformers", "--engine-option", "tensor_parallel_size=2"], "tensor_parallel_size"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_served(arguments: list[str], match: str) -> None:
@@ -71,6 +76,14 @@ def test_what_is_wrong_is_said_before_anything_is_served(arguments: list[str], m
     code, output = run(*arguments, *(() if "--port" in arguments else ("--port", "0")))
     assert code != 0
     assert match in output
+
+
+def test_options_of_the_engine_reach_it() -> None:
+    """Values are JSON, or text where they are none of it."""
+    entries = ["tensor_parallel_size=2", "enforce_eager=true", "kv_cache_dtype=fp8", 'override={"a": [1]}', "path=a=b"]
+    expected = {"tensor_parallel_size": 2, "enforce_eager": True, "kv_cache_dtype": "fp8", "override": {"a": [1]}}
+    assert parse_engine_options(entries) == expected | {"path": "a=b"}
+    assert parse_engine_options(None) == {}
 
 
 def test_a_port_that_is_taken() -> None:

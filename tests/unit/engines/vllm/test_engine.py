@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from langnorm.engines.deadline import Deadline
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Partial, PrefixHit, Record, Request
+from langnorm.engines.vllm import scheduler
 from langnorm.engines.vllm.engine import VllmEngine
+from langnorm.engines.vllm.scoring import PendingText, TextScorer
 from langnorm.errors import OptionError, PromptError
 from langnorm.interventions.options import Recursion, Suppression
 from langnorm.interventions.plan import Plan, Plans
@@ -93,6 +97,54 @@ def test_streams(engine, core) -> None:
     wait_until(lambda: not langnorm_threads())
 
 
+@pytest.mark.parametrize("has_prompt", [False, True])
+def test_streams_have_norms(engine, core, monkeypatch, has_prompt) -> None:
+    """Each row once and in order, as the workers have them; what is missing comes with the completion."""
+    monkeypatch.setattr(scheduler, "_SECONDS_BETWEEN_NORMS", 0.0)
+    record = Record(layers=(1, 3), prompt=has_prompt, live=True)
+    request = Request((5, 6), Sampling(max_tokens=6), record)
+    *deltas, last = engine.stream(request)
+    live = [row for delta in deltas for row in delta.norms]
+    assert [token_id for token_id, _ in live] == last.completion.token_ids[:4]
+    assert [row for _, row in live] == last.completion.norms[:4]
+    assert last.completion == answer(engine, request)
+    assert core.num_asked == 4
+
+
+def test_workers_are_not_asked_for_norms_at_every_token(engine, core, monkeypatch) -> None:
+    """But after some time, once for all streams; and not for streams that show none."""
+    monkeypatch.setattr(scheduler, "_SECONDS_BETWEEN_NORMS", 3600.0)
+    request = Request((5,), Sampling(max_tokens=20), Record(layers=(1,), live=True))
+    *deltas, last = engine.stream(request)
+    assert core.num_asked == 1
+    assert sum(len(delta.norms) for delta in deltas) == 1
+    assert len(last.completion.norms) == 19
+    list(engine.stream(replace(request, record=Record(layers=(1,)))))
+    answer(engine, request)
+    assert core.num_asked == 1
+
+
+def test_rows_that_were_run_again_stay_what_a_stream_has_shown(tokenizer, monkeypatch) -> None:
+    """A token may be run twice, and be rounded otherwise; one that is missing for a while is waited for."""
+    monkeypatch.setattr(scheduler, "_SECONDS_BETWEEN_NORMS", 0.0)
+
+    class Preempting(ScriptedCore):
+        def norms(self, *args: Sequence) -> list[bytes]:
+            found = super().norms(*args)
+            if self.num_asked == 3:
+                self.rounding, self.missing_rows = 1.0, 2
+            elif self.num_asked == 6:
+                self.missing_rows = 0
+            return found
+
+    engine = VllmEngine(Preempting(WORDS), tokenizer, None)
+    *deltas, last = engine.stream(Request((5,), Sampling(max_tokens=10), Record(layers=(1,), live=True)))
+    assert [len(delta.norms) for delta in deltas if not delta.pieces] == [1, 1, 1, 1, 3, 1]
+    live = [row for delta in deltas for _, row in delta.norms]
+    assert live == last.completion.norms[:8]
+    assert last.completion.norms == [[10.0 * row + (1 if row <= 3 else 2)] for row in range(1, 10)]
+
+
 def test_tasks(engine) -> None:
     """The asynchronous twins give the same."""
     request = Request((5,), Sampling(max_tokens=4))
@@ -124,6 +176,70 @@ def test_pruners_see_and_stop_samples(engine, core) -> None:
     assert (second.finish_reason, len(second.token_ids)) == ("pruned", 3)
     assert seen[0].norms == [[10.0], [20.0]]
     assert len(core.aborted) == 1
+
+
+def test_texts_are_scored(engine, core) -> None:
+    """The tokens after the prompt, of which an empty continuation has none; what cannot be scored is refused."""
+    likelihoods = engine.score([(5, 6), (5,), (5,), (5, 6, 7)], [(8, 9, 3), (3,), (), (9,)])
+    assert [likelihood.token_logprobs for likelihood in likelihoods] == [(-0.8, -0.9, -0.3), (-0.3,), (), (-0.9,)]
+    assert [likelihood.is_greedy for likelihood in likelihoods] == [False, True, True, False]
+    assert not core.texts
+    engine.score([(5,) * 63], [(9,)])
+    with pytest.raises(PromptError, match="need 64 tokens, and there is no room for more than 63"):
+        engine.score([(5,) * 63], [(9, 9)])
+
+
+def test_texts_and_answers_run_beside_each_other(engine) -> None:
+    """Each gets its own."""
+    request = Request((5,), Sampling(max_tokens=30), Record(layers=(1,)))
+    whole = answer(engine, request)
+    with ThreadPoolExecutor(8) as pool:
+        generated = [pool.submit(answer, engine, request) for _ in range(4)]
+        scored = [pool.submit(engine.score, [(5,), (6,)], [(8, number), (number,)]) for number in range(10, 30)]
+        assert all(future.result() == whole for future in generated)
+        for number, future in enumerate(scored, 10):
+            first, second = future.result()
+            assert (first.token_logprobs, second.token_logprobs) == ((-0.8, -number / 10), (-number / 10,))
+
+
+def test_errors_of_texts(engine, core) -> None:
+    """One that vLLM does not take, gives up or fails with ends its call, and the others of that call are given up."""
+    core.refusal = ValueError("not this one")
+    with pytest.raises(ValueError, match="not this one"):
+        engine.score([(5,)], [(8,)])
+    core.refusal = None
+    core.lost = "vLLM gave the sequence up (abort)."
+    with pytest.raises(RuntimeError, match="gave the sequence up"):
+        engine.score([(5,), (5,)], [(8,), (9,)])
+    core.error = ValueError("out of luck")
+    with pytest.raises(ValueError, match="out of luck"):
+        engine.score([(5,)], [(8,)])
+    wait_until(lambda: not langnorm_threads())
+    assert not core.texts
+    assert engine.score([(5,)], [(8,)])[0].token_logprobs == (-0.8,)
+
+
+def test_texts_that_nobody_waits_for_are_given_up(engine, core, monkeypatch) -> None:
+    """Those that vLLM is running, and those that it has not got."""
+    core.holds_texts = True
+
+    def interrupt(_deadline: Deadline, _future: Future) -> None:
+        wait_until(lambda: len(core.texts) == 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Deadline, "result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        engine.score([(5,), (5,)], [(8,), (9,)])
+    wait_until(lambda: not core.texts)
+    wait_until(lambda: not langnorm_threads())
+    assert len(core.aborted) == 2
+    waiting = PendingText("waiting", (5,), (8,))
+    scorer = TextScorer(core)
+    scorer.submit([waiting])
+    scorer.cancel()
+    scorer.begin()
+    assert not core.texts
+    assert isinstance(waiting.future.exception(timeout=0), CancelledError)
 
 
 def test_errors_end_what_was_running(engine, core) -> None:

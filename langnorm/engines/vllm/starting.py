@@ -1,0 +1,67 @@
+"""How vLLM's engine is started: its versions, its process, and what langnorm changes of its defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from langnorm.errors import MissingDependencyError
+
+_OLDEST, _FIRST_UNKNOWN = (0, 32), (0, 34)
+_MOST_CACHE_BYTES = 4 * 2**30  # on a CPU, where vLLM takes nearly all memory unless it is told otherwise
+
+
+def import_vllm() -> tuple[Any, Any, Any]:
+    """Return vLLM's classes of arguments, engines and executors.
+
+    Raises:
+        MissingDependencyError: vLLM is not installed, or a version that is not known.
+    """
+    try:
+        import vllm
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
+    except ImportError as error:
+        msg = (
+            "The engine `vllm` needs vLLM. Install it with `pip install 'langnorm[vllm]'`; on a machine without a GPU, "
+            f"docs/models.md says how. ({error})"
+        )
+        raise MissingDependencyError(msg) from error
+    version = tuple(int(part) for part in vllm.__version__.split(".")[:2])
+    if not _OLDEST <= version < _FIRST_UNKNOWN:
+        msg = (
+            f"langnorm knows vLLM {_OLDEST[0]}.{_OLDEST[1]} and later ones below {_FIRST_UNKNOWN[0]}."
+            f"{_FIRST_UNKNOWN[1]}, and {vllm.__version__} is installed. Install one of these."
+        )
+        raise MissingDependencyError(msg)
+    return EngineArgs, LLMEngine, Executor
+
+
+def default_arguments() -> dict[str, Any]:
+    """Return arguments of vLLM's that are others here unless the caller names them."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu() or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        return {}
+    import psutil
+
+    return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
+
+
+@contextmanager
+def in_process(is_wanted: bool) -> Iterator[None]:  # noqa: FBT001
+    """Let vLLM run its workers in this process inside the `with` block: on a CPU, only its environment says so."""
+    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    before = os.environ.get(name)
+    if is_wanted:
+        os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if is_wanted and before is None:
+            del os.environ[name]
+        elif before is not None:
+            os.environ[name] = before
