@@ -281,18 +281,15 @@ def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSna
 def _build_record(recording: Recording | None, settings: CallSettings, engine: Engine) -> Record | None:
     """Return what is kept of the call's sequences: what messages say, and what the score reads beside."""
     selection = settings.selection
-    keeps_distribution = settings.distribution or (selection is not None and selection.needs_distribution)
-    if keeps_distribution or (selection and (selection.needs_updates or selection.needs_mean_states)):
-        return Record(
-            layers=recording.layers if recording else (),
-            norms=recording is not None,
-            distribution=keeps_distribution,
-            updates=selection is not None and selection.needs_updates,
-            mean_states=selection is not None and selection.needs_mean_states,
-        )
+    reduced: dict[str, Any] = {
+        "distribution": settings.distribution or (selection is not None and selection.needs_distribution),
+        "updates": selection is not None and selection.needs_updates,
+        "mean_states": selection is not None and selection.needs_mean_states,
+    }
     if recording is None:
-        return None
-    return Record(layers=recording.layers, live=recording.keeps_tokens and getattr(engine, "streams_norms", False))
+        return Record(norms=False, **reduced) if any(reduced.values()) else None
+    is_live = recording.keeps_tokens and getattr(engine, "streams_norms", False)
+    return Record(layers=recording.layers, live=is_live, **reduced)
 
 
 def _resolve_plans(settings: CallSettings, engine: Engine, snapshot: NormSnapshot) -> Plans:

@@ -127,7 +127,11 @@ def test_a_stream_keeps_the_distributions_that_a_whole_message_keeps(chat, abacu
     options = {"distribution": True, "logprobs": True, "norms": norms}
     whole = chat.invoke(QUESTION, **options)
     abacus_engine.clear_prefix_cache()  # what starts from there may be rounded otherwise
-    streamed = merged(list(chat.stream(QUESTION, **options)))
+    chunks = list(chat.stream(QUESTION, **options))
+    streamed = merged(chunks)
+    assert len([chunk for chunk in chunks if chunk.content or chunk.additional_kwargs]) > 10
+    if norms == "tokens" and abacus_engine.streams_norms:
+        assert len([chunk for chunk in chunks if "token_norms" in chunk.additional_kwargs.get("langnorm", {})]) > 10
     kept = whole.additional_kwargs["langnorm"]["token_distribution"]
     assert set(kept) == set(FIELDS)
     assert {len(values) for values in kept.values()} == {whole.usage_metadata["output_tokens"]}
