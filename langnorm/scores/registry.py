@@ -143,7 +143,7 @@ def get_score(score: str | Score | ScoreFunction) -> Score:
     if name not in _scores:
         allowed = ", ".join(f"`{other}`" for other in _scores)
         msg = f"There is no score `{score}`. Use {allowed} or a function of a Sample."
-        raise OptionError(msg + closest(str(score), {*_scores, *_aliases, DEFAULT_SCORE} - {score}))
+        raise OptionError(msg + closest(str(score), {*_scores, *_aliases, DEFAULT_SCORE} - {str(score)}))
     return _scores[name]
 
 

@@ -304,6 +304,7 @@ ODD_VALUES: list[tuple[str, Any]] = [
     ("logprobs", 1),
     ("top_logprobs", 21),
     ("top_logprobs", True),
+    ("distribution", 1),
     ("enable_thinking", "yes"),
     ("special_tokens", ["literal"]),
     ("norms", ["steps"]),

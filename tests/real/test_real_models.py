@@ -83,8 +83,9 @@ def test_answers_and_norms_are_those_of_plain_transformers(chat, path) -> None:
     """
     engine = chat.loaded_engine()
     model, tokenizer = load_plainly(path)
+    weights = engine.model.state_dict()
     for name, weight in model.state_dict().items():
-        assert torch.equal(weight, engine.model.state_dict()[name]), name
+        assert torch.equal(weight, weights[name]), name
     for question in QUESTIONS:
         messages = [{"role": "user", "content": question}]
         template = engine.tokenizer.chat_template
