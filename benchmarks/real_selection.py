@@ -107,7 +107,6 @@ def measure(model: str) -> tuple[dict[str, Any], dict[Split, list[Candidates]]]:
             "adaptive": adaptive(problems[split]),
             "over_majority": {method: bootstrap_mean(values - majority) for method, values in picked[split].items()},
         }
-    figures["chosen"] = choose([figures])
     return figures, problems
 
 

@@ -31,7 +31,7 @@ DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType({"numeral_entropy": 1.0,
 (`benchmarks/real_selection.py`)."""
 
 READABLE_SCORE = "numeral_logprob"
-"""What `"default"` means for answers that do not carry what `DEFAULT_WEIGHTS` reads: the best of what they do carry."""
+"""What `"default"` means where nobody keeps what `DEFAULT_WEIGHTS` reads."""
 
 ScoreFunction = Callable[[Sample], ArrayLike | None]
 """Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
@@ -104,7 +104,6 @@ _aliases: dict[str, str] = {}
 
 SCORES: Mapping[str, Score] = MappingProxyType(_scores)
 """All scores by name, in the order in which they were registered."""
-
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[[Any], Any])
 
@@ -234,7 +233,8 @@ ScoreOption = str | Score | ScoreFunction | Mapping[str, float] | None
 """What the option `score` of a selection takes: a score, weights of several by name, or None for no score at all."""
 
 
-def _spelled_out(option: ScoreOption) -> ScoreOption:
+def spelled_out(option: ScoreOption) -> ScoreOption:
+    """Return an option, the weights in place of `"default"`."""
     return DEFAULT_WEIGHTS if isinstance(option, str) and option == DEFAULT_SCORE else option
 
 
@@ -244,7 +244,7 @@ def weighted_scores(option: ScoreOption) -> list[tuple[Score, float]]:
     Raises:
         OptionError: There is no such score, two are the same or have the same name, or a weight is not a finite number.
     """
-    option = _spelled_out(option)
+    option = spelled_out(option)
     if option is None:
         return []
     if not isinstance(option, Mapping):
@@ -285,7 +285,7 @@ def score_all(option: ScoreOption, samples: Sequence[Sample], combine: Combinati
     Raises:
         OptionError: As `weighted_scores` and `score_samples`.
     """
-    option = _spelled_out(option)
+    option = spelled_out(option)
     weighted = weighted_scores(option)
     parts = {score.name: score_samples(score, samples) for score, _ in weighted}
     if not isinstance(option, Mapping):

@@ -77,6 +77,12 @@ class Sample:
         if updates is not None and updates.norms.shape != shape:
             msg = f"The `updates` of the reductions are of `{updates.norms.shape}` norms. Give those of `{shape}`."
             raise OptionError(msg)
+        if distribution is not None and self.texts is not None and len(distribution.entropy) != len(self.texts):
+            msg = (
+                f"The `distribution` of the reductions has `{len(distribution.entropy)}` rows, and there are "
+                f"`{len(self.texts)}` `texts`. Give one of each per token."
+            )
+            raise OptionError(msg)
         if distribution is not None and len(distribution.entropy) < len(self.norms):
             msg = (
                 f"The `distribution` of the reductions has `{len(distribution.entropy)}` rows. Give one per token: "

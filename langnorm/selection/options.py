@@ -16,6 +16,7 @@ from langnorm.scores.registry import (
     Combination,
     Score,
     ScoreOption,
+    spelled_out,
     weighted_scores,
 )
 from langnorm.selection.answers import AnswerForm, check_answer_form, name_of_form
@@ -172,7 +173,7 @@ class Selection:
     def to_dict(self) -> dict[str, Any]:
         """Return the options in plain JSON types, functions by their names."""
         names = {score.name: weight for score, weight in weighted_scores(self.score)}
-        is_single = not isinstance(self.score, Mapping) and self.score != DEFAULT_SCORE
+        is_single = not isinstance(spelled_out(self.score), Mapping)
         return {
             "n": self.n,
             "score": next(iter(names), None) if is_single else names,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
-from pydantic import model_validator
+from pydantic import create_model, model_validator
 
 from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
@@ -140,25 +140,22 @@ class _Logprobs(Stored):
     content: tuple[_Logprob, ...] | None = None
 
 
-class _Distribution(Stored):
-    """How sure the model was of each token of a message."""
-
-    entropy: tuple[float, ...]
-    self_certainty: tuple[float, ...]
-    top5_logprob: tuple[float, ...]
-    top20_logprob: tuple[float, ...]
-    top5_mass: tuple[float, ...]
-    logprob: tuple[float, ...]
+class _OfTokens(Stored):
+    """Lists with a number for each token of a message."""
 
     @model_validator(mode="after")
-    def _fits(self) -> _Distribution:
+    def _fits(self) -> _OfTokens:
         if len({len(values) for values in dict(self).values()}) > 1:
             msg = "its lists are not of one length"
             raise ValueError(msg)
         return self
 
 
-_DISTRIBUTION = StoredForm(_Distribution, "how sure a model was of each token", "Ask it with `distribution=True`.")
+_FIELDS: Any = {field.name: (tuple[float, ...], ...) for field in fields(Distribution)}
+_StoredDistribution = create_model("_StoredDistribution", __base__=_OfTokens, **_FIELDS)
+_DISTRIBUTION = StoredForm(
+    _StoredDistribution, "how sure a model was of each token", "Ask it with `distribution=True`."
+)
 _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
 
 
