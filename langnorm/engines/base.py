@@ -103,7 +103,17 @@ class Engine(Protocol):
         """Yield what `stream` yields."""
 
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt."""
+        """Return how likely each continuation is after its prompt.
+
+        Args:
+            prompt_ids: Token ids of the prompts.
+            continuation_ids: Token ids of what follows each of them.
+
+        Raises:
+            OptionError: There is not one continuation per prompt.
+            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
+                context.
+        """
 
     def clear_prefix_cache(self) -> None:
         """Forget earlier prompts and answers, where some are kept for later ones to start from."""

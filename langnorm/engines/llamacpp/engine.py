@@ -171,16 +171,9 @@ class LlamaCppEngine(QueuedEngine):
             raise OptionError(msg)
 
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt.
-
-        Args:
-            prompt_ids: Token ids of the prompts.
-            continuation_ids: Token ids of what follows each of them.
+        """Return how likely each continuation is, as `Engine.score` has it.
 
         Raises:
-            OptionError: There is not one continuation per prompt.
-            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
-                context.
             MemoryLimitError: There is no room beside the answers under way.
         """
         check_continuations(self, prompt_ids, continuation_ids, self._model.vocabulary_size)

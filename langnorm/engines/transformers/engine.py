@@ -160,17 +160,7 @@ class TransformersEngine(QueuedEngine):
         return self._batcher.preparing()
 
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt, computed in padded batches.
-
-        Args:
-            prompt_ids: Token ids of the prompts.
-            continuation_ids: Token ids of what follows each of them.
-
-        Raises:
-            OptionError: There is not one continuation per prompt.
-            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
-                context.
-        """
+        """Return how likely each continuation is, as `Engine.score` has it, computed in padded batches."""
         check_continuations(self, prompt_ids, continuation_ids, self._vocabulary_size)
         with self._batcher.paused():
             return score_continuations(self._model, prompt_ids, continuation_ids)

@@ -176,17 +176,7 @@ class VllmEngine(QueuedEngine):
         self._scheduler.between_steps(self._core.reset_prefix_cache)
 
     def score(self, prompt_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt; vLLM runs them beside its sequences.
-
-        Args:
-            prompt_ids: Token ids of the prompts.
-            continuation_ids: Token ids of what follows each of them.
-
-        Raises:
-            OptionError: There is not one continuation per prompt.
-            PromptError: A prompt is empty or has a token that the model does not know, or both do not fit into the
-                context.
-        """
+        """Return how likely each continuation is, as `Engine.score` has it; vLLM runs them beside its sequences."""
         check_continuations(self, prompt_ids, continuation_ids, self._vocabulary_size)
         texts = [
             PendingText(self._new_key(), prompt, continuation)

@@ -121,6 +121,15 @@ def test_distributions_that_are_none_are_refused(chat, kept, words: str) -> None
         rank(messages)
 
 
+def test_distributions_of_other_tokens_are_refused(chat) -> None:
+    """Of fewer than the message has texts: which of them are numerals, nobody could say."""
+    messages = sampled(chat, 2, distribution=True)
+    kept = messages[0].additional_kwargs["langnorm"]["token_distribution"]
+    messages[0].additional_kwargs["langnorm"]["token_distribution"] = {name: kept[name][:-1] for name in kept}
+    with pytest.raises(OptionError, match="Give one of each per token"):
+        rank(messages)
+
+
 @pytest.mark.parametrize("norms", ["off", "tokens"])
 def test_a_stream_keeps_the_distributions_that_a_whole_message_keeps(chat, abacus_engine, norms: str) -> None:
     """All of them, once: of each token one number, the log-probability that `logprobs` has."""
