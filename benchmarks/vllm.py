@@ -10,6 +10,7 @@ which makes text of its tokens too. The CPU time is that of all threads, those o
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -155,12 +156,14 @@ def main() -> None:
         if options.model is None:
             save_random_model(Path(folder))
         sides = Sides(options.model or folder)
-        rows = {}
+        name = options.model or "random weights"
+        before = json.loads(options.out.read_text()) if options.out.exists() else {}
+        rows = before["rows"] if before.get("model") == name else {}  # those of other runs stay
         for number in map(int, options.only.split(",")):
             timings = take_turns(_Nothing(), sides.works(number), options.repeats)
-            rows[f"{number} answers"] = summarise(timings, {} if number == 1 else BARS)
-            document = {"machine": machine(_PACKAGES), "model": options.model or "random weights", "rows": rows}
-            write_json(options.out, document)
+            row = summarise(timings, {} if number == 1 else BARS)
+            rows[f"{number} answers"] = {"machine": machine(_PACKAGES), **row}
+            write_json(options.out, {"model": name, "rows": rows})
     print_table(f"Answers of {NUM_TOKENS} tokens", rows)
     print(f"Written to {options.out}")
 
