@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import real_selection, real_steps
+from benchmarks import real_interventions, real_probes, real_selection, real_steps
 from benchmarks.documents import put
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +60,9 @@ def _interval(of_features: Mapping[str, Any], kind: str) -> str:
 PARTS: Mapping[str, Callable[[Any], str]] = {
     "real-": real_selection.summary,
     "real_steps-": real_steps.summary,
+    "real_interventions-": real_interventions.summary,
+    "real_causal-": real_probes.causal_summary,
+    "real_signal-": real_probes.signal_summary,
     "real_sae-": sae_report,
 }
 """What writes a part, by how its file of results begins."""

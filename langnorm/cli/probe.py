@@ -147,6 +147,13 @@ def causal(
             parser=_numbers(float), metavar="Q,...", help="Which shares of a layer's norms are not high: the doses."
         ),
     ] = "0.9,0.99",
+    controls: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="What it is compared with, suppressing as many others: random, same_class; one alone takes less time.",
+        ),
+    ] = "random,same_class",
     action: Annotated[
         str, typer.Option(metavar="ACTION", help="mul multiplies by FACTOR; clamp goes to a quarter of the threshold.")
     ] = "mul",
@@ -171,6 +178,7 @@ def causal(
     check = CausalCheck(
         layers=layers or ("late",),
         quantiles=quantiles,
+        controls=[name.strip() for name in controls.split(",")],
         action=action,
         factor=factor,
         seeds=seeds,

@@ -6,11 +6,15 @@ import re
 from collections.abc import Mapping
 
 _OPTIONS: Mapping[str, str] = {
+    "action": "--action",
+    "architecture": "--architecture",
     "chat_template": "--chat-template",
     "combine": "--combine",
+    "controls": "--controls",
     "device_map": "--device",
     "dtype": "--dtype",
     "engine": "--engine",
+    "factor": "--factor",
     "gguf_file": "--gguf",
     "grace": "--grace",
     "host": "--host",

@@ -1,8 +1,8 @@
 """The causal check: does suppressing states of high norm cost more right answers than suppressing as many others?
 
-Of each problem the model answers four times with the same draws: as it is; with the states of high norm shrunk; with as
-many states shrunk at tokens drawn at random; and with those at random tokens of the same class (numbers, words, ...).
-The controls take a mask: which layers are shrunk together at one token is as in the run they control, and only the
+Of each problem the model answers four times with the same draws: as it is; with the states of high norm shrunk; and, as
+controls, with as many states shrunk at tokens drawn at random and at random tokens of the same class (numbers, words,
+...). The controls take a mask: which layers are shrunk together at one token is as in the run they control, and only the
 tokens are others.
 """
 
@@ -28,7 +28,7 @@ from langnorm.probes.problems import Problem, check_seeds, seed_of
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
 
-CONDITIONS = ("high", "random", "same_class")
+CONTROLS = ("random", "same_class")
 _ROUNDS = 8  # in which a control's mask is drawn again because its answer ended before the mask did
 
 
@@ -39,6 +39,7 @@ class CausalCheck:
     Attributes:
         layers: Selections of layers; each is suppressed by itself.
         quantiles: The dose: which share of the norms of a layer, in answers without suppression, is not high.
+        controls: Which of `CONTROLS` suppression is compared with; fewer take less time.
         action: As of `Suppression`.
         factor: As of `Suppression`.
         seeds: Each problem is answered with each of them.
@@ -48,6 +49,7 @@ class CausalCheck:
 
     layers: Sequence[LayerSelection] = ("late",)
     quantiles: Sequence[float] = (0.9, 0.99)
+    controls: Sequence[str] = CONTROLS
     action: str = "mul"
     factor: float = 0.1
     seeds: Sequence[int] = (0, 1, 2)
@@ -55,7 +57,7 @@ class CausalCheck:
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("layers", "quantiles", "seeds"):
+        for name in ("layers", "quantiles", "controls", "seeds"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence) or not value:
                 refuse(name, value, "a list of at least one", "causal check")
@@ -64,6 +66,8 @@ class CausalCheck:
             check_layers("layers", layers, owner="causal check")
         for quantile in self.quantiles:
             check_number("quantiles", quantile, low=0, high=1, is_low_open=True, is_high_open=True)
+        for control in self.controls:
+            check_choice("controls", control, CONTROLS)
         check_seeds(self.seeds)
         check_choice("action", self.action, ("mul", "clamp"))
         check_number("factor", self.factor, low=0, high=1, is_high_open=True)
@@ -79,7 +83,7 @@ class Arm:
         layers: The layers.
         quantile: Which share of their norms is not high.
         thresholds: `tau_l` of each.
-        outcomes: By condition, of all problems with the first seed, then with the next.
+        outcomes: Of `"high"` and of each control, of all problems with the first seed, then with the next.
     """
 
     layers: tuple[int, ...]
@@ -135,9 +139,10 @@ def run_causal_check(
     num_layers = chat.loaded_engine().num_layers
     selections = [select_layers(layers, num_layers) for layers in check.layers]
     every = tuple(sorted({layer for layers in selections for layer in layers}))
-    done = CausalStore(store, {**asdict(check), "tasks": [task.item.question for task in tasks], **(about or {})})
+    decisive = {name: value for name, value in asdict(check).items() if name != "controls"}
+    done = CausalStore(store, {**decisive, "tasks": [task.item.question for task in tasks], **(about or {})})
     arms = [(layers, quantile) for layers in selections for quantile in check.quantiles]
-    total = len(tasks) * len(check.seeds) * (1 + len(arms) * len(CONDITIONS))
+    total = len(tasks) * len(check.seeds) * (1 + len(arms) * (1 + len(check.controls)))
     with tqdm(total=total, unit="answer", disable=is_quiet) as bar:
         runner = _Runner(chat, tasks, check, every, done, bar.update)
         baseline = runner.baseline()
@@ -222,9 +227,9 @@ class _Runner:
     def arm(
         self, layers: tuple[int, ...], quantile: float, taus: tuple[float, ...], baseline: Sequence[Outcome]
     ) -> dict[str, list[Outcome]]:
-        """Return the outcomes of one dose by condition."""
+        """Return the outcomes of one dose: with high norms suppressed, and of each control."""
         found: dict[str, list[Outcome]] = {}
-        for condition in CONDITIONS:
+        for condition in ("high", *self._check.controls):
             name = f"{condition}/{','.join(map(str, layers))}/{quantile}"
             outcomes = self._store.get(name)
             if outcomes is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from langnorm.evaluation.statistics import Interval, bootstrap_mean
-from langnorm.probes.causal import CONDITIONS, Arm, CausalResult
+from langnorm.probes.causal import Arm, CausalResult
 from langnorm.probes.causal_store import Outcome
 
 _NAMES: Mapping[str, str] = {
@@ -36,11 +36,11 @@ def causal_report(result: CausalResult) -> dict[str, Any]:
 
 
 def _of_arm(arm: Arm, baseline: np.ndarray, num_tasks: int) -> dict[str, Any]:
-    right = {name: _by_problem(arm.outcomes[name], num_tasks) for name in CONDITIONS}
-    conditions = {}
-    for name in CONDITIONS:
-        conditions[name] = _figures(arm.outcomes[name], right[name])
-        conditions[name]["against_none"] = bootstrap_mean(right[name] - baseline)
+    right = {name: _by_problem(outcomes, num_tasks) for name, outcomes in arm.outcomes.items()}
+    conditions = {
+        name: {**_figures(outcomes, right[name]), "against_none": bootstrap_mean(right[name] - baseline)}
+        for name, outcomes in arm.outcomes.items()
+    }
     num_states = sum(outcome.num_run for outcome in arm.outcomes["high"]) * len(arm.layers)
     num_high = sum(outcome.num_shrunk for outcome in arm.outcomes["high"])
     return {
@@ -49,7 +49,7 @@ def _of_arm(arm: Arm, baseline: np.ndarray, num_tasks: int) -> dict[str, Any]:
         "thresholds": list(arm.thresholds),
         "share_of_states": num_high / num_states if num_states else 0.0,
         "conditions": conditions,
-        "high_against": {name: bootstrap_mean(right["high"] - right[name]) for name in CONDITIONS[1:]},
+        "high_against": {name: bootstrap_mean(right["high"] - right[name]) for name in right if name != "high"},
     }
 
 
@@ -99,8 +99,7 @@ def causal_page(report: Mapping[str, Any], title: str) -> str:
             "| suppressed | right | against none | states per answer | exact | tokens | cut |",
             "|---|---|---|---|---|---|---|",
         ]
-        for name in CONDITIONS:
-            row = arm["conditions"][name]
+        for name, row in arm["conditions"].items():
             exact = row["share_as_many_as_planned"]
             cells = [
                 _NAMES[name],
@@ -112,7 +111,7 @@ def causal_page(report: Mapping[str, Any], title: str) -> str:
                 f"{row['cut']:.1%}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(_verdict(name, arm["high_against"][name]) for name in CONDITIONS[1:])]
+        lines += ["", *(_verdict(name, difference) for name, difference in arm["high_against"].items())]
     return "\n".join(lines) + "\n"
 
 

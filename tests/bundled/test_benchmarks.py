@@ -28,6 +28,7 @@ from langnorm.testing import ScriptedEngine
 from tests.support.selections import ranking
 
 ROOT = Path(__file__).parents[2]
+PARTS_OF_THE_EVIDENCE = ("real", "real_steps", "real_interventions", "real_causal", "real_signal", "real_sae")
 
 
 def test_the_plain_decoder_gives_what_the_engine_gives() -> None:
@@ -83,7 +84,7 @@ def test_published_figures_of_steps_are_those_that_are_stored() -> None:
 def test_the_page_of_evidence_is_what_was_measured() -> None:
     """Every part of it, from the stored results."""
     parts = evidence.parts()
-    assert {name.partition("-")[0] for name in parts} == {"real", "real_steps", "real_sae"}
+    assert {name.partition("-")[0] for name in parts} == set(PARTS_OF_THE_EVIDENCE)
     for mark, text in parts.items():
         assert between(evidence.PAGE, mark) == text
 

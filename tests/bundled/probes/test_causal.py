@@ -95,6 +95,7 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
 
     for wrong, said in (
         (["--quantiles", "0.9,x"], "no list of numbers"),
+        (["--controls", "rando"], "`--controls rando` is not allowed"),
         (["--quantiles", "2"], "`--quantiles 2.0` is not allowed"),
         (["--layers", "lat"], "Did you mean `late`"),
         (["--tasks", "nowhere.jsonl"], "cannot be read"),

@@ -6,6 +6,7 @@ import json
 import random
 import statistics
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
-from langnorm.probes.causal import CONDITIONS, Arm, CausalCheck, CausalResult
+from langnorm.probes.causal import CONTROLS, Arm, CausalCheck, CausalResult
 from langnorm.probes.causal_masks import CLASSES, class_of, draw_mask
 from langnorm.probes.causal_report import causal_page, causal_report
 from langnorm.probes.causal_store import CausalStore, Outcome
@@ -130,7 +131,7 @@ def test_the_report_has_the_shares_of_right_answers_and_their_paired_differences
     difference = [statistics.fmean(pair) for pair in [(-1, -1), (-1, -1), (0, 0), (0, 0)]]
     assert arm["high_against"]["random"].mean == statistics.fmean(difference)
     assert arm["high_against"]["random"].high <= 0
-    assert set(arm["conditions"]) == set(CONDITIONS)
+    assert set(arm["conditions"]) == {"high", *CONTROLS}
     json.dumps(report)
 
 
@@ -143,6 +144,18 @@ def test_the_page_says_what_the_figures_mean() -> None:
     for interval, verdict in (((-0.5, -0.6, -0.4), "supports"), ((0.5, 0.4, 0.6), "speaks against")):
         lost["arms"][0]["high_against"]["random"] = type(lost["baseline"]["right"])(*interval)
         assert f"That {verdict} the claim" in causal_page(lost, "a model")
+
+
+def test_a_report_has_the_controls_that_were_run() -> None:
+    """One alone, where the check has one."""
+    both = result()
+    alone = {name: outcomes for name, outcomes in both.arms[0].outcomes.items() if name != "same_class"}
+    check = CausalCheck(seeds=[1, 2], controls=["random"])
+    report = causal_report(replace(both, check=check, arms=[replace(both.arms[0], outcomes=alone)]))
+    assert set(report["arms"][0]["high_against"]) == {"random"}
+    page = causal_page(report, "a model")
+    assert "as many random tokens" in page
+    assert "of the same class" not in page
 
 
 def test_what_is_stored_is_read_again(tmp_path: Path) -> None:

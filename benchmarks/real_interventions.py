@@ -1,0 +1,144 @@
+"""Do interventions make more answers of a real model right? What `langnorm eval` has kept, as a part of the evidence.
+
+    langnorm eval --model FILE.gguf --task GSM8K.jsonl --temperature 0 --out FOLDER \\
+        --methods recursion,steering,block,suppression,suppression-random
+    python -m benchmarks.real_interventions NAME GSM8K.jsonl FOLDER
+
+Of each method that is in the folder, it keeps for each question whether the answer is right, whether it was cut off and
+its tokens, and how many states were acted on. `python -m benchmarks.evidence` writes the page from that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import messages_from_dict
+
+from benchmarks.selection import rounded
+from langnorm.evaluation.methods import known_methods
+from langnorm.evaluation.report import Scored, build_report
+from langnorm.evaluation.tasks import Task, load_task
+from langnorm.trace import NormTrace
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_SAMPLES = 8  # of selections, which none of these methods is
+
+
+def collected(task: Task, folder: Path) -> dict[str, Any]:
+    """Return what became of each question by each method of an evaluation, in plain JSON types.
+
+    Raises:
+        ValueError: A method has no answer to some question.
+    """
+    methods = {
+        name: _of_method(task, folder / f"{name}.jsonl.gz")
+        for name in known_methods(_SAMPLES)
+        if (folder / f"{name}.jsonl.gz").exists()
+    }
+    work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
+    settings = {name: work[name] for name in ("temperature", "max_tokens", "batch_size", "dtype", "weights")}
+    return {"num_questions": len(task.items), "settings": settings, "methods": methods}
+
+
+def _of_method(task: Task, file: Path) -> dict[str, Any]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        rows = {row["item"]: row["answers"] for row in map(json.loads, lines)}
+    if missing := [number for number in range(len(task.items)) if number not in rows]:
+        msg = f"{file} has no answer to {len(missing)} questions, such as number {missing[0]}. Finish `langnorm eval`."
+        raise ValueError(msg)
+    right, cut, tokens, acted, states = [], [], [], 0, 0
+    for number, item in enumerate(task.items):
+        (message,) = messages_from_dict(rows[number]["messages"])
+        right.append(task.read(message.text) == item.answer)
+        cut.append(message.response_metadata["finish_reason"] == "length")
+        trace = NormTrace.from_message(message)
+        tokens.append(trace.tokens)
+        acted += _num_acted_on(trace)
+        states += trace.tokens * len(trace.layers)
+    return {
+        "right": "".join(str(int(is_right)) for is_right in right),
+        "cut": [number for number, is_cut in enumerate(cut) if is_cut],
+        "tokens": tokens,
+        "share_of_states": acted / states,
+    }
+
+
+def _num_acted_on(trace: NormTrace) -> int:
+    """Return how many states an intervention acted on: by its report, or, of one that acts on all, one a token."""
+    if trace.steering:
+        return len(trace.steering["injections"])
+    report = trace.recursion or trace.suppression
+    if not report:
+        return 0
+    if report["acted_on"] is None:
+        return trace.tokens
+    return sum(map(len, report["acted_on"].values()))
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """Return what the interventions did, as Markdown."""
+    known, scored = known_methods(_SAMPLES), {}
+    for name, of_method in found["methods"].items():
+        cut = set(of_method["cut"])
+        rows = [
+            Scored(right=float(digit), is_cut=float(number in cut), tokens=float(tokens), seconds=0.0)
+            for number, (digit, tokens) in enumerate(zip(of_method["right"], of_method["tokens"], strict=True))
+        ]
+        scored[name] = (known[name].description, rows)
+    report = build_report("", "", _SAMPLES, scored)
+    lines = [
+        f"`{found['model']}`, {found['num_questions']} questions, greedy, at most "
+        f"{found['settings']['max_tokens']} tokens in {found['settings']['dtype']}:",
+        "",
+        "| method | right | points over one answer | p | cut off | tokens | acts on | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for method in report.methods:
+        right = "{:.1f} % ({:.1f} to {:.1f})".format(*_hundredfold(method.accuracy))
+        points = "" if method.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(
+            *_hundredfold(method.difference)
+        )
+        p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
+        share = found["methods"][method.name]["share_of_states"]
+        acts = "" if method.difference is None else "every token" if method.name == "block" else f"{share:.2%} of states"
+        cells = [method.name, right, points, p_value, f"{method.share_cut:.1%}", f"{method.tokens:.0f}", acts]
+        lines.append(f"| {' | '.join([*cells, method.description])} |")
+    return "\n".join([*lines, "", *(_verdict(method.name, method.difference) for method in report.methods[1:])])
+
+
+def _hundredfold(values: Sequence[float]) -> list[float]:
+    return [100 * value for value in values]
+
+
+def _verdict(name: str, difference: Sequence[float] | None) -> str:
+    """Return what the interval of a difference says, in a sentence."""
+    _, low, high = difference or (0.0, 0.0, 0.0)
+    if low > 0:
+        return f"- `{name}` makes more answers right."
+    if high < 0:
+        return f"- `{name}` makes fewer answers right."
+    return f"- `{name}`: no difference is shown; the interval goes from {100 * low:+.1f} to {100 * high:+.1f} points."
+
+
+def main() -> None:
+    """Keep what an evaluation found in `results/real_interventions-NAME.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="what results call the model, such as coder-0.5b")
+    parser.add_argument("task", help="the questions, as `langnorm eval --task` took them")
+    parser.add_argument("folder", type=Path, help="the folder of `langnorm eval --out`")
+    parser.add_argument("--num-problems", type=int, help="as `langnorm eval` took it")
+    args = parser.parse_args()
+    task = load_task(args.task, num_problems=args.num_problems)
+    found = {"model": args.name, **collected(task, args.folder)}
+    file = RESULTS / f"real_interventions-{args.name}.json"
+    file.write_text(json.dumps(rounded(found)) + "\n", encoding="utf-8")
+    print(f"{summary(found)}\n\n{file}")
+
+
+if __name__ == "__main__":
+    main()

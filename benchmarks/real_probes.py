@@ -1,0 +1,135 @@
+"""What `langnorm probe causal` and `langnorm probe signal` found on a model, as parts of the evidence.
+
+    langnorm probe causal --model FILE.gguf --tasks GSM8K.jsonl --out causal.md
+    langnorm probe signal --model FILE.gguf --tasks GSM8K.jsonl --out signal.html
+    python -m benchmarks.real_probes NAME causal.json signal.json
+
+Keeps their figures in `results/real_causal-NAME.json` and `real_signal-NAME.json`; `python -m benchmarks.evidence` writes
+the page from these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selection import rounded
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_SHOWN = 8  # rows of layers, the last among them
+_SUPPRESSED = {
+    "high": "high norms",
+    "random": "as many random states",
+    "same_class": "as many at tokens of the same class",
+}
+
+
+def causal_summary(found: Mapping[str, Any]) -> str:
+    """Return what suppression did, as Markdown."""
+    check, baseline = found["check"], found["baseline"]
+    lines = [
+        f"`{found['model']}`, {found['num_tasks']} problems with {len(check['seeds'])} seeds each at temperature "
+        f"{check['temperature']:g}; {_percent(baseline['right'])} right without suppression:",
+        "",
+        "| layers | states of high norm | suppressed | right | against none | tokens | cut off |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in found["arms"]:
+        layers = f"{arm['layers'][0]} to {arm['layers'][-1]}" if len(arm["layers"]) > 1 else str(arm["layers"][0])
+        dose = f"{arm['share_of_states']:.2%}, above the {arm['quantile']:g} quantile"
+        for name, row in arm["conditions"].items():
+            cells = [layers, dose, _SUPPRESSED[name], _percent(row["right"]), _points(row["against_none"])]
+            cells += [f"{row['tokens']:.0f}", f"{row['cut']:.1%}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for arm in found["arms"]:
+        for name, difference in arm["high_against"].items():
+            lines.append(f"- Above the {arm['quantile']:g} quantile: {_verdict(_SUPPRESSED[name], difference)}")
+    return "\n".join(lines)
+
+
+def _verdict(control: str, difference: Mapping[str, float]) -> str:
+    points = f"({_points(difference)} points)"
+    if difference["high"] < 0:
+        return f"suppressing high norms costs more right answers than suppressing {control} {points}."
+    if difference["low"] > 0:
+        return f"suppressing high norms costs fewer right answers than suppressing {control} {points}."
+    return f"no difference is shown between suppressing high norms and suppressing {control} {points}."
+
+
+def signal_summary(found: Mapping[str, Any]) -> str:
+    """Return what a first look at the norms of a model shows, as Markdown."""
+    number, tokens, right, late = found["num_answers"], found["num_tokens"], found["right"], found["late"]
+    sinks = found["sinks"]
+    lines = [
+        f"`{found['model']}`: {number['reasoned']} reasoned answers ({tokens['reasoned']:,} tokens, "
+        f"{_percent(right['reasoned'])} right, {found['cut']:.1%} cut off) and {number['direct']} direct ones "
+        f"({tokens['direct']:,} tokens, {_percent(right['direct'])} right). In the late layers "
+        f"({found['late_layers'][0]} to {found['late_layers'][-1]}) norms of reasoned answers are "
+        f"{_change(late['relative_difference'])} over those of direct ones, "
+        f"{_change(late['relative_difference_on_the_same_tokens'])} on the tokens that direct answers consist of; less "
+        f"that of the first half of the layers, {_points(late['against_first_half'])} points. Which token it is explains "
+        f"{late['share_explained_by_token']:.0%} of the variance of their norms; a right answer has a higher mean norm "
+        f"than a wrong one in {_share(late['auroc_of_right_answers'])} of pairs, of all problems together. "
+        f"{sinks['number']} tokens of answers are attention sinks.",
+        "",
+        "| layer | median norm | reasoned over direct | on the same tokens | explained by the token | surprisal | position "
+        "| above Q3 + 1.5 IQR | running |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows: Sequence[Mapping[str, Any]] = found["layers"]
+    step = -(-(len(rows) - 1) // (_SHOWN - 1)) or 1
+    for row in [*rows[:-1:step], rows[-1]]:
+        cells = [
+            str(row["layer"]),
+            f"{row['quartiles'][1]:.4g}",
+            _change(row["relative_difference"]),
+            _change(row["relative_difference_on_the_same_tokens"]),
+            f"{row['share_explained_by_token']:.2f}",
+            f"{row['correlation_with_surprisal']['mean']:+.2f}",
+            f"{row['correlation_with_position']['mean']:+.2f}",
+            *(f"{row['trigger_rates'][rule]:.2%}" for rule in ("iqr", "running")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _percent(interval: Mapping[str, float]) -> str:
+    return "{mean:.1%} ({low:.1%} to {high:.1%})".format_map(interval)
+
+
+def _points(interval: Mapping[str, float]) -> str:
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * interval[name] for name in ("mean", "low", "high")))
+
+
+def _change(interval: Mapping[str, float | None]) -> str:
+    values = [interval[name] for name in ("mean", "low", "high")]
+    if any(value is None for value in values):
+        return "not comparable"
+    return "{:+.1f} % ({:+.1f} to {:+.1f})".format(*(100 * value for value in values if value is not None))
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0%}"
+
+
+def main() -> None:
+    """Keep the figures of probes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="what results call the model, such as coder-0.5b")
+    parser.add_argument("figures", type=Path, nargs="+", help="the .json files that the probes wrote")
+    args = parser.parse_args()
+    for file in args.figures:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        kind = "causal" if "arms" in found else "signal"
+        kept = {**{name: value for name, value in found.items() if name != "tasks"}, "model": args.name}
+        stored = RESULTS / f"real_{kind}-{args.name}.json"
+        stored.write_text(json.dumps(rounded(kept)) + "\n", encoding="utf-8")
+        print(f"{(causal_summary if kind == 'causal' else signal_summary)(kept)}\n\n{stored}")
+
+
+if __name__ == "__main__":
+    main()
