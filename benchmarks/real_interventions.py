@@ -1,7 +1,6 @@
 """Do interventions make more answers of a real model right? What `langnorm eval` has kept, as a part of the evidence.
 
-    langnorm eval --model FILE.gguf --task GSM8K.jsonl --temperature 0 --out FOLDER \\
-        --methods recursion,steering,block,suppression,suppression-random
+    langnorm eval --model FILE --task GSM8K.jsonl --temperature 0 --out FOLDER --methods recursion,steering,block
     python -m benchmarks.real_interventions NAME GSM8K.jsonl FOLDER
 
 Of each method that is in the folder, it keeps for each question whether the answer is right, whether it was cut off and
@@ -100,12 +99,12 @@ def summary(found: Mapping[str, Any]) -> str:
     ]
     for method in report.methods:
         right = "{:.1f} % ({:.1f} to {:.1f})".format(*_hundredfold(method.accuracy))
-        points = "" if method.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(
-            *_hundredfold(method.difference)
+        points = (
+            "" if method.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*_hundredfold(method.difference))
         )
         p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
         share = found["methods"][method.name]["share_of_states"]
-        acts = "" if method.difference is None else "every token" if method.name == "block" else f"{share:.2%} of states"
+        acts = "every token" if method.name == "block" else f"{share:.2%} of states" if share else ""
         cells = [method.name, right, points, p_value, f"{method.share_cut:.1%}", f"{method.tokens:.0f}", acts]
         lines.append(f"| {' | '.join([*cells, method.description])} |")
     return "\n".join([*lines, "", *(_verdict(method.name, method.difference) for method in report.methods[1:])])

@@ -4,8 +4,8 @@
     langnorm probe signal --model FILE.gguf --tasks GSM8K.jsonl --out signal.html
     python -m benchmarks.real_probes NAME causal.json signal.json
 
-Keeps their figures in `results/real_causal-NAME.json` and `real_signal-NAME.json`; `python -m benchmarks.evidence` writes
-the page from these.
+Keeps their figures in `results/real_causal-NAME.json` and `real_signal-NAME.json`; `python -m benchmarks.evidence`
+writes the page from these.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def signal_summary(found: Mapping[str, Any]) -> str:
         f"({found['late_layers'][0]} to {found['late_layers'][-1]}) norms of reasoned answers are "
         f"{_change(late['relative_difference'])} over those of direct ones, "
         f"{_change(late['relative_difference_on_the_same_tokens'])} on the tokens that direct answers consist of; less "
-        f"that of the first half of the layers, {_points(late['against_first_half'])} points. Which token it is explains "
-        f"{late['share_explained_by_token']:.0%} of the variance of their norms; a right answer has a higher mean norm "
-        f"than a wrong one in {_share(late['auroc_of_right_answers'])} of pairs, of all problems together. "
+        f"that of the first half of the layers, {_points(late['against_first_half'])} points. Which token it is "
+        f"explains {late['share_explained_by_token']:.0%} of the variance of their norms; a right answer has a higher "
+        f"mean norm than a wrong one in {_share(late['auroc_of_right_answers'])} of pairs, of all problems together. "
         f"{sinks['number']} tokens of answers are attention sinks.",
         "",
-        "| layer | median norm | reasoned over direct | on the same tokens | explained by the token | surprisal | position "
-        "| above Q3 + 1.5 IQR | running |",
+        "| layer | median norm | reasoned over direct | on the same tokens | explained by the token | surprisal "
+        "| position | above Q3 + 1.5 IQR | running |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     rows: Sequence[Mapping[str, Any]] = found["layers"]

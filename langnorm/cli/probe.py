@@ -36,6 +36,7 @@ TasksOption = Annotated[
     ),
 ]
 NumTasksOption = Annotated[int, typer.Option(min=2, metavar="N", help="How many of them, from the first.")]
+_KINDS_OF_PAGE = {".html": "HTML", ".md": "Markdown"}
 OutOption = Annotated[
     Path,
     typer.Option(metavar="FILE", help="The page that is written; beside it, all figures as .json.", show_default=False),
@@ -57,10 +58,10 @@ def _numbers(kind: type[int] | type[float]) -> Any:
 
 def _out_files(out: Path, suffix: str) -> tuple[Path, Path]:
     """Return the page and the file of figures, both of which can be written."""
-    if out.suffix == ".json":
-        msg = (
-            f"`{out}` is to be a page, and its figures come beside it as .json. Use such as {out.with_suffix(suffix)}."
-        )
+    if out.suffix != suffix:
+        kind = _KINDS_OF_PAGE[suffix]
+        as_page = out.with_suffix(suffix)
+        msg = f"`--out {out}` is to be a page of {kind}, with its figures beside it as .json. Use such as {as_page}."
         raise OptionError(msg)
     figures = out.with_suffix(".json")
     for path in (out, figures):

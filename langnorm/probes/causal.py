@@ -2,8 +2,8 @@
 
 Of each problem the model answers four times with the same draws: as it is; with the states of high norm shrunk; and, as
 controls, with as many states shrunk at tokens drawn at random and at random tokens of the same class (numbers, words,
-...). The controls take a mask: which layers are shrunk together at one token is as in the run they control, and only the
-tokens are others.
+...). The controls take a mask: which layers are shrunk together at one token is as in the run they control, and only
+the tokens are others.
 """
 
 from __future__ import annotations

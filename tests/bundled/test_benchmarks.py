@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,12 +16,14 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import langnorm.abacus
-from benchmarks import adaptive, evidence, llamacpp, packing, real_selection, real_steps, samples
+from benchmarks import adaptive, evidence, llamacpp, packing, real_interventions, real_selection, real_steps, samples
 from benchmarks.documents import between
 from benchmarks.real_decoder import Decoder
 from benchmarks.real_samples import sample
 from langnorm import ChatLangNorm, NormSelector, Selection
+from langnorm.evaluation import evaluate
 from langnorm.evaluation.methods import drawn_ranking
+from langnorm.evaluation.tasks import Item, Task
 from langnorm.scores.samples import Sample
 from langnorm.selection.ranking import Candidate
 from langnorm.selection.stopping import STOP_RULES
@@ -87,6 +90,21 @@ def test_the_page_of_evidence_is_what_was_measured() -> None:
     assert {name.partition("-")[0] for name in parts} == set(PARTS_OF_THE_EVIDENCE)
     for mark, text in parts.items():
         assert between(evidence.PAGE, mark) == text
+
+
+def test_what_an_evaluation_kept_becomes_a_part_of_the_evidence(tmp_path: Path) -> None:
+    """Right, cut off, tokens and states acted on of each method; an evaluation that is not finished is refused."""
+    task = Task("task", (Item("6 * 7?", "42"), Item("1 + 1?", "2")), answer="number")
+    chat = ChatLangNorm(engine=ScriptedEngine(["It is 42.", "It is 3.", "It is 41.", "It is 2."]), temperature=0)
+    evaluate(chat, task, ["recursion"], folder=tmp_path, show_progress=False)
+    found = real_interventions.collected(task, tmp_path)
+    assert [method["right"] for method in found["methods"].values()] == ["10", "01"]
+    assert found["methods"]["recursion"]["cut"] == []
+    text = real_interventions.summary({"model": "scripted", **found})
+    assert "| recursion | 50.0 % (0.0 to 100.0) | +0.0 (-100.0 to +100.0) | 1 |" in text
+    assert "- `recursion`: no difference is shown" in text
+    with pytest.raises(ValueError, match="no answer to 1 questions, such as number 2"):
+        real_interventions.collected(replace(task, items=(*task.items, Item("0?", "0"))), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
         (["--layers", "lat"], "Did you mean `late`"),
         (["--tasks", "nowhere.jsonl"], "cannot be read"),
         (["--out", str(tmp_path / "no" / "page.md")], "cannot be written"),
-        (["--out", str(tmp_path / "page.json")], "is to be a page"),
+        (["--out", str(tmp_path / "page.html")], "is to be a page of Markdown"),
     ):
         done = CliRunner().invoke(app, ["probe", "causal", "--out", str(out), *options, *wrong], env={"COLUMNS": "300"})
         assert done.exit_code, done.output
