@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection import rounded
+from langnorm.probes.signal_page import LONGEST_DIRECT
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _SHOWN = 8  # rows of layers, the last among them
@@ -74,7 +75,7 @@ def signal_summary(found: Mapping[str, Any]) -> str:
         f"that of the first half of the layers, {_points(late['against_first_half'])} points. Which token it is "
         f"explains {late['share_explained_by_token']:.0%} of the variance of their norms; a right answer has a higher "
         f"mean norm than a wrong one in {_share(late['auroc_of_right_answers'])} of pairs, of all problems together. "
-        f"{sinks['number']} tokens of answers are attention sinks.",
+        f"{sinks['number']} tokens of answers are attention sinks.{_about_direct(number, tokens)}",
         "",
         "| layer | median norm | reasoned over direct | on the same tokens | explained by the token | surprisal "
         "| position | above Q3 + 1.5 IQR | running |",
@@ -95,6 +96,13 @@ def signal_summary(found: Mapping[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _about_direct(number: Mapping[str, int], tokens: Mapping[str, int]) -> str:
+    reasoned, direct = (tokens[kind] / number[kind] for kind in ("reasoned", "direct"))
+    if direct <= LONGEST_DIRECT * reasoned:
+        return ""
+    return " Asked to answer at once this model does not, so the comparison of the two says little."
 
 
 def _percent(interval: Mapping[str, float]) -> str:

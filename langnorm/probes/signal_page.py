@@ -11,7 +11,7 @@ from typing import Any
 from langnorm.errors import MissingDependencyError
 from langnorm.evaluation.statistics import Interval
 
-_LONGEST_DIRECT = 0.5  # of the length of reasoned answers; what is longer is no direct answer
+LONGEST_DIRECT = 0.5  # of the length of reasoned answers; what is longer is no direct answer
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}"
@@ -91,7 +91,7 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     reasoned_length, direct_length = (
         figures["num_tokens"][kind] / max(1, numbers[kind]) for kind in ("reasoned", "direct")
     )
-    if direct_length > _LONGEST_DIRECT * reasoned_length:
+    if direct_length > LONGEST_DIRECT * reasoned_length:
         sentences.append(
             f"Direct answers have {direct_length:.0f} tokens and reasoned ones {reasoned_length:.0f}: asked to answer "
             "at once, this model does not, and a comparison of the two says little."
