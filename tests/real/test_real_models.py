@@ -74,6 +74,7 @@ def load_plainly(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
 
 
+@pytest.mark.no_cover  # most of it is in transformers, which counting lines slows by half
 @torch.inference_mode()
 def test_answers_and_norms_are_those_of_plain_transformers(chat, path) -> None:
     """The weights are equal, the tokens those of `generate`, and the norms those of one forward pass without a cache.
