@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` asks the bundled model, `make test` passes the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where it is set, every process that the tests start compiles langnorm anew, and packages that pip did not compile.
+unexport PYTHONDONTWRITEBYTECODE
 
 LLAMACPP := build/llamacpp
 LM_EVAL := build/lm-eval
