@@ -101,9 +101,9 @@ class Windows(Protocol):
 class Record:
     """What is kept of a request's sequences: of the residual stream after decoder layers, and of what it leads to.
 
-    Beside a forward pass, all of it but `states`, `prompt` and `lens` costs next to nothing, in time as in memory. A lens
-    costs one unembedding per layer that it reads and token, d * V multiply-adds each, and a few passes over V values:
-    with n layers as much as n more products for logits.
+    Beside a forward pass, all of it but `states`, `prompt` and `lens` costs next to nothing, in time as in memory. A
+    lens costs one unembedding per token and layer that it reads, d * V multiply-adds, and a few passes over V values;
+    `benchmarks/recording.py` measures it. The last layer costs nothing.
 
     Attributes:
         layers: 0-based indices of the decoder layers, ascending; they may be left out where only `distribution`, `lens`
@@ -112,8 +112,8 @@ class Record:
         states: Whether their hidden states are kept too: d values per token and layer.
         prompt: Whether the same is kept of the tokens of the prompt.
         distribution: Whether the distributions of the generated tokens are kept, as `Distribution` reduces them.
-        lens: 0-based indices of the decoder layers, ascending, whose states are read as distributions of the next token,
-            as `Lens` reduces them; by default none.
+        lens: 0-based indices of the decoder layers, ascending, whose states are read as distributions of the next
+            token, as `Lens` reduces them; by default none.
         updates: Whether what the layers did to the residual stream is kept, as `Updates` reduces it.
         mean_states: Whether the mean state after every decoder layer is kept, and of what enters the first one.
         live: Whether norms are handed out while a stream goes on, by an engine that `streams_norms`.

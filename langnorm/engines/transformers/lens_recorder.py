@@ -120,10 +120,11 @@ class LensRecorder(LogitsProcessor):
 
 
 def divergence(first: Tensor, second: Tensor) -> Tensor:
-    """Return the Jensen-Shannon divergence (R,), in bits, of distributions given as log-probabilities (R, V), finite."""
+    """Return the Jensen-Shannon divergence (R,), in bits, of distributions given as finite log-probabilities (R, V)."""
     middle = torch.logaddexp(first, second).sub_(_LN_2)
     of_first = torch.linalg.vecdot(first.exp(), first - middle)
-    return (of_first + torch.linalg.vecdot(second.exp(), second - middle)) / (2 * _LN_2)
+    divergences: Tensor = (of_first + torch.linalg.vecdot(second.exp(), second - middle)) / (2 * _LN_2)
+    return divergences
 
 
 def _logprobs(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model does with the residual stream after its last decoder layer: a norm, the unembedding, a scale or a cap."""
+"""What a model does with the residual stream after its last decoder layer: norm, unembedding, a scale or a cap."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Unembedding:
     """
 
     def __init__(self, model: Any, decoder_layers: nn.ModuleList) -> None:
-        base = without_adapters(getattr(model, "_orig_mod", model))
+        base: Any = without_adapters(getattr(model, "_orig_mod", model))
         self._model, self._decoder_layers = base, decoder_layers
-        self._output = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+        self._output: Any = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
         if self._output is None:
             raise ModelError(_refusal(base, "it names no output embeddings"))
         self._norm = _find_final_norm(base, decoder_layers)

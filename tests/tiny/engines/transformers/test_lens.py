@@ -140,16 +140,24 @@ def test_tokens_stay_the_same(engine_of) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "fields"),
+    ("family", "scale"),
     [("CohereConfig", {"logit_scale": 0.3}), ("GraniteConfig", {"logits_scaling": 4.0})],
 )
-def test_scales_of_logits_are_seen(family: str, fields: dict[str, float], engine_of) -> None:
+def test_scales_of_logits_are_seen(family: str, scale: dict[str, float], engine_of) -> None:
     """Cohere multiplies them, Granite divides them."""
     config = getattr(transformers, family)(
-        **{"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4},
-        **{"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.12, "tie_word_embeddings": False},
-        **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
-        **fields,
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=NUM_LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        **CLOSE,
+        **scale,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
