@@ -1,7 +1,7 @@
 """The formulas of scores that read states as distributions of the next token, each a function of one response.
 
-d_t is the depth at which token t settles and a_t the share of the read layers that agree with it, as `Lens` has them, and
-T the number of generated tokens, of which all count. Recording costs one unembedding per token and read layer.
+d_t is the depth at which token t settles and a_t the share of the read layers that agree with it, as `Lens` has them,
+and T the number of generated tokens, of which all count. Recording costs one unembedding per token and read layer.
 """
 
 from __future__ import annotations

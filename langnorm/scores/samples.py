@@ -87,8 +87,8 @@ class Sample:
             return
         if self.texts is not None and num_rows != len(self.texts):
             msg = (
-                f"The `{name}` of the reductions has `{num_rows}` rows, and there are `{len(self.texts)}` `texts`. Give "
-                "one of each per token."
+                f"The `{name}` of the reductions has `{num_rows}` rows, and there are `{len(self.texts)}` `texts`. "
+                "Give one of each per token."
             )
             raise OptionError(msg)
         if num_rows < len(self.norms):
