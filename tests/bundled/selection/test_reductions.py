@@ -104,7 +104,7 @@ def test_messages_that_keep_a_lens_are_ranked_as_the_model_ranks_them(chat, abac
         pytest.skip("this engine has no lens")
     weights = {"agreement": 1, "settling": -0.5}
     best = NormSelector(chat, n=4, score=weights, near=0).invoke(QUESTION)
-    messages = sampled(chat, 4, lens=True, norms="off")
+    messages = sampled(chat, 4, lens=True)
     ranked = rank(messages, score=weights, near=0)[0]
     assert ranked.content == best.content
     scores = [[each["score"] for each in ranking(message)["candidates"]] for message in (ranked, best)]

@@ -172,9 +172,7 @@ def test_they_need_a_record(name: str) -> None:
     """The error says how to get one."""
     score, mend = SCORES[name], "Messages do not carry it"
     if score.needs_distribution or score.needs_lens:
-        mend = (
-            "Ask the model with `distribution=True`" if score.needs_distribution else "Ask the model with `lens=True`"
-        )
+        mend = f"Ask the model with `{'distribution' if score.needs_distribution else 'lens'}=True`"
     with pytest.raises(OptionError, match=f"no record of it. {mend}.*`NormSelector`"):
         score_samples(name, [sample(1, 2, logprobs=[-1.0, -1.0])])
 
