@@ -5,8 +5,8 @@
     python -m benchmarks.recording --lens --batches 1,8
 
 The model has the shape of Qwen2.5-0.5B, with its vocabulary of 151,936 tokens, and random weights. Sides take turns in
-one process, as in `chat.py`; all are compared with recording the norms of late layers. With `--lens` the model is smaller,
-with a vocabulary of 32,000, and the other side reads the late layers through a lens: what that costs has no bar.
+one process, as in `chat.py`; all are compared with recording the norms of late layers. With `--lens` the model is
+smaller, with a vocabulary of 32,000, and the other side reads the late layers through a lens, whose cost has no bar.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEPT = ("distribution", "updates", "mean_states")
 
 def load_qwen(device: str, dtype: str) -> tuple[Any, Any]:
     """Return a model with the shape of Qwen2.5-0.5B, of random parameters, and Abacus' tokenizer."""
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": 151_936,
         "hidden_size": 896,
         "intermediate_size": 4864,
@@ -45,7 +45,7 @@ def load_qwen(device: str, dtype: str) -> tuple[Any, Any]:
 
 def load_small(device: str, dtype: str) -> tuple[Any, Any]:
     """Return a model of 12 layers with a vocabulary of 32,000, likewise."""
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": 32_000,
         "hidden_size": 512,
         "intermediate_size": 2048,
@@ -55,7 +55,7 @@ def load_small(device: str, dtype: str) -> tuple[Any, Any]:
     return _random_model(shape, device, dtype)
 
 
-def _random_model(shape: dict[str, int], device: str, dtype: str) -> tuple[Any, Any]:
+def _random_model(shape: dict[str, Any], device: str, dtype: str) -> tuple[Any, Any]:
     _, tokenizer = load_abacus()
     config = transformers.Qwen2Config(
         **shape,
@@ -114,9 +114,8 @@ def main() -> None:
     for batch_size in map(int, options.batches):
         sides = sides_of(engine, batch_size, options.tokens, has_lens=options.lens)
         timings = take_turns(model, sides, options.repeats)
-        document["rows"][f"batch of {batch_size}"] = summarise(
-            timings, {} if options.lens else dict.fromkeys(sides, BAR)
-        )
+        bars = {} if options.lens else dict.fromkeys(sides, BAR)
+        document["rows"][f"batch of {batch_size}"] = summarise(timings, bars)
         write_json(options.out, document)
     shape = "12 layers of 512, 32,000 tokens" if options.lens else "Qwen2.5-0.5B's shape"
     print_table(f"{shape}, {options.dtype}, {options.device}", document["rows"])
