@@ -39,8 +39,9 @@ class Unembedding:
         self._norm = _find_final_norm(base, decoder_layers)
         config = base.config.get_text_config()
         factors = [getattr(config, name, None) for name in _FACTORS]
-        divisor = getattr(config, "logits_scaling", None)
-        self._factors = [float(factor) for factor in (*factors, divisor and 1 / divisor) if factor is not None]
+        if divisor := getattr(config, "logits_scaling", None):
+            factors.append(1 / divisor)
+        self._factors = [factor for factor in factors if isinstance(factor, int | float)]
         self._cap = getattr(config, "final_logit_softcapping", None)
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -77,8 +78,9 @@ class Unembedding:
         except RuntimeError:  # the shapes do not fit: something stands between
             found = torch.full_like(expected, torch.nan)
         finite = expected.isfinite()  # what fills up a vocabulary may be minus infinity
-        largest = expected[finite].abs().max()
-        is_same = found.shape == expected.shape and (found - expected)[finite].abs().max() <= _TOLERANCE * largest
+        is_same = found.shape == expected.shape and bool(finite.any())
+        if is_same:  # as far as shapes go; a difference that is no number is not small
+            is_same = bool((found - expected)[finite].abs().max() <= _TOLERANCE * expected[finite].abs().max())
         if not is_same:
             raise ModelError(_refusal(self._model, "its logits are not those of its final norm and output embeddings"))
 

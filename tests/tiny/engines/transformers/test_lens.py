@@ -195,6 +195,11 @@ def test_a_model_that_does_something_else_is_refused(model_of, engine_of) -> Non
     with pytest.raises(ModelError, match="LlamaForCausalLM.*its logits are not those.*Leave `lens` out"):
         engine.generate([request])
     assert len(answer(engine, replace(request, record=None)).token_ids) == 3
+    for in_size, out_size in ((3, 300), (64, 299)):
+        other = copy.deepcopy(model_of("llama"))
+        other.get_output_embeddings = lambda sizes=(in_size, out_size): torch.nn.Linear(*sizes)
+        with pytest.raises(ModelError, match="its logits are not those"):
+            TransformersEngine(other, tokenizer).generate([request])
     headless = copy.deepcopy(model_of("llama"))
     headless.get_output_embeddings = lambda: None
     with pytest.raises(ModelError, match="names no output embeddings"):
