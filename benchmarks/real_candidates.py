@@ -19,7 +19,7 @@ from langnorm.norms.layers import LayerSelection, select_layers
 from langnorm.norms.thresholds import IQRThreshold, fence
 from langnorm.norms.token_sums import TokenSums
 from langnorm.norms.token_table import TokenTable
-from langnorm.reductions import Distribution, Reductions
+from langnorm.reductions import SETTLED_WITHIN, Distribution, Reductions
 from langnorm.scores.registry import SCORES, per_layer
 from langnorm.scores.samples import Sample
 from langnorm.selection.statements import stated_number
@@ -34,7 +34,6 @@ samples from another file in `prompts.json` beside them."""
 Split = Literal["train", "test"]
 
 _QUARTILES = (0.25, 0.75)
-_LENS_DISTANCE = 0.5  # bits within which the distribution of an earlier layer counts as settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,11 @@ def _candidates(answers: list[Answer], usual: TokenTable, tau: np.ndarray) -> Ca
     num_layers = answers[0].means.shape[1]
     samples = [_sample(answer, "late", num_layers, tau, usual) for answer in answers]
     deep = [_sample(answer, "deep", num_layers, tau, usual) for answer in answers]
-    readable = [name for name, score in SCORES.items() if not (score.needs_updates or score.needs_mean_states)]
+    readable = [
+        name
+        for name, score in SCORES.items()
+        if not (score.needs_updates or score.needs_mean_states or score.needs_lens)
+    ]
     values = {name: np.stack([np.atleast_1d(per_layer(name, one)) for one in samples]) for name in readable}
     for name in ("mean", "tail", "numeral_norm", "token_norm"):
         values[f"{name}, deep"] = np.stack([per_layer(name, one) for one in deep])
@@ -180,7 +183,7 @@ def _candidates(answers: list[Answer], usual: TokenTable, tau: np.ndarray) -> Ca
     values["coe_r"], values["coe_c"] = np.stack([answer.coe for answer in answers]).T[..., None]
     distances = (values["coe_r"] - values["coe_r"].T) ** 2
     values["consensus"] = -distances.sum(axis=1, keepdims=True)
-    values["settling"] = np.array([[np.mean(answer.lens > _LENS_DISTANCE)] for answer in answers])
+    values["settling"] = np.array([[np.mean(answer.lens > SETTLED_WITHIN)] for answer in answers])
     values |= {f"mean norm, layer {layer}": means[:, 0, [layer]] for layer in range(num_layers)}
     return Candidates(
         values=values,

@@ -2,14 +2,17 @@
 
     python -m benchmarks.recording
     python -m benchmarks.recording --device cuda --dtype bfloat16
+    python -m benchmarks.recording --lens --batches 1,8
 
 The model has the shape of Qwen2.5-0.5B, with its vocabulary of 151,936 tokens, and random weights. Sides take turns in
-one process, as in `chat.py`; all are compared with recording the norms of late layers.
+one process, as in `chat.py`; all are compared with recording the norms of late layers. With `--lens` the model is
+smaller, with a vocabulary of 32,000, and the other side reads the late layers through a lens, whose cost has no bar.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,32 @@ KEPT = ("distribution", "updates", "mean_states")
 
 def load_qwen(device: str, dtype: str) -> tuple[Any, Any]:
     """Return a model with the shape of Qwen2.5-0.5B, of random parameters, and Abacus' tokenizer."""
+    shape: dict[str, Any] = {
+        "vocab_size": 151_936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+    }
+    return _random_model(shape, device, dtype)
+
+
+def load_small(device: str, dtype: str) -> tuple[Any, Any]:
+    """Return a model of 12 layers with a vocabulary of 32,000, likewise."""
+    shape: dict[str, Any] = {
+        "vocab_size": 32_000,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+    }
+    return _random_model(shape, device, dtype)
+
+
+def _random_model(shape: dict[str, Any], device: str, dtype: str) -> tuple[Any, Any]:
     _, tokenizer = load_abacus()
     config = transformers.Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
+        **shape,
         num_key_value_heads=2,
         max_position_embeddings=32_768,
         tie_word_embeddings=True,
@@ -49,12 +71,20 @@ def load_qwen(device: str, dtype: str) -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
-def sides_of(engine: TransformersEngine, batch_size: int, num_tokens: int) -> dict[str, Any]:
-    """Return what does the work, by name; the first is what the others are compared with."""
+def records_of(engine: TransformersEngine, *, has_lens: bool) -> dict[str, Record]:
+    """Return what is recorded, by name; the first is what the others are compared with."""
     layers = select_layers("late", engine.num_layers)
-    records = {"norms": Record(layers=layers)}
-    records |= {f"norms, {name}": Record(layers=layers, **{name: True}) for name in KEPT}
-    records["norms, all three"] = Record(layers=layers, **dict.fromkeys(KEPT, True))
+    plain = Record(layers=layers)
+    if has_lens:
+        return {"norms": plain, f"norms, a lens of {len(layers)} layers": replace(plain, lens=layers)}
+    kept: dict[str, Any] = dict.fromkeys(KEPT, True)
+    each = {f"norms, {name}": replace(plain, **{name: kept[name]}) for name in KEPT}
+    return {"norms": plain, **each, "norms, all three": replace(plain, **kept)}
+
+
+def sides_of(engine: TransformersEngine, batch_size: int, num_tokens: int, *, has_lens: bool = False) -> dict[str, Any]:
+    """Return what does the work, by name."""
+    records = records_of(engine, has_lens=has_lens)
     prompts = [tuple(range(3, 35 + number)) for number in range(batch_size)]
 
     def run(record: Record) -> None:
@@ -74,18 +104,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="by default recording.json or recording-DEVICE.json")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model is")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--lens", action="store_true", help="what a lens costs, on a smaller model")
     options = parser.parse_args()
-    options.out = options.out or results_file("recording", options.device)
+    options.out = options.out or results_file("recording-lens" if options.lens else "recording", options.device)
     transformers.logging.set_verbosity_error()
     document: dict[str, Any] = {"machine": machine(PACKAGES) | {"device": options.device}, "rows": {}}
-    model, tokenizer = load_qwen(options.device, options.dtype)
+    model, tokenizer = (load_small if options.lens else load_qwen)(options.device, options.dtype)
     engine = TransformersEngine(model, tokenizer, prefix_cache_bytes=0)
     for batch_size in map(int, options.batches):
-        sides = sides_of(engine, batch_size, options.tokens)
+        sides = sides_of(engine, batch_size, options.tokens, has_lens=options.lens)
         timings = take_turns(model, sides, options.repeats)
-        document["rows"][f"batch of {batch_size}"] = summarise(timings, dict.fromkeys(sides, BAR))
+        bars = {} if options.lens else dict.fromkeys(sides, BAR)
+        document["rows"][f"batch of {batch_size}"] = summarise(timings, bars)
         write_json(options.out, document)
-    print_table(f"Qwen2.5-0.5B's shape, {options.dtype}, {options.device}", document["rows"])
+    shape = "12 layers of 512, 32,000 tokens" if options.lens else "Qwen2.5-0.5B's shape"
+    print_table(f"{shape}, {options.dtype}, {options.device}", document["rows"])
     print(f"Written to {options.out}")
 
 

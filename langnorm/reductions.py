@@ -13,6 +13,12 @@ FloatArray = NDArray[np.float64]
 DISTRIBUTION = "token_distribution"
 """Where messages keep a `Distribution`, beside the norms of tokens."""
 
+LENS = "token_lens"
+"""Where they keep a `Lens`."""
+
+SETTLED_WITHIN = 0.5
+"""Bits of Jensen-Shannon divergence within which the distribution of an earlier layer counts as the final one."""
+
 
 class _Arrays:
     """Fields that are arrays; two of a kind are equal when all numbers are."""
@@ -31,6 +37,10 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return np.array_equal(one, other)
     return bool(one == other) if isinstance(one, _Arrays) else one is other
+
+
+def _as_lists(arrays: Any) -> dict[str, list[float]]:
+    return {field.name: [float(f"{x:.6g}") for x in getattr(arrays, field.name)] for field in fields(arrays)}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,7 +69,33 @@ class Distribution(_Arrays):
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return its fields as messages keep them: lists of numbers of 6 digits."""
-        return {field.name: [float(f"{x:.6g}") for x in getattr(self, field.name)] for field in fields(self)}
+        return _as_lists(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Lens(_Arrays):
+    """How late in the stack the distributions that T generated tokens were taken from came about (a logit lens).
+
+    What the model does after its last decoder layer (norm, unembedding, and a scale or cap of logits) is done to the
+    state after each of K read layers; p_t^l is the distribution that this gives for token t after layer l, and p_t the
+    model's own, before temperature. Of N decoder layers, layer l has the depth (l + 1) / N. The last layer, where it is
+    among those read, has p_t itself.
+
+    Settling follows the Deep-Thinking Ratio with one difference: there a distribution has settled where it first comes
+    near the final one, here where it comes to stay. Source: arXiv 2602.13517.
+
+    Attributes:
+        settling: The depth of the first read layer from which on JSD(p_t^l, p_t), in base 2, is at most
+            `SETTLED_WITHIN` in all of those read (T,), in (0, 1]; 1 where it is not so of the last of them.
+        agreement: Share of the read layers whose most likely token is that of p_t (T,), 0 to 1.
+    """
+
+    settling: FloatArray
+    agreement: FloatArray
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return its fields as messages keep them: lists of numbers of 6 digits."""
+        return _as_lists(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -96,11 +132,13 @@ class Reductions(_Arrays):
 
     Attributes:
         distribution: Of each of its tokens.
+        lens: Of each of its tokens.
         updates: Of each of its tokens but the last, at each recorded layer.
         mean_states: Means of the states of its tokens but the last (N + 1, d): of what enters the first of the N
             decoder layers, then of what each of them put out; (0, d) where none of its tokens was run.
     """
 
     distribution: Distribution | None = None
+    lens: Lens | None = None
     updates: Updates | None = None
     mean_states: FloatArray | None = None

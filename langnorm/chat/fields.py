@@ -112,6 +112,10 @@ class ChatFields(BaseChatModel):
     distribution: SkipValidation[bool] = False
     """Whether messages keep how sure the model was of each token: `additional_kwargs["langnorm"]["token_distribution"]`
     has a list for each field of `langnorm.reductions.Distribution`, such as `entropy` in nats."""
+    lens: SkipValidation[bool | LayerSelection | None] = False
+    """Whether messages keep how late in the stack each token settled: `additional_kwargs["langnorm"]["token_lens"]` has
+    a list for each field of `langnorm.reductions.Lens`. True reads the late layers; what `layers` takes names others.
+    It costs one unembedding per token and layer, and only the engine of transformers does it."""
     enable_thinking: SkipValidation[bool] = True
     """Whether the model may reason before it answers, where its template knows of that."""
     special_tokens: SkipValidation[SpecialTokens] = "literal"

@@ -58,6 +58,7 @@ class PreparedCall:
         new_reader: Returns a reader of one answer.
         has_logprobs: Whether the messages say the log-probabilities.
         has_distribution: Whether they keep how sure the model was of each token.
+        has_lens: Whether they keep how late it settled.
         candidates: Reads completions of which the one message is chosen; None where all of them become messages.
         first_call_index: Number of the first tool call among the chunks of a stream.
         answer_prefix: What the answers begin with, or None; the request's prompt ends with it.
@@ -71,6 +72,7 @@ class PreparedCall:
     new_reader: Callable[[], Reader]
     has_logprobs: bool = False
     has_distribution: bool = False
+    has_lens: bool = False
     candidates: CandidateReader | None = None
     first_call_index: int = 0
     answer_prefix: AnswerPrefix | None = None
@@ -173,6 +175,7 @@ def prepare_prompt(
         new_reader=new_reader,
         has_logprobs=settings.top_logprobs is not None,
         has_distribution=settings.distribution,
+        has_lens=settings.lens is not None,
         candidates=candidates,
         first_call_index=first_call_index,
         answer_prefix=settings.answer_prefix,
@@ -281,8 +284,10 @@ def _resolve_recording(settings: CallSettings, engine: Engine, snapshot: NormSna
 def _build_record(recording: Recording | None, settings: CallSettings, engine: Engine) -> Record | None:
     """Return what is kept of the call's sequences: what messages say, and what the score reads beside."""
     selection = settings.selection
+    lens = "late" if settings.lens is None and selection and selection.needs_lens else settings.lens
     reduced: dict[str, Any] = {
         "distribution": settings.distribution or (selection is not None and selection.needs_distribution),
+        "lens": () if lens is None else select_layers(lens, engine.num_layers),
         "updates": selection is not None and selection.needs_updates,
         "mean_states": selection is not None and selection.needs_mean_states,
     }

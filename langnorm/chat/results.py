@@ -17,7 +17,7 @@ from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.traces import build_message_trace, num_reasoning_tokens
 from langnorm.engines.requests import Completion, Response
 from langnorm.norms.reading import learn_norms
-from langnorm.reductions import DISTRIBUTION
+from langnorm.reductions import DISTRIBUTION, LENS
 from langnorm.text.readers import ParsedAnswer, parse_answer
 from langnorm.trace import KEY
 
@@ -84,6 +84,8 @@ def closing_fields(
         metadata["logprobs"] = {"content": entries}
     if call.has_distribution and completion.reductions.distribution is not None:
         extra[KEY] = extra.get(KEY, {}) | {DISTRIBUTION: completion.reductions.distribution.to_dict()}
+    if call.has_lens and completion.reductions.lens is not None:
+        extra[KEY] = extra.get(KEY, {}) | {LENS: completion.reductions.lens.to_dict()}
     if choice:
         of_ours["selection"] = choice.ranking
         num_tokens, num_reasoning = choice.tokens, choice.reasoning_tokens

@@ -64,6 +64,13 @@ def _model(name: str, value: Any) -> str:
     return str(value)
 
 
+def _lens(_name: str, value: Any) -> LayerSelection | None:
+    """Return the layers that are read, or None for no lens."""
+    if value is True:
+        return "late"
+    return None if value is None or value is False else check_layers(value)
+
+
 def _profile(_name: str, value: Any) -> ProfileOption:
     check_profile(value)
     profile: ProfileOption = value
@@ -95,6 +102,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
         _checked(check_integer, low=0, high=MOST_TOP_LOGPROBS, allowed=f"0 to {MOST_TOP_LOGPROBS}, or None")
     ),
     "distribution": _checked(check_flag),
+    "lens": _lens,
     "norms": _checked(check_choice, words=get_args(Norms)),
     "layers": lambda _, value: check_layers(value),
     "norm_profile": _profile,
@@ -134,6 +142,7 @@ class CallSettings:
         special_tokens: What becomes of control tokens in the text of messages.
         top_logprobs: How many likely tokens are reported beside each one; None reports no log-probabilities.
         distribution: Whether messages keep how sure the model was of each token.
+        lens: By which layers messages keep how late each token settled, or None.
         norms: What messages say of norms.
         layers: Which decoder layers are recorded.
         norm_profile: What norms are compared with.
@@ -156,6 +165,7 @@ class CallSettings:
     special_tokens: SpecialTokens
     top_logprobs: int | None
     distribution: bool
+    lens: LayerSelection | None
     norms: Norms
     layers: LayerSelection
     norm_profile: ProfileOption
@@ -197,6 +207,7 @@ def resolve_settings(options: Mapping[str, Any], default: Callable[[str], Any]) 
         special_tokens=values["special_tokens"],
         top_logprobs=_resolve_top_logprobs(values["logprobs"], values["top_logprobs"]),
         distribution=values["distribution"],
+        lens=values["lens"],
         norms=values["norms"],
         layers=values["layers"],
         norm_profile=values["norm_profile"],
@@ -229,6 +240,7 @@ def _check_answer_prefix(settings: CallSettings) -> None:
         "a schema or a forced call": (settings.schema or settings.tool_use.must_call, "leave that out"),
         "a selection": (settings.selection, "switch it off with `selection=None`"),
         "`distribution=True`": (settings.distribution, "leave that out"),
+        "a `lens`": (settings.lens, "leave that out"),
         **{name: (True, f"switch it off with `{name}=None`") for name in settings.interventions},
     }
     for what, (is_on, mend) in mends.items():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ABILITIES: Mapping[str, str] = {
     "distribution": "record what the distributions of tokens are like",
     "grammar": "hold an answer to a schema or force a tool call",
+    "lens": "read states as distributions of the next token (`lens`)",
     "logprobs": "report log-probabilities",
     "mean_states": "record the means of hidden states",
     "norms": "record norms",
@@ -216,6 +217,8 @@ class BaseEngine(ABC):
             raise OptionError(msg)
         if request.record and request.record.layers:
             select_layers(request.record.layers, self.num_layers)
+        if request.lens_layers:
+            select_layers(request.lens_layers, self.num_layers)
 
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the whole text of a request when it is there."""
@@ -319,6 +322,7 @@ def _needed_abilities(request: Request) -> set[str]:
     asked = {
         "distribution": request.records_distribution,
         "grammar": request.grammar,
+        "lens": request.lens_layers,
         "logprobs": request.top_logprobs is not None,
         "mean_states": request.records_mean_states,
         "norms": record and record.norms,

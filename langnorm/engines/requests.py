@@ -101,15 +101,19 @@ class Windows(Protocol):
 class Record:
     """What is kept of a request's sequences: of the residual stream after decoder layers, and of what it leads to.
 
-    Beside a forward pass, all of it but `states` and `prompt` costs next to nothing, in time as in memory.
+    Beside a forward pass, all of it but `states`, `prompt` and `lens` costs next to nothing, in time as in memory. A
+    lens costs one unembedding per token and layer that it reads, d * V multiply-adds, and a few passes over V values;
+    `benchmarks/recording.py` measures it. The last layer costs nothing.
 
     Attributes:
-        layers: 0-based indices of the decoder layers, ascending; they may be left out where only `distribution` and
-            `mean_states` are kept.
+        layers: 0-based indices of the decoder layers, ascending; they may be left out where only `distribution`, `lens`
+            and `mean_states` are kept.
         norms: Whether the l2 norms of the generated tokens are kept.
         states: Whether their hidden states are kept too: d values per token and layer.
         prompt: Whether the same is kept of the tokens of the prompt.
         distribution: Whether the distributions of the generated tokens are kept, as `Distribution` reduces them.
+        lens: 0-based indices of the decoder layers, ascending, whose states are read as distributions of the next
+            token, as `Lens` reduces them; by default none.
         updates: Whether what the layers did to the residual stream is kept, as `Updates` reduces it.
         mean_states: Whether the mean state after every decoder layer is kept, and of what enters the first one.
         live: Whether norms are handed out while a stream goes on, by an engine that `streams_norms`.
@@ -123,6 +127,7 @@ class Record:
     states: bool = False
     prompt: bool = False
     distribution: bool = False
+    lens: tuple[int, ...] = ()
     updates: bool = False
     mean_states: bool = False
     live: bool = False
@@ -130,7 +135,9 @@ class Record:
     def __post_init__(self) -> None:
         if self.layers or self.norms or self.states or self.updates:
             check_layers(self.layers)
-        if not (self.norms or self.states or self.distribution or self.updates or self.mean_states):
+        if self.lens:
+            check_layers(self.lens)
+        if not (self.norms or self.states or self.distribution or self.lens or self.updates or self.mean_states):
             msg = "A `Record` without `norms` and `states` keeps nothing. Set one of them, or give no record."
             raise OptionError(msg)
         if self.prompt and not (self.norms or self.states):
@@ -195,6 +202,11 @@ class Request:
     def records_distribution(self) -> bool:
         """Whether the distributions of its tokens are kept."""
         return self.record is not None and self.record.distribution
+
+    @property
+    def lens_layers(self) -> tuple[int, ...]:
+        """The layers that it reads through a lens, ascending."""
+        return self.record.lens if self.record else ()
 
     @property
     def records_mean_states(self) -> bool:

@@ -39,8 +39,8 @@ _ALLOWED_STEPS = (
     'A step is "resample", "refine", "recursion", "steering", a dict of settings of a call, or a chat model.'
 )
 _FIXED_FOR_REFINING = (  # both parts of an answer have them in common, or see all of it
-    *("model", "enable_thinking", "special_tokens", "layers", "norms", "logprobs", "top_logprobs", "distribution"),
-    *("selection", "n"),
+    *("model", "enable_thinking", "special_tokens", "layers", "norms", "logprobs", "top_logprobs"),
+    *("distribution", "lens", "selection", "n"),
     *INTERVENTIONS,
 )
 _PREFIX = "answer_prefix"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from langnorm.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langnorm.scores.registry import SCORES, Score, get_score, register
+    from langnorm.scores.registry import SCORES, get_score, register
     from langnorm.scores.samples import Sample
+    from langnorm.scores.score import Score
 
 __all__ = [
     "SCORES",
@@ -23,7 +24,7 @@ __getattr__ = lazy_names(
     {
         "SCORES": "langnorm.scores.registry",
         "Sample": "langnorm.scores.samples",
-        "Score": "langnorm.scores.registry",
+        "Score": "langnorm.scores.score",
         "get_score": "langnorm.scores.registry",
         "register": "langnorm.scores.registry",
     },

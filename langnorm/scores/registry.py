@@ -15,13 +15,19 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from langnorm.checks import check_number
 from langnorm.errors import OptionError, closest
-from langnorm.scores import formulas, formulas_distribution, formulas_numerals, formulas_trajectory
+from langnorm.scores import (
+    formulas,
+    formulas_distribution,
+    formulas_lens,
+    formulas_numerals,
+    formulas_trajectory,
+)
 from langnorm.scores.samples import FloatArray, Sample, is_finite
 from langnorm.scores.scaling import ranks, standardised, standardised_columns
+from langnorm.scores.score import Score, ScoreFunction
 
 DEFAULT_SCORE = "default"
 """The name of `DEFAULT_WEIGHTS`."""
@@ -33,70 +39,9 @@ DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType({"numeral_entropy": 1.0,
 READABLE_SCORE = "numeral_logprob"
 """What `"default"` means where nobody keeps what `DEFAULT_WEIGHTS` reads."""
 
-ScoreFunction = Callable[[Sample], ArrayLike | None]
-"""Takes a response and returns a number, L numbers (one per layer), or None when it cannot be scored."""
-
-GroupFunction = Callable[[Sequence[Sample]], Sequence[float | None]]
-"""Takes all responses to a prompt that can be scored, and returns a number for each, or None."""
-
 Combination = Literal["scores", "ranks"]
 COMBINATIONS: tuple[str, ...] = get_args(Combination)
 """What is added up where several scores have weights: the scores, standardised over the responses, or their ranks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """A score and what it asks for.
-
-    Attributes:
-        name: Its name in `SCORES`.
-        function: Computes it, of a response or, where it compares them with each other, of all of them at once.
-        summary: One line for listings.
-        needs_norms: Whether a response without a row cannot be scored.
-        needs_thresholds: Whether it compares norms with thresholds.
-        needs_logprobs: Whether it reads log-probabilities.
-        needs_texts: Whether it reads the texts of tokens.
-        needs_relative_norms: Whether it reads norms relative to the usual ones of the same tokens.
-        needs_distribution: Whether it reads what was kept of the distributions of tokens.
-        needs_updates: Whether it reads what layers add to hidden states.
-        needs_mean_states: Whether it reads the means of hidden states.
-        compares_responses: Whether `function` takes all responses at once.
-        is_length_robust: Whether its expectation is the same for short and long responses of the same kind of tokens.
-    """
-
-    name: str
-    function: Callable[[Any], Any]
-    summary: str = ""
-    needs_norms: bool = True
-    needs_thresholds: bool = False
-    needs_logprobs: bool = False
-    needs_texts: bool = False
-    needs_relative_norms: bool = False
-    needs_distribution: bool = False
-    needs_updates: bool = False
-    needs_mean_states: bool = False
-    compares_responses: bool = False
-    is_length_robust: bool = False
-
-    @property
-    def needs_reductions(self) -> bool:
-        """Whether it reads what messages do not carry."""
-        return self.needs_distribution or self.needs_updates or self.needs_mean_states
-
-    def can_read(self, sample: Sample) -> bool:
-        """Return whether a response has what it reads, all of it finite.
-
-        Raises:
-            OptionError: Something that it needs was not recorded.
-        """
-        needed = [sample.rows] if self.needs_norms else []
-        needed += [sample.tau] if self.needs_thresholds else []
-        needed += [sample.relative_rows] if self.needs_relative_norms else []
-        needed += [sample.token_logprobs] if self.needs_logprobs else []
-        needed += [sample.distribution.self_certainty] if self.needs_distribution else []
-        needed += [sample.update_rows("norms")] if self.needs_updates else []
-        needed += [sample.mean_states] if self.needs_mean_states else []
-        return all(values.size and is_finite(values) for values in needed)
 
 
 _scores: dict[str, Score] = {}
@@ -340,6 +285,8 @@ for _name, _function, _is_robust in (
     ("deepconf_tail", formulas_distribution.deepconf_tail, True),
 ):
     register(_name, needs_norms=False, needs_distribution=True, is_length_robust=_is_robust)(_function)
+register("settling", needs_norms=False, needs_lens=True, is_length_robust=True)(formulas_lens.settling)
+register("agreement", needs_norms=False, needs_lens=True, is_length_robust=True)(formulas_lens.agreement)
 register("norm_bursts")(formulas_trajectory.norm_bursts)
 register("relative_update", needs_updates=True, is_length_robust=True)(formulas_trajectory.relative_update)
 register("update_cosine", needs_updates=True, is_length_robust=True)(formulas_trajectory.update_cosine)

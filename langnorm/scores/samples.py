@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from langnorm.errors import OptionError
 from langnorm.norms.relative import AnswerNorms, relative_norms
-from langnorm.reductions import Distribution, Reductions
+from langnorm.reductions import Distribution, Lens, Reductions
 
 if TYPE_CHECKING:
     from langnorm.norms.baseline import Baseline
@@ -77,16 +77,24 @@ class Sample:
         if updates is not None and updates.norms.shape != shape:
             msg = f"The `updates` of the reductions are of `{updates.norms.shape}` norms. Give those of `{shape}`."
             raise OptionError(msg)
-        if distribution is not None and self.texts is not None and len(distribution.entropy) != len(self.texts):
+        self._check_of_tokens("distribution", None if distribution is None else len(distribution.entropy))
+        lens = self.reductions.lens
+        self._check_of_tokens("lens", None if lens is None else len(lens.settling))
+
+    def _check_of_tokens(self, name: str, num_rows: int | None) -> None:
+        """Raise an error where reductions do not have one row per token."""
+        if num_rows is None:
+            return
+        if self.texts is not None and num_rows != len(self.texts):
             msg = (
-                f"The `distribution` of the reductions has `{len(distribution.entropy)}` rows, and there are "
-                f"`{len(self.texts)}` `texts`. Give one of each per token."
+                f"The `{name}` of the reductions has `{num_rows}` rows, and there are `{len(self.texts)}` `texts`. "
+                "Give one of each per token."
             )
             raise OptionError(msg)
-        if distribution is not None and len(distribution.entropy) < len(self.norms):
+        if num_rows < len(self.norms):
             msg = (
-                f"The `distribution` of the reductions has `{len(distribution.entropy)}` rows. Give one per token: "
-                f"`{len(self.norms)}` or more."
+                f"The `{name}` of the reductions has `{num_rows}` rows. Give one per token: `{len(self.norms)}` or "
+                "more."
             )
             raise OptionError(msg)
 
@@ -197,6 +205,22 @@ class Sample:
             )
             raise OptionError(msg)
         return self.reductions.distribution
+
+    @property
+    def lens(self) -> Lens:
+        """What was kept of how late tokens settled (generated tokens,), sinks included.
+
+        Raises:
+            OptionError: Nothing was.
+        """
+        if self.reductions.lens is None:
+            msg = (
+                "This score reads how late in the stack tokens settled, and the response has no record of it. Ask the "
+                "model with `lens=True`, let it choose as it generates, by `NormSelector` or `selection=`, or use a "
+                "score such as `mean_logprob`."
+            )
+            raise OptionError(msg)
+        return self.reductions.lens
 
     def update_rows(self, name: Literal["norms", "relative", "layer_cosines", "token_cosines"]) -> FloatArray:
         """Return one kind of number of the `Updates` of layers (T, L), without those of sinks.

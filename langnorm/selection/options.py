@@ -14,11 +14,11 @@ from langnorm.scores.registry import (
     READABLE_SCORE,
     SCORES,
     Combination,
-    Score,
     ScoreOption,
     spelled_out,
     weighted_scores,
 )
+from langnorm.scores.score import Score
 from langnorm.selection.answers import AnswerForm, check_answer_form, name_of_form
 from langnorm.selection.pruning import RULES, Pruning, Rule
 from langnorm.selection.stopping import DEFAULT_WINDOW, Stopping, StopRule
@@ -140,6 +140,11 @@ class Selection:
     def needs_distribution(self) -> bool:
         """Whether the score reads what was kept of the distributions of tokens; one of the user's must say so."""
         return any(score.needs_distribution for score, _ in weighted_scores(self.score))
+
+    @property
+    def needs_lens(self) -> bool:
+        """Whether the score reads how late in the stack tokens settled; one of the user's must say so."""
+        return any(score.needs_lens for score, _ in weighted_scores(self.score))
 
     @property
     def needs_updates(self) -> bool:

@@ -16,7 +16,7 @@ from pydantic import create_model, model_validator
 
 from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
-from langnorm.reductions import DISTRIBUTION, Distribution, Reductions
+from langnorm.reductions import DISTRIBUTION, LENS, Distribution, Lens, Reductions
 from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
 from langnorm.selection.options import Selection
@@ -114,7 +114,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
             msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
     chosen = replace(chosen, stop=None, stop_above=None)
-    if any(_stored_distribution(message) is None for message in messages):
+    if any(_kept(message, DISTRIBUTION) is None for message in messages):
         chosen = chosen.without_distributions()
     ranking = rank_candidates(chosen, candidates_of(messages, chosen))
     ordered = [messages[i] for i in ranking.order]
@@ -156,6 +156,9 @@ _StoredDistribution = create_model("_StoredDistribution", __base__=_OfTokens, **
 _DISTRIBUTION = StoredForm(
     _StoredDistribution, "how sure a model was of each token", "Ask it with `distribution=True`."
 )
+_LENS_FIELDS: Any = {field.name: (tuple[float, ...], ...) for field in fields(Lens)}
+_StoredLens = create_model("_StoredLens", __base__=_OfTokens, **_LENS_FIELDS)
+_LENS = StoredForm(_StoredLens, "how late tokens settled", "Ask the model with `lens=True`.")
 _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
 
 
@@ -185,9 +188,12 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     logprobs = [entry.logprob for entry in entries] or None
     texts = [entry.token for entry in entries] or None
     reductions = Reductions()
-    if selection.needs_distribution and (of_tokens := _stored_distribution(message)) is not None:
+    if selection.needs_distribution and (of_tokens := _kept(message, DISTRIBUTION)) is not None:
         checked = _DISTRIBUTION.check(of_tokens, f"What a message has under `{DISTRIBUTION}`")
         reductions = Reductions(distribution=Distribution(**{name: np.array(v) for name, v in checked}))
+    if selection.needs_lens and (of_tokens := _kept(message, LENS)) is not None:
+        checked = _LENS.check(of_tokens, f"What a message has under `{LENS}`")
+        reductions = replace(reductions, lens=Lens(**{name: np.array(v) for name, v in checked}))
     sample = Sample((), (), logprobs=logprobs, texts=texts, reductions=reductions)
     if selection.needs_norms:
         trace = NormTrace.from_message(message)
@@ -202,10 +208,10 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     )
 
 
-def _stored_distribution(message: AIMessage) -> Any:
-    """Return what a message keeps of the distributions of its tokens, unchecked, or None."""
+def _kept(message: AIMessage, name: str) -> Any:
+    """Return what a message keeps of its tokens under a name, unchecked, or None."""
     extra = message.additional_kwargs.get(KEY)
-    return extra.get(DISTRIBUTION) if isinstance(extra, Mapping) else None
+    return extra.get(name) if isinstance(extra, Mapping) else None
 
 
 def _check_is_langnorm(llm: object) -> None:

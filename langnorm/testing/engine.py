@@ -60,7 +60,7 @@ class ScriptedEngine(BaseEngine):
         OptionError: There is no answer.
     """
 
-    abilities = frozenset(ABILITIES) - {"distribution", "mean_states", "prompt", "states", "updates"}
+    abilities = frozenset(ABILITIES) - {"distribution", "lens", "mean_states", "prompt", "states", "updates"}
     streams_norms = True
 
     def __init__(

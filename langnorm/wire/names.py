@@ -23,8 +23,8 @@ MORE_SAMPLING = ("top_k", "min_p", "repetition_penalty")
 
 OWN_OPTIONS = (
     *MORE_SAMPLING,
-    *("enable_thinking", "special_tokens", "distribution", "norms", "layers", "threshold", "intensity"),
-    *("low_below", "step_splitter"),
+    *("enable_thinking", "special_tokens", "distribution", "lens", "norms", "layers", "threshold"),
+    *("intensity", "low_below", "step_splitter"),
     *("norm_profile", *INTERVENTIONS, "selection", "timeout", "answer_prefix"),
 )
 """Options of a call that a request has inside `FIELD`."""

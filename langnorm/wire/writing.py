@@ -12,6 +12,7 @@ from langnorm.chat.settings import INTERVENTIONS, CallSettings
 from langnorm.checks import brief
 from langnorm.errors import OptionError
 from langnorm.norms.baseline import AUTO
+from langnorm.norms.layers import LayerSelection
 from langnorm.norms.thresholds import threshold_rule_to_dict
 from langnorm.selection.options import Selection
 from langnorm.wire.conversations import write_messages
@@ -53,13 +54,13 @@ def _tool_choice(settings: CallSettings) -> Any:
 def _own_options(settings: CallSettings, step_splitter: Any) -> dict[str, Any]:
     if not isinstance(step_splitter, str):
         raise OptionError(_of_this_process("step_splitter", step_splitter, '"sentence", "line" or "paragraph"'))
-    layers = settings.layers
     own: dict[str, Any] = {
         "enable_thinking": settings.enable_thinking,
         "special_tokens": settings.special_tokens,
         "distribution": settings.distribution,
+        "lens": _layers(settings.lens),
         "norms": settings.norms,
-        "layers": layers if isinstance(layers, str) else [int(layer) for layer in layers],
+        "layers": _layers(settings.layers),
         "threshold": threshold_rule_to_dict(settings.threshold),
         "intensity": settings.intensity,
         "low_below": settings.low_below,
@@ -79,6 +80,10 @@ def _own_options(settings: CallSettings, step_splitter: Any) -> dict[str, Any]:
     elif profile != AUTO:
         raise OptionError(_of_this_process("norm_profile", profile, "the server's own: put it beside the weights"))
     return own
+
+
+def _layers(layers: LayerSelection | None) -> str | list[int] | None:
+    return layers if isinstance(layers, str | None) else [int(layer) for layer in layers]
 
 
 def _selection(selection: Selection) -> dict[str, Any]:

@@ -29,6 +29,11 @@ def reference_consilience(top5: list[float]) -> float:
     return average(last) - 3 * average(first)
 
 
+def reference_settling(depths: list[float]) -> float:
+    """Return the share of tokens that settle in the last 15 % of the depth."""
+    return len([depth for depth in depths if depth >= 0.85]) / len(depths)
+
+
 def count_instability(values: list[float], burst: float, rebound: float) -> float:
     """Return half the number of bursts, over 8 tokens, and of rebounds from the least value before."""
     events = 0

@@ -88,3 +88,51 @@ def cosine(first: Sequence[float], second: Sequence[float]) -> float:
     """Returns the cosine of the angle between two vectors."""
     lengths = math.hypot(*first) * math.hypot(*second)
     return math.fsum(x * y for x, y in zip(first, second, strict=True)) / lengths
+
+
+@torch.no_grad()
+def reference_lens(model: PreTrainedModel, prompt: Sequence[int], tokens: Sequence[int]) -> list[list[list[float]]]:
+    """Returns the probabilities (T, N, V) that states lead to after each layer, of each generated token, in float64."""
+    outputs: Any = exact_twin(model)(torch.tensor([[*prompt, *tokens]]), use_cache=False)
+    states = reference_states(model, [*prompt, *tokens])[len(prompt) - 1 : -1, 1:]  # (T, N, d)
+    found = probabilities_of(model, states)
+    expected = outputs.logits[0, len(prompt) - 1 : -1].double().softmax(dim=-1)
+    assert torch.allclose(found[:, -1], expected, atol=1e-6)
+    return found.tolist()
+
+
+@torch.no_grad()
+def probabilities_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+    """Returns what states (T, N, d) after decoder layers lead to, as probabilities (T, N, V)."""
+    twin = exact_twin(model)
+    norm = twin.get_submodule(_FINAL_NORMS.get(model.config.model_type, "model.norm"))
+    logits = twin.get_output_embeddings()(norm(states.to(twin.dtype))).double()
+    if model.config.model_type == "cohere":
+        logits = logits * model.config.logit_scale
+    if model.config.model_type == "granite":
+        logits = logits / model.config.logits_scaling
+    cap = model.config.final_logit_softcapping if model.config.model_type == "gemma2" else None
+    return (cap * torch.tanh(logits / cap) if cap else logits).softmax(dim=-1)
+
+
+def divergence_of(first: Sequence[float], second: Sequence[float]) -> float:
+    """Returns the Jensen-Shannon divergence of two lists of probabilities, in bits."""
+    middle = [(p + q) / 2 for p, q in zip(first, second, strict=True)]
+    halves = [
+        math.fsum(p * math.log2(p / m) for p, m in zip(side, middle, strict=True) if p > 0) for side in (first, second)
+    ]
+    return sum(halves) / 2
+
+
+def lens_of(probabilities: Sequence[Sequence[Sequence[float]]], layers: Sequence[int]) -> dict[str, list[float]]:
+    """Returns settling and agreement of each token, given the probabilities (T, N, V) after all N layers."""
+    found: dict[str, list[float]] = {"settling": [], "agreement": []}
+    for of_layers in probabilities:
+        final = list(of_layers[-1])
+        distances = [divergence_of(of_layers[layer], final) for layer in layers]
+        settled = [k for k in range(len(layers)) if all(distance <= 0.5 for distance in distances[k:])]
+        found["settling"].append((layers[settled[0]] + 1) / len(of_layers) if settled else 1.0)
+        likeliest = final.index(max(final))
+        agreeing = [layer for layer in layers if of_layers[layer].index(max(of_layers[layer])) == likeliest]
+        found["agreement"].append(len(agreeing) / len(layers))
+    return found

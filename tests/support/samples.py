@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from langnorm.reductions import Distribution, Reductions, Updates
+from langnorm.reductions import Distribution, Lens, Reductions, Updates
 from langnorm.scores.samples import Sample
 
 TEXTS = ["12", " 7", "0\n", "\u0663", "", " ", "+", "a1", "1.", "-3", "\u00bd", "1 2", "so"]
@@ -60,6 +60,10 @@ def reductions(rng: np.random.Generator, num_rows: int, num_layers: int) -> Redu
             token_cosines=rng.uniform(-1, 1, size=shape),
         ),
         mean_states=rng.normal(size=(5, 7)).cumsum(axis=0),
+        lens=Lens(
+            settling=rng.integers(1, 21, size=num_rows + 1) / 20,
+            agreement=rng.integers(0, 5, size=num_rows + 1) / 4,
+        ),
     )
 
 

@@ -62,7 +62,7 @@ class LlamaCppEngine(QueuedEngine):
         ModelError: llama.cpp cannot load the file.
     """
 
-    abilities = frozenset(ABILITIES) - {"recursion"}
+    abilities = frozenset(ABILITIES) - {"lens", "recursion"}
     streams_norms = True
 
     def __init__(

@@ -17,6 +17,7 @@ from langnorm.engines.transformers.config_processors import ConfigProcessors, bu
 from langnorm.engines.transformers.free_memory import give_back_memory
 from langnorm.engines.transformers.intervening import Intervener
 from langnorm.engines.transformers.late_arrivals import RestartForLateArrivals
+from langnorm.engines.transformers.lens_recorder import LensRecorder
 from langnorm.engines.transformers.norm_recorder import NormRecorder
 from langnorm.engines.transformers.padding import pad_left
 from langnorm.engines.transformers.prefill_guard import PrefillGuard
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from langnorm.engines.requests import Completion
     from langnorm.engines.sequence import PendingSequence
     from langnorm.engines.transformers.prefill import Prefiller
+    from langnorm.engines.transformers.unembedding import Unembedding
     from langnorm.norms.online import OnlineStatistics
 
 
@@ -46,6 +48,7 @@ class BatchGenerator:
         prefiller: Runs what sequences share of their prompts.
         statistics: Where the norms of all sequences are added.
         should_restart: Returns whether others have come that may join a batch which has hardly begun.
+        unembedding: For requests with a lens; None where none has come.
     """
 
     model: Any
@@ -54,6 +57,7 @@ class BatchGenerator:
     prefiller: Prefiller
     statistics: OnlineStatistics
     should_restart: Callable[[], bool]
+    unembedding: Unembedding | None = None
 
     @torch.inference_mode()
     def generate(self, sequences: Sequence[PendingSequence], limits: Sequence[int]) -> list[Completion]:
@@ -88,6 +92,7 @@ class BatchGenerator:
         state_recorder = StateRecorder(requests, num_left)
         reducer = StateReducer(requests, len(self.decoder_layers), end_ids)
         logprobs = LogprobRecorder([r.top_logprobs for r in requests], [r.records_distribution for r in requests])
+        lens = LensRecorder([r.lens_layers for r in requests], len(self.decoder_layers), self.unembedding)
 
         def get_norms(index: int, num_tokens: int, start: int = 0) -> list[list[float]]:
             layers = requests[index].norm_layers
@@ -99,6 +104,7 @@ class BatchGenerator:
         def get_reductions(index: int, num_tokens: int) -> Reductions:
             return Reductions(
                 distribution=logprobs.distribution(index, num_tokens),
+                lens=lens.lens(index, num_tokens),
                 updates=reducer.updates(index, num_tokens),
                 mean_states=reducer.mean_states(index, num_tokens),
             )
@@ -126,8 +132,9 @@ class BatchGenerator:
             logprobs if logprobs.is_needed else None,
             reducer if reducer.is_needed else None,
         )
-        processors = (  # in this order: the first reads the model's own scores
+        processors = (  # in this order: the first two read the model's own scores
             logprobs,
+            lens,
             ConfigProcessors(own_config, input_ids, attention_mask, limits, end_ids),
             GrammarMask([r.grammar for r in requests], limits, self.tokenizer, end_ids),
             TokenSampler([r.sampling for r in requests], seeds, lengths),
@@ -139,6 +146,7 @@ class BatchGenerator:
             recorder.attached(self.decoder_layers),  # after the intervener: it sees the states that flow on
             state_recorder.attached(self.decoder_layers),
             reducer.attached(self.decoder_layers),
+            lens.attached(self.decoder_layers),
             guard.attached(self.decoder_layers),
         ):
             output = _configured(self.model, config).generate(

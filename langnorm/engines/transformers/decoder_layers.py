@@ -65,7 +65,7 @@ def find_decoder_layers(model: nn.Module, layers_path: str | None = None) -> nn.
     Raises:
         ModelError: No list fits, several do, or `layers_path` is not one.
     """
-    base = _without_adapters(model)
+    base = without_adapters(model)
     if layers_path is not None:
         return _layers_at(model, base, layers_path)
     num_layers = _num_hidden_layers(base)
@@ -93,7 +93,7 @@ def find_decoder_layers(model: nn.Module, layers_path: str | None = None) -> nn.
     raise ModelError(msg)
 
 
-def _without_adapters(model: nn.Module) -> nn.Module:
+def without_adapters(model: nn.Module) -> nn.Module:
     """Return the transformers model inside adapter wrappers."""
     while callable(getattr(model, "get_base_model", None)):
         inner = model.get_base_model()  # type: ignore[operator]

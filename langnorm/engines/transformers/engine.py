@@ -24,6 +24,7 @@ from langnorm.engines.transformers.prefill import Prefiller
 from langnorm.engines.transformers.prefix_cache import PrefixCache, check_prefix_cache_bytes
 from langnorm.engines.transformers.rerun import check_can_rerun
 from langnorm.engines.transformers.sharing import prefix_cache_size
+from langnorm.engines.transformers.unembedding import Unembedding
 from langnorm.errors import MemoryLimitError
 from langnorm.norms.layers import select_layers
 from langnorm.norms.online import OnlineStatistics
@@ -80,6 +81,7 @@ class TransformersEngine(QueuedEngine):
         self._prefix_cache: PrefixCache[KeyValues] = PrefixCache(
             prefix_cache_size(model) if prefix_cache_bytes is None else prefix_cache_bytes
         )
+        self._unembedding: Unembedding | None = None  # once a request has asked for it
         self._prefiller = Prefiller(model, self._prefix_cache)
         self._batcher = Batcher(
             self._run, name=f"langnorm {type(model).__name__}", model=model, on_batch_end=give_back_memory
@@ -174,13 +176,18 @@ class TransformersEngine(QueuedEngine):
         Raises:
             OptionError: A layer is outside the model, or a block of layers begins below the first one.
             PromptError: The prompt is empty, leaves no room for an answer, or has a token that the model does not know.
-            ModelError: A layer that is to be run again has a state that this would change.
+            ModelError: A layer that is to be run again has a state that this would change, or a lens is asked for and
+                what leads from states to logits is not found.
         """
         super().check(request)
         check_token_ids(request.prompt_ids, self._vocabulary_size)
         if recursion := request.plans.recursion:
             select_layers(recursion.layers, self.num_layers)
             check_can_rerun(self._model, recursion.layers, recursion.options.block)
+        if request.lens_layers and self._unembedding is None:
+            unembedding = Unembedding(self._model, self._layers)
+            unembedding.check(request.prompt_ids)
+            self._unembedding = unembedding
 
     @property
     def _vocabulary_size(self) -> int:
@@ -203,6 +210,7 @@ class TransformersEngine(QueuedEngine):
             self._prefiller,
             self.statistics,
             self._batcher.should_restart,
+            self._unembedding,
         )
         limits = [self._limit(sequence.request) for sequence in sequences]
         longest = max(len(sequence.request.prompt_ids) for sequence in sequences)

@@ -50,7 +50,7 @@ class VllmEngine(QueuedEngine):
         ModelError: A trial shows that norms do not come back as they should.
     """
 
-    abilities = frozenset(ABILITIES) - {"mean_states", "states", "updates"}
+    abilities = frozenset(ABILITIES) - {"lens", "mean_states", "states", "updates"}
     streams_norms = True
 
     def __init__(

@@ -74,6 +74,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "sampled": {"temperature": 0.8, "seed": 7, "top_p": 0.9, "top_k": 20, "min_p": 0.01, "repetition_penalty": 1.01},
     "logprobs": {"logprobs": True, "top_logprobs": 2},
     "distribution": {"distribution": True},
+    "lens": {"lens": [8, -2]},
     "cut": {"max_tokens": 9},
     "stop": {"stop": ["38"]},
     "not thinking": {"enable_thinking": False},

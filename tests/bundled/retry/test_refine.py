@@ -184,6 +184,7 @@ def test_an_agents_middleware_refines(chat) -> None:
         (lambda chat: NormSelector(chat, n=2), {"temperature": 1.0}, "`selection=None`"),
         (lambda chat: chat, {"response_format": Sum}, "a schema or a forced call"),
         (lambda chat: chat, {"distribution": True}, "`distribution=True`"),
+        (lambda chat: chat, {"lens": True}, "a `lens`"),
         (lambda chat: chat.bind_tools([weather], tool_choice="any"), {}, "a schema or a forced call"),
         (lambda chat: chat, {"steering": {}}, "`steering=None`"),
         (lambda chat: chat.bind(suppression={}), {}, "`suppression=None`"),

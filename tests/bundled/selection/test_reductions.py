@@ -34,8 +34,10 @@ def chat() -> ChatLangNorm:
     ("name", "norms"),
     [*((name, "steps") for name in NAMES), *((name, "off") for name in SOME), *((name, "tokens") for name in SOME)],
 )
-def test_the_best_is_chosen_by_what_was_kept(chat, name: str, norms: str) -> None:
+def test_the_best_is_chosen_by_what_was_kept(chat, abacus_engine, name: str, norms: str) -> None:
     """Each candidate that has two tokens has a score, and the best of those that ended is the message."""
+    if SCORES[name].needs_lens and "lens" not in abacus_engine.abilities:
+        pytest.skip("this engine has no lens")
     best = NormSelector(chat.bind(norms=norms), n=3, score=name, near=0).invoke(QUESTION)
     found = ranking(best)
     scores = [candidate["score"] for candidate in found["candidates"]]
@@ -94,6 +96,24 @@ def test_messages_that_keep_distributions_are_ranked_as_the_model_ranks_them(cha
         assert ranked[0].content == best.content
         scores = [[each["score"] for each in ranking(message)["candidates"]] for message in (ranked[0], best)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_messages_that_keep_a_lens_are_ranked_as_the_model_ranks_them(chat, abacus_engine) -> None:
+    """Others are refused, and what is kept must be sound."""
+    if "lens" not in abacus_engine.abilities:
+        pytest.skip("this engine has no lens")
+    weights = {"agreement": 1, "settling": -0.5}
+    best = NormSelector(chat, n=4, score=weights, near=0).invoke(QUESTION)
+    messages = sampled(chat, 4, lens=True)
+    ranked = rank(messages, score=weights, near=0)[0]
+    assert ranked.content == best.content
+    scores = [[each["score"] for each in ranking(message)["candidates"]] for message in (ranked, best)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    with pytest.raises(OptionError, match="Ask the model with `lens=True`"):
+        rank(sampled(chat, 2), score="settling")
+    messages[0].additional_kwargs["langnorm"]["token_lens"]["settling"].pop()
+    with pytest.raises(OptionError, match="(?s)token_lens.*not of one length.*lens=True"):
+        rank(messages, score="settling")
 
 
 def test_messages_without_distributions_are_ranked_by_what_they_carry(chat) -> None:

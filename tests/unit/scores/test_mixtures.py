@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
-from langnorm.scores.registry import SCORES, Score, score_all, score_samples, weighted_scores
+from langnorm.scores.registry import SCORES, score_all, score_samples, weighted_scores
 from langnorm.scores.samples import Sample
 from langnorm.scores.scaling import standardised
+from langnorm.scores.score import Score
 from tests.reference.scores import reference_combined, reference_weighted
 from tests.support.samples import sample, samples
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langnorm.errors import OptionError
-from langnorm.reductions import Distribution, Reductions, Updates
-from langnorm.scores.registry import SCORES, Score, per_layer, score_all, score_samples
+from langnorm.reductions import Distribution, Lens, Reductions, Updates
+from langnorm.scores.registry import SCORES, per_layer, score_all, score_samples
 from langnorm.scores.samples import Sample
+from langnorm.scores.score import Score
 from langnorm.selection.options import Selection
 from tests.reference.reduction_scores import (
     average,
@@ -25,6 +26,7 @@ from tests.reference.reduction_scores import (
     reference_deepconf,
     reference_edis,
     reference_norm_bursts,
+    reference_settling,
 )
 from tests.reference.scores import reference_numeral_logprob, without_sinks
 from tests.support.samples import sample, samples
@@ -64,6 +66,25 @@ def test_scores_of_distributions_are_their_formulas(drawn: Sample) -> None:
     }
     assert expected.keys() == {*OF_DISTRIBUTION}
     assert {name: per_layer(name, drawn).item() for name in expected} == pytest.approx(expected)
+
+
+@given(samples())
+def test_scores_of_lenses_are_their_formulas(drawn: Sample) -> None:
+    """They read all tokens, sinks and the last one included."""
+    settling, agreement = drawn.lens.settling.tolist(), drawn.lens.agreement.tolist()
+    assert per_layer("settling", drawn).item() == pytest.approx(reference_settling(settling))
+    assert per_layer("agreement", drawn).item() == pytest.approx(average(agreement))
+
+
+def test_a_lens_fits_the_response() -> None:
+    """One number per token; a response without tokens has no score."""
+    lens = Lens(settling=np.array([0.75, 0.85, 1.0]), agreement=np.array([1.0, 0.5, 0.0]))
+    assert per_layer("settling", Sample((), (), reductions=Reductions(lens=lens))).item() == pytest.approx(2 / 3)
+    for fields in ({"texts": ["a"]}, {"norms": [[1.0]] * 4, "layers": (2,)}):
+        with pytest.raises(OptionError, match="The `lens` of the reductions has `3` rows"):
+            Sample(**{"norms": (), "layers": (), **fields}, reductions=Reductions(lens=lens))
+    empty = Lens(settling=np.empty(0), agreement=np.empty(0))
+    assert score_samples("agreement", [Sample((), (), reductions=Reductions(lens=empty))]) == [None]
 
 
 @given(samples(min_rows=1))
@@ -149,7 +170,9 @@ def test_odd_ones_have_no_consensus() -> None:
 @pytest.mark.parametrize("name", OF_REDUCTIONS)
 def test_they_need_a_record(name: str) -> None:
     """The error says how to get one."""
-    mend = "Ask the model with `distribution=True`" if SCORES[name].needs_distribution else "Messages do not carry it"
+    score, mend = SCORES[name], "Messages do not carry it"
+    if score.needs_distribution or score.needs_lens:
+        mend = f"Ask the model with `{'distribution' if score.needs_distribution else 'lens'}=True`"
     with pytest.raises(OptionError, match=f"no record of it. {mend}.*`NormSelector`"):
         score_samples(name, [sample(1, 2, logprobs=[-1.0, -1.0])])
 
@@ -214,6 +237,7 @@ def test_selections_ask_for_what_scores_read() -> None:
     assert Selection(score=own).needs_distribution
     assert not Selection(score=len).needs_distribution
     assert Selection(score={"edis": 1, "coe_r": 1}).needs_mean_states
+    assert [Selection(score=name).needs_lens for name in ("settling", "agreement", "edis")] == [True, True, False]
 
 
 def test_a_combination_is_named() -> None:
