@@ -185,9 +185,15 @@ class TransformersEngine(QueuedEngine):
             select_layers(recursion.layers, self.num_layers)
             check_can_rerun(self._model, recursion.layers, recursion.options.block)
         if request.lens_layers and self._unembedding is None:
-            unembedding = Unembedding(self._model, self._layers)
-            unembedding.check(request.prompt_ids)
-            self._unembedding = unembedding
+            self._find_unembedding(request.prompt_ids)
+
+    def _find_unembedding(self, token_ids: Sequence[int]) -> None:
+        """Find what leads from states to logits, tried on some tokens, or raise `ModelError`."""
+        with self._batcher.paused():  # the hooks of a batch under way would take the trial for a pass of theirs
+            if self._unembedding is None:
+                unembedding = Unembedding(self._model, self._layers)
+                unembedding.check(token_ids)
+                self._unembedding = unembedding
 
     @property
     def _vocabulary_size(self) -> int:

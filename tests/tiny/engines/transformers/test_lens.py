@@ -14,8 +14,10 @@ import transformers
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Record, Request
 from langnorm.engines.transformers import lens_recorder
+from langnorm.engines.transformers.batch import BatchGenerator
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.lens_recorder import LensRecorder, divergence
+from langnorm.engines.transformers.unembedding import Unembedding
 from langnorm.errors import ModelError, OptionError
 from langnorm.interventions.options import Recursion, Steering, Suppression
 from langnorm.interventions.plan import Plan, Plans
@@ -88,6 +90,32 @@ def test_a_stream_ends_with_them_and_late_arrivals_have_theirs(model_of, engine_
     assert deltas[-1].completion is not None
     for one, completion in [(request, deltas[-1].completion), *found]:
         assert_lens(model, one, completion)
+
+
+def test_the_first_lens_of_an_engine_leaves_the_batch_under_way_alone(engine_of, monkeypatch) -> None:
+    """What tries the lens on the model waits for the end of the batch, whose hooks would see it."""
+    engine, under_way, seen = engine_of("llama", **CLOSE), threading.Event(), []
+    generate, check = BatchGenerator.generate, Unembedding.check
+
+    def generate_noted(*arguments: Any) -> Any:
+        under_way.set()
+        try:
+            return generate(*arguments)
+        finally:
+            under_way.clear()
+
+    def check_noted(*arguments: Any) -> None:
+        seen.append(under_way.is_set())
+        check(*arguments)
+
+    monkeypatch.setattr(BatchGenerator, "generate", generate_noted)
+    monkeypatch.setattr(Unembedding, "check", check_noted)
+    monkeypatch.setattr(engine, "_unembedding", None)
+    stream = engine.stream(Request(PROMPTS[0], Sampling(max_tokens=60)))
+    deltas = [next(stream)]
+    engine.check(Request(PROMPTS[0], Sampling(max_tokens=1), WHOLE))
+    assert seen == [False]
+    assert [*deltas, *stream][-1].completion is not None
 
 
 def test_others_that_come_at_once_begin_anew_together(model_of, engine_of) -> None:
