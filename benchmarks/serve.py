@@ -6,8 +6,8 @@
 
 The server's process is this one, and its clients are another: so CPU time of this process is that of the server. The
 engine answers from a script, in next to no time, and a round asks each side the same number of times in turns: what a
-request costs over the engine is the difference. Then clients that stream ask Abacus different questions at once: each
-has to get, event by event, what the model says in this process.
+request costs over the engine is the difference. An empty endpoint shows what the web server itself costs. Then clients
+that stream ask Abacus different questions at once: each has to get, event by event, what the model says here.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ import torch
 import transformers
 from langchain_core.messages import HumanMessage
 from pydantic_core import from_json
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.documents import put
 from benchmarks.setups import PACKAGES
 from benchmarks.timing import machine, results_file, write_json
 from langnorm import ChatLangNorm
+from langnorm.server.guard import JSON
 from langnorm.server.options import ServerOptions
 from langnorm.server.running import Server, listen
 from langnorm.testing import ScriptedEngine
@@ -43,18 +45,20 @@ MARK = "serve"
 BAR = 3.0
 """Most milliseconds of CPU time that a request may cost over the same call in this process."""
 
-_PACKAGES = (*PACKAGES, "starlette", "uvicorn")
+_PACKAGES = (*PACKAGES, "starlette", "uvicorn", "uvloop")
 _PER_ROUND = 20  # requests
 QUESTION = "Calculate 47 + 385."
 ANSWER = "<think>47 + 385 = 432. Check: 432 - 385 = 47.</think>The answer is 432."
 
 
 @contextmanager
-def served(chat: ChatLangNorm) -> Iterator[str]:
-    """Serve a chat model inside the `with` block, and give the address."""
+def served(chat: ChatLangNorm, app: ASGIApp | None = None) -> Iterator[str]:
+    """Serve a chat model, or another application in its place, inside the `with` block, and give the address."""
     options = ServerOptions(port=0, grace=0)
     with listen(options) as listener:
         server = Server(chat, options)
+        if app:
+            server.config.app = app
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -64,6 +68,19 @@ def served(chat: ChatLangNorm) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def served_empty(chat: ChatLangNorm) -> Iterator[str]:
+    """Serve, by the same web server, an application that reads each request and answers with an empty object."""
+
+    async def empty(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await JSON({})(scope, receive, send)
+
+    with served(chat, empty) as url:
+        yield url
 
 
 @contextmanager
@@ -132,9 +149,10 @@ def measure_requests(engine: ScriptedEngine, rounds: int) -> dict[str, list[floa
 
         return repeated
 
-    with served(chat) as url, client(url) as ask:
+    with served(chat) as url, client(url) as ask, served_empty(chat) as bare_url, client(bare_url) as ask_bare:
         works: dict[str, Callable[[], Any]] = {
             "engine alone": times(lambda: engine.generate([request])),
+            "an empty endpoint": lambda: ask_bare({"times": _PER_ROUND, "stream": False}),
             "whole, in this process": times(lambda: chat.invoke(QUESTION)),
             "whole, served": lambda: ask({"times": _PER_ROUND, "stream": False}),
             "streamed, in this process": times(lambda: list(chat.stream(QUESTION))),
@@ -182,7 +200,8 @@ def report(document: dict[str, Any]) -> str:
         words.append(f"{found['median']:.1f} ms ({found['lower']:.1f} to {found['upper']:.1f}) {kind}")
     return (
         f"A request of {document['tokens']} tokens costs {' and '.join(words)} of CPU time over the same call in the "
-        f"server's process, which takes {document['local']['whole']:.1f} ms. Of {streams['clients']} clients that "
+        f"server's process, which takes {document['local']['whole']:.1f} ms; an endpoint that does nothing costs "
+        f"{median(document['requests']['an empty endpoint']):.1f} ms. Of {streams['clients']} clients that "
         f"stream at once, {streams['whole and in order']} get all of their answer, in order."
     )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langnorm.cli.options import parse_engine_options
 from langnorm.cli.process import new_console
 from langnorm.engines.registry import BUNDLED_MODEL
 
@@ -22,6 +23,7 @@ def load_chat(
     dtype: str | None,
     device: str | None,
     chat_template: Path | None,
+    engine_option: list[str] | None = None,
     **settings: Any,
 ) -> ChatLangNorm:
     """Return the chat model with its weights loaded, so that what follows can be timed.
@@ -32,10 +34,12 @@ def load_chat(
         dtype: Its `dtype`.
         device: Its `device_map`.
         chat_template: The file of its `chat_template`.
+        engine_option: The entries of `engine_kwargs`, each NAME=VALUE.
         **settings: Of the chat model, its engine among them.
     """
     given = {"gguf_file": gguf, "dtype": dtype, "device_map": device, "chat_template": chat_template}
     settings["model_kwargs"] = {name: value for name, value in given.items() if value is not None}
+    settings["engine_kwargs"] = parse_engine_options(engine_option)
     with _notice(f"Loading {model} ..."):
         from transformers.utils import logging
 

@@ -39,7 +39,7 @@ EngineKwargsOption = Annotated[
     typer.Option(
         "--engine-option",
         metavar="NAME=VALUE",
-        help="An entry of engine_kwargs, such as tensor_parallel_size=2 for vllm; may be repeated.",
+        help="An option of the engine's own, such as context_length=8192 for llamacpp; may be repeated.",
         show_default=False,
     ),
 ]
@@ -58,7 +58,7 @@ def parse_engine_options(entries: list[str] | None) -> dict[str, Any]:
     for entry in entries or []:
         name, equals, text = entry.partition("=")
         if not (name.isidentifier() and equals and text):
-            msg = f"`{entry}` is not NAME=VALUE. Write for example `tensor_parallel_size=2`."
+            msg = f"`{entry}` is not NAME=VALUE. Write for example `context_length=8192`."
             raise typer.BadParameter(msg, param_hint="--engine-option")
         if name in found:
             msg = f"`{name}` is given twice. Give one value."

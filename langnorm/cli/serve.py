@@ -18,7 +18,6 @@ from langnorm.cli.options import (
     LayersOption,
     MaxTokensOption,
     TemperatureOption,
-    parse_engine_options,
 )
 from langnorm.credentials import KEY_VARIABLE
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
@@ -96,13 +95,12 @@ def serve(
     )
     if temperature is None and model == BUNDLED_MODEL:
         temperature = 0
-    engine_kwargs = parse_engine_options(engine_option)
     with listen(options) as listener:
         chat = loading.load_chat(
             model=model,
             gguf=gguf,
             engine=engine,
-            engine_kwargs=engine_kwargs,
+            engine_option=engine_option,
             dtype=dtype,
             device=device,
             chat_template=chat_template,

@@ -49,8 +49,11 @@ _OPTIONS: Mapping[str, str] = {
 _LOADER_ARGUMENT = re.compile(r'`model_kwargs=\{"(\w+)": ([^`{}]*)\}`')
 _ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `(model_kwargs|selection)`)?")
 _NAME = re.compile(r"`(device_map|gguf_file|max_tokens|max_batch_size|norm_profile|num_tokens|step_splitter)`")
+_ENGINE_ENTRY = re.compile(r'`engine_kwargs=\{"(\w+)": ([^`{}]*)\}`')
+_ENGINE_ARGUMENT = re.compile(r"`(\w+=[^`]*)` of `engine_kwargs`")
 _NO_SELECTION = "`selection=None`"
 _FUNCTIONS = " or a function of a Sample"  # which a command line has no way to give
+_LOADER_INSTEAD = "Use `model_kwargs`, which goes to `from_pretrained`."  # nor this
 _FILES = ("chat_template", "norm_profile", "profile")
 
 
@@ -63,6 +66,14 @@ def in_options(text: str) -> str:
             return match[0]
         return f"`{_OPTIONS[name]} {'FILE' if name in _FILES and value == '...' else value}`"
 
+    text = _ENGINE_ENTRY.sub(lambda match: f"`--engine-option {match[1]}={_as_json(match[2])}`", text)
+    text = _ENGINE_ARGUMENT.sub(r"`--engine-option \1`", text).replace(_LOADER_INSTEAD, "Leave it out.")
+    text = text.replace("`engine_kwargs`", "`--engine-option`")
     text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--select 1`").replace(_FUNCTIONS, "")
     text = _ARGUMENT.sub(option, text)
     return _NAME.sub(lambda match: f"`{_OPTIONS[match[1]]}`", text)
+
+
+def _as_json(value: str) -> str:
+    """Return a value of Python, as an error shows it, as `--engine-option` reads it."""
+    return {"True": "true", "False": "false", "None": "null"}.get(value, value.strip("'\""))

@@ -42,6 +42,8 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 build_app(chat, self._options, self._gate),
                 lifespan="off",
+                loop="auto",  # uvloop where it is installed, which costs each request less than asyncio's own
+                http="h11",  # which limits the size of headers, as httptools does not
                 access_log=False,
                 log_level="warning",
                 server_header=False,

@@ -93,6 +93,20 @@ def test_errors_are_in_the_words_of_the_command_line(arguments, message) -> None
     assert "model_kwargs" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["ask", "trace", "chat", "calibrate", "eval", "probe signal", "probe causal"])
+def test_commands_take_options_of_the_engine(command, tmp_path) -> None:
+    """They reach the engine that is asked for, which here has none; a mistake is named before a model is loaded."""
+    (tmp_path / "prompts.txt").write_text(QUESTION)
+    own = {"ask": [QUESTION], "trace": [QUESTION]}
+    own |= {"calibrate": ["--prompts", tmp_path / "prompts.txt", "--out", tmp_path / "p.json"]}
+    own |= {"probe signal": ["--out", tmp_path / "p.html"], "probe causal": ["--out", tmp_path / "p.md"]}
+    arguments = [*command.split(), *own.get(command, []), "--engine-option"]
+    refused = run(*arguments, "a=2", "--engine", "transformers")
+    error = "Error: The engine `transformers` has no `--engine-option`, and `a` was given. Leave it out.\n"
+    assert refused.stderr == error
+    assert "`a` is not NAME=VALUE" in run(*arguments, "a").stderr
+
+
 def test_a_model_without_a_template_says_how_to_give_one(tmp_path, model_of, tokenizer, monkeypatch) -> None:
     """By the option, not by an argument of Python."""
     monkeypatch.setattr(tokenizer, "chat_template", None)

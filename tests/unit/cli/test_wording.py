@@ -21,6 +21,10 @@ from langnorm.cli.wording import in_options
         ("`max_tokens=0` is not", "`--max-tokens 0` is not"),
         ("Give `gguf_cache=False`, `a == b`", "Give `gguf_cache=False`, `a == b`"),
         ("switch it off with `selection=None`.", "switch it off with `--select 1`."),
+        ('Give `engine_kwargs={"enforce_eager": True}`.', "Give `--engine-option enforce_eager=true`."),
+        ("`chunk=0` of `engine_kwargs` is not", "`--engine-option chunk=0` is not"),
+        ("`timeout=0` of `engine_kwargs` is not", "`--engine-option timeout=0` is not"),
+        ("Raise `context_length` of `engine_kwargs`, or", "Raise `context_length` of `--engine-option`, or"),
         ('`model_kwargs={"token": ...}`', '`model_kwargs={"token": ...}`'),
     ],
 )
