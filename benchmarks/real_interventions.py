@@ -90,9 +90,10 @@ def summary(found: Mapping[str, Any]) -> str:
         ]
         scored[name] = (known[name].description, rows)
     report = build_report("", "", _SAMPLES, scored)
+    settings = found["settings"]
+    limit = "" if settings["max_tokens"] == "None" else f"at most {settings['max_tokens']} tokens, "
     lines = [
-        f"`{found['model']}`, {found['num_questions']} questions, greedy, at most "
-        f"{found['settings']['max_tokens']} tokens in {found['settings']['dtype']}:",
+        f"`{found['model']}`, {found['num_questions']} questions, greedy, {limit}{settings['dtype']}:",
         "",
         "| method | right | points over one answer | p | cut off | tokens | acts on | |",
         "|---|---|---|---|---|---|---|---|",
