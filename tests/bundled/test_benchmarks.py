@@ -95,7 +95,8 @@ def test_the_page_of_evidence_is_what_was_measured() -> None:
 def test_what_an_evaluation_kept_becomes_a_part_of_the_evidence(tmp_path: Path) -> None:
     """Right, cut off, tokens and states acted on of each method; an evaluation that is not finished is refused."""
     task = Task("task", (Item("6 * 7?", "42"), Item("1 + 1?", "2")), answer="number")
-    chat = ChatLangNorm(engine=ScriptedEngine(["It is 42.", "It is 3.", "It is 41.", "It is 2."]), temperature=0)
+    engine = ScriptedEngine(["It is 42.", "It is 3.", "It is 41.", "It is 2."])
+    chat = ChatLangNorm(engine=engine, temperature=0, max_batch_size=1)  # or the answers come in any order
     evaluate(chat, task, ["recursion"], folder=tmp_path, show_progress=False)
     found = real_interventions.collected(task, tmp_path)
     assert [method["right"] for method in found["methods"].values()] == ["10", "01"]
