@@ -221,7 +221,7 @@ def test_tool_calls_are_not_retried(chat) -> None:
 def test_a_cache_gives_no_attempt_twice(abacus_engine) -> None:
     """Each retry is a new sample, and what is in the cache is not changed."""
     cache = InMemoryCache()
-    hot = ChatLangNorm(engine=abacus_engine, temperature=1.5, max_tokens=20, cache=cache, **WEAK)
+    hot = ChatLangNorm(engine=abacus_engine, temperature=5.0, max_tokens=20, cache=cache, **WEAK)
     first = hot.invoke("Calculate 47 + 385.")
     message = NormRetry(hot, max_attempts=4, escalation="resample", on_exhausted="last").invoke("Calculate 47 + 385.")
     assert len(cache._cache) == 4
