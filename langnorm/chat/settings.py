@@ -68,7 +68,12 @@ def _lens(_name: str, value: Any) -> LayerSelection | None:
     """Return the layers that are read, or None for no lens."""
     if value is True:
         return "late"
-    return None if value is None or value is False else check_layers(value)
+    if value is None or value is False:
+        return None
+    try:
+        return check_layers(value)
+    except OptionError:
+        refuse("lens", value, 'True, or layers: "late", "deep", "middle", "all" or a list of indices')
 
 
 def _profile(_name: str, value: Any) -> ProfileOption:

@@ -66,6 +66,13 @@ def test_nothing_is_kept_unasked(off: Any) -> None:
     assert "langnorm" not in message.additional_kwargs
 
 
+@pytest.mark.parametrize("value", ["lates", 99, 1, {}])
+def test_what_is_no_lens_is_refused(value: Any) -> None:
+    """By its own name."""
+    with pytest.raises(OptionError, match="`lens=.*` is not allowed. Use True, or layers"):
+        ChatLangNorm(engine=ScriptedEngine(["a"])).invoke("Hi", lens=value)
+
+
 def test_engines_without_a_lens_refuse_it() -> None:
     """Before anything is generated, with the reason."""
     engine = ScriptedEngine(["a"])
