@@ -18,13 +18,13 @@ from typing import Any
 
 from langchain_core.messages import messages_from_dict
 
+from benchmarks.real_selection import RESULTS
 from benchmarks.selection import rounded
 from langnorm.evaluation.methods import known_methods
 from langnorm.evaluation.report import Scored, build_report
 from langnorm.evaluation.tasks import Task, load_task
 from langnorm.trace import NormTrace
 
-RESULTS = Path(__file__).resolve().parent / "results"
 _SAMPLES = 8  # of selections, which none of these methods is
 
 
@@ -91,9 +91,10 @@ def summary(found: Mapping[str, Any]) -> str:
         scored[name] = (known[name].description, rows)
     report = build_report("", "", _SAMPLES, scored)
     settings = found["settings"]
+    heat = "greedy" if float(settings["temperature"]) == 0 else f"temperature {settings['temperature']}"
     limit = "" if settings["max_tokens"] == "None" else f"at most {settings['max_tokens']} tokens, "
     lines = [
-        f"`{found['model']}`, {found['num_questions']} questions, greedy, {limit}{settings['dtype']}:",
+        f"`{found['model']}`, {found['num_questions']} questions, {heat}, {limit}{settings['dtype']}:",
         "",
         "| method | right | points over one answer | p | cut off | tokens | acts on | |",
         "|---|---|---|---|---|---|---|---|",

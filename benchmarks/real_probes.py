@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.real_selection import RESULTS
 from benchmarks.selection import rounded
 from langnorm.probes.signal_page import LONGEST_DIRECT
 
-RESULTS = Path(__file__).resolve().parent / "results"
 _SHOWN = 8  # rows of layers, the last among them
 _SUPPRESSED = {
     "high": "high norms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def test_controls_shrink_as_many_states(chat: ChatLangNorm, tmp_path: Path, monk
         arm.thresholds, rel=1e-5
     )  # batches of another order round otherwise
     assert all(asked.settings["suppression"].mode == "mask" for asked in calls[0])
+    calls.clear()
+    alone = run_causal_check(chat, tasks, replace(CHECK, controls=["random"]), store=store, is_quiet=True)
+    assert not calls  # what is there serves a check with other controls
+    assert alone.arms[0].outcomes == {name: again.arms[0].outcomes[name] for name in ("high", "random")}
     with pytest.raises(OptionError, match="other options, problems or model"):
         run_causal_check(chat, tasks[:2], CHECK, store=store, is_quiet=True)
 
