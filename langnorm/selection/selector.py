@@ -151,14 +151,14 @@ class _OfTokens(Stored):
         return self
 
 
-_FIELDS: Any = {field.name: (tuple[float, ...], ...) for field in fields(Distribution)}
-_StoredDistribution = create_model("_StoredDistribution", __base__=_OfTokens, **_FIELDS)
-_DISTRIBUTION = StoredForm(
-    _StoredDistribution, "how sure a model was of each token", "Ask it with `distribution=True`."
-)
-_LENS_FIELDS: Any = {field.name: (tuple[float, ...], ...) for field in fields(Lens)}
-_StoredLens = create_model("_StoredLens", __base__=_OfTokens, **_LENS_FIELDS)
-_LENS = StoredForm(_StoredLens, "how late tokens settled", "Ask the model with `lens=True`.")
+def _form_of(kept: type[Distribution | Lens], what: str, mend: str) -> StoredForm[Any]:
+    """Return the form in which messages keep a reduction of each token."""
+    lists: Any = {field.name: (tuple[float, ...], ...) for field in fields(kept)}
+    return StoredForm(create_model(f"_Stored{kept.__name__}", __base__=_OfTokens, **lists), what, mend)
+
+
+_DISTRIBUTION = _form_of(Distribution, "how sure a model was of each token", "Ask it with `distribution=True`.")
+_LENS = _form_of(Lens, "how late tokens settled", "Ask the model with `lens=True`.")
 _LOGPROBS = StoredForm(_Logprobs, "log-probabilities in OpenAI's form", "Ask the model with `logprobs=True`.")
 
 
