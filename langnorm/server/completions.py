@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,35 +132,34 @@ class Completions:
         return 200
 
     async def _pump(self, call: ChatCall, options: dict[str, Any], stream: EventStream) -> None:
+        """Send all events of an answer. Several answers can be streamed when all have ended."""
         started, head = time.monotonic(), Head(self._name)
         last: list[AIMessage] = []
         begun: set[int] = set()
-        async with aclosing(self._chunks(call, options)) as chunks:
-            async for index, chunk in chunks:
-                choice = write_delta(chunk, index, with_findings=call.with_findings)
-                if index not in begun:
-                    if not begun:
-                        self._metrics.count_first_chunk(time.monotonic() - started)
-                    begun.add(index)
-                    choice["delta"] = {"role": "assistant", "content": ""} | choice["delta"]
-                await stream.send(head.chunk([choice]) | ({"usage": None} if call.with_usage else {}))
-                if chunk.chunk_position == "last":
-                    last.append(chunk)
+
+        async def send(chunk: AIMessageChunk, index: int) -> None:
+            choice = write_delta(chunk, index, with_findings=call.with_findings)
+            if index not in begun:
+                if not begun:
+                    self._metrics.count_first_chunk(time.monotonic() - started)
+                begun.add(index)
+                choice["delta"] = {"role": "assistant", "content": ""} | choice["delta"]
+            await stream.send(head.chunk([choice]) | ({"usage": None} if call.with_usage else {}))
+            if chunk.chunk_position == "last":
+                last.append(chunk)
+
+        if options.get("n", self._chat.n) > 1:
+            for index, message in enumerate(await self._messages(call, options)):
+                await send(_as_chunk(message), index)
+        else:
+            async with aclosing(self._streaming_chat.astream(call.messages, **options)) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
+                    if isinstance(chunk, AIMessageChunk) and _says_something(chunk):
+                        await send(chunk, 0)
         self._metrics.count_answers(last, time.monotonic() - started)
         if call.with_usage:
             await stream.send(head.chunk([]) | {"usage": write_usage(last)})
         await stream.end()
-
-    async def _chunks(self, call: ChatCall, options: dict[str, Any]) -> AsyncGenerator[tuple[int, AIMessageChunk]]:
-        """Yield chunks with the number of their answer. Several answers can be streamed when all have ended."""
-        if options.get("n", self._chat.n) > 1:
-            for index, message in enumerate(await self._messages(call, options)):
-                yield index, _as_chunk(message)
-            return
-        async with aclosing(self._streaming_chat.astream(call.messages, **options)) as chunks:  # type: ignore[type-var]
-            async for chunk in chunks:
-                if isinstance(chunk, AIMessageChunk) and (chunk.content or chunk.tool_call_chunks or _says_more(chunk)):
-                    yield 0, chunk
 
 
 def check_model(model: str, name: str) -> None:
@@ -171,8 +169,8 @@ def check_model(model: str, name: str) -> None:
         raise WireError(msg, status=404, code="model_not_found", param="model")
 
 
-def _says_more(chunk: AIMessageChunk) -> bool:
-    return bool(chunk.additional_kwargs) or chunk.chunk_position == "last"
+def _says_something(chunk: AIMessageChunk) -> bool:
+    return bool(chunk.content or chunk.additional_kwargs or chunk.tool_call_chunks or chunk.chunk_position == "last")
 
 
 def _as_chunk(message: AIMessage) -> AIMessageChunk:

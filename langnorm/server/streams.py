@@ -36,7 +36,8 @@ class EventStream:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._sending_since: float | None = None
-        self._last = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        self._last = self._time()
         self.is_started = False
 
     async def send(self, event: Any) -> None:
@@ -53,15 +54,13 @@ class EventStream:
 
     async def watch(self) -> None:
         """Keep a silent stream alive; return when nobody reads it."""
-        time = asyncio.get_running_loop().time
-        while self._sending_since is None or time() - self._sending_since < _STUCK_SECONDS:
+        while self._sending_since is None or self._time() - self._sending_since < _STUCK_SECONDS:
             await asyncio.sleep(_PING_SECONDS)
-            if self._sending_since is None and time() - self._last >= _PING_SECONDS:
+            if self._sending_since is None and self._time() - self._last >= _PING_SECONDS:
                 await self._write(b": still at work\n\n")
 
     async def _write(self, data: bytes, *, is_last: bool = False) -> None:
-        time = asyncio.get_running_loop().time
-        self._last = self._sending_since = time()
+        self._last = self._sending_since = self._time()
         try:
             if not self.is_started:
                 self.is_started = True
