@@ -9,6 +9,7 @@ LM_EVAL := build/lm-eval
 # For what every processor of this kind can do: a build for this one may be tried on another, which then crashes. Models of
 # tests are small: it matters more how long the compiler takes.
 LLAMACPP_ARGS := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1
+LLAMACPP_ARGS += -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/tests/llamacpp/build.cmake
 ifeq ($(shell uname -m),x86_64)
 LLAMACPP_ARGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
 endif
@@ -43,7 +44,7 @@ test-llamacpp: $(LLAMACPP)/installed
 	PYTHONPATH=$(LLAMACPP) LANGNORM_TEST_ENGINE=llamacpp $(BIN)/python -m pytest --numprocesses auto \
 		tests/bundled/retry tests/bundled/selection tests/bundled/middleware tests/bundled/chat
 
-$(LLAMACPP)/installed: .venv/installed
+$(LLAMACPP)/installed: .venv/installed tests/llamacpp/build.cmake
 	CMAKE_ARGS="$(LLAMACPP_ARGS)" $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
 		--upgrade --target $(LLAMACPP) llama-cpp-python diskcache
 	touch $@
