@@ -42,7 +42,7 @@ stream.close()
 
 @pytest.fixture(scope="module")
 def process() -> subprocess.CompletedProcess[str]:
-    """A process that is forked in the middle of an answer, where processes are, and then ends in the middle of another."""
+    """A process that is forked in the middle of an answer, where that can be, and ends in the middle of another."""
     program = FORK + END if hasattr(os, "fork") else END
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     return subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, env=environment)
