@@ -168,7 +168,6 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
         first = run.last_phase_start
         model.load_state_dict(type(model).from_pretrained(weights).state_dict())
     progress = tqdm(total=run.num_steps, initial=first, unit="step", disable=rank > 0, mininterval=5)
-    log = (folder / "log.jsonl").open("a") if rank == 0 else None
     average = None
     for step, batch in enumerate(batches(run, tokenizer, rank, first), first):
         phase, phase_start = run.phase_at(step)
@@ -185,8 +184,9 @@ def _train_process(rank: int, run: Run, folder: Path, port: int, weights: Path |
         average = answer_loss if average is None else 0.98 * average + 0.02 * answer_loss
         progress.update()
         progress.set_postfix(loss=f"{average:.4f}", refresh=False)
-        if log and (step + 1) % 20 == 0:
-            print(json.dumps({"step": step + 1, "loss": round(average, 5)}), file=log, flush=True)
+        if rank == 0 and (step + 1) % 20 == 0:
+            with (folder / "log.jsonl").open("a") as log:
+                print(json.dumps({"step": step + 1, "loss": round(average, 5)}), file=log)
         if rank == 0 and ((step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == run.num_steps):
             checkpoint.save(step + 1, model, optimizers)
     if rank == 0:

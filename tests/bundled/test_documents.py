@@ -46,7 +46,7 @@ def test_the_written_out_commands_are_those_of_make() -> None:
     text = (ROOT / "README.md").read_text()
     (question,) = re.findall(r'langnorm ask "([^"]+)"', makefile)
     assert question in text
-    install, run = "--constraint constraints.txt --editable . --group dev", "-m pytest --numprocesses auto --cov"
+    install, run = "--constraint constraints.txt --editable . --group dev", "-m pytest --numprocesses auto\n"
     for arguments in ('"pip>=25.1"', install, run):
         assert arguments in makefile
         assert arguments in text

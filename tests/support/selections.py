@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage
 
 from langnorm import ChatLangNorm
 
-QUESTION = "Start with 12. Add 30. Subtract 4. Multiply the result by 7. What is the result?"
+QUESTION = "Start with 12. Add 30. Multiply the result by 7. What is the result?"
 
 
 def ranking(message: AIMessage) -> dict[str, Any]:

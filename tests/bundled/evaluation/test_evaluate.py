@@ -14,8 +14,10 @@ from random import Random
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from langnorm import ChatLangNorm, Selection
+from langnorm.cli import app
 from langnorm.errors import OptionError
 from langnorm.evaluation import Item, Method, Report, Task, evaluate, load_task
 from langnorm.evaluation.store import AnswerStore
@@ -190,34 +192,23 @@ def test_what_cannot_work_is_refused_before_any_answer(
 
 
 def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:
-    """By the command line, without any chance to tidy up."""
+    """By the command line, without any chance to tidy up; the same command then goes on, here in this process."""
     rng = Random(1)
-
-    def command(folder: str) -> list[str]:
-        options = ["--num-problems", "4", "-n", "2", "--methods", "majority,oracle", "--max-tokens", "40"]
-        return [
-            sys.executable,
-            "-m",
-            "langnorm",
-            "eval",
-            *options,
-            "--batch-size",
-            "2",
-            "--out",
-            str(tmp_path / folder),
-        ]
-
+    arguments = ["eval", "--num-problems", "4", "-n", "2", "--methods", "majority,oracle", "--max-tokens", "40"]
+    arguments += ["--batch-size", "2", "--out", str(tmp_path / "killed")]
     alike = chat.model_copy(update={"max_tokens": 40, "max_batch_size": 2})
     options = {"methods": ["majority", "oracle"], "n": 2, "num_problems": 4}
     run(alike, load_task("abacus", num_problems=4), tmp_path / "whole", **options)
     for _ in range(NUM_KILLS):
-        process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "langnorm", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not list(tmp_path.glob("killed/*.gz")):
             time.sleep(0.02)
         time.sleep(rng.random())
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run(command("killed"), check=True, capture_output=True)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
     reports = [json.loads((tmp_path / folder / "report.json").read_text()) for folder in ("whole", "killed")]
     for report in reports:
         for method in report["methods"]:

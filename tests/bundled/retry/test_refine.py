@@ -21,8 +21,8 @@ from langnorm.retry.escalation import NO_CHANGE, resolve_change, resolve_escalat
 from langnorm.retry.policy import RetryPolicy
 from langnorm.testing import ScriptedAnswer, ScriptedEngine, message_with_norms
 from tests.bundled.test_chat_models import merged
-from tests.support.selections import QUESTION
 
+QUESTION = "Start with 12. Add 30. Subtract 4. Multiply the result by 7. What is the result?"  # several steps
 WHOLE = {"norms": "tokens", "logprobs": True, "top_logprobs": 2, "answer_prefix": AnswerPrefix()}
 """Settings under which a message says all there is, and can be gone on from."""
 

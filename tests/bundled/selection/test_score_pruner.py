@@ -16,10 +16,15 @@ def chat() -> ChatLangNorm:
     return ChatLangNorm(temperature=1.0, seed=5, max_tokens=120)
 
 
+@pytest.fixture(scope="module")
+def lengths(chat) -> list[int]:
+    """How many tokens each of eight samples has that is not stopped."""
+    return [message.usage_metadata["output_tokens"] for message in sampled(chat, 8)]
+
+
 @pytest.mark.parametrize("prune", ["halving", {"rule": "threshold", "every": 8, "first": 1, "quantile": 1.0}])
-def test_pruned_candidates_stop_before_they_are_finished(chat, prune) -> None:
+def test_pruned_candidates_stop_before_they_are_finished(chat, lengths, prune) -> None:
     """They have fewer tokens than on their own, say so, and are never kept; saved tokens are told."""
-    whole = [message.usage_metadata["output_tokens"] for message in sampled(chat, 8)]
     options = {"every": 16} | prune if isinstance(prune, dict) else {"rule": prune, "every": 16}
     best = NormSelector(chat, n=8, score="mean_logprob", prune=options).invoke(QUESTION)
     found = ranking(best)
@@ -27,10 +32,10 @@ def test_pruned_candidates_stop_before_they_are_finished(chat, prune) -> None:
     pruned = [i for i, candidate in enumerate(found["candidates"]) if candidate["finish_reason"] == "pruned"]
     assert pruned
     for i, candidate in enumerate(found["candidates"]):
-        assert candidate["tokens"] < whole[i] if i in pruned else candidate["tokens"] == whole[i]
+        assert candidate["tokens"] < lengths[i] if i in pruned else candidate["tokens"] == lengths[i]
         assert candidate["support"] == 0 or i not in pruned
     assert found["chosen"] not in pruned
-    assert found["tokens"] == best.usage_metadata["output_tokens"] < sum(whole)
+    assert found["tokens"] == best.usage_metadata["output_tokens"] < sum(lengths)
     assert isinstance(found["tokens_saved"], int)
 
 

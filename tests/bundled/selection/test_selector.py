@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
@@ -38,12 +39,18 @@ def chat() -> ChatLangNorm:
     return ChatLangNorm(temperature=1.0, seed=5, max_tokens=120)
 
 
+@pytest.fixture(scope="module")
+def six(chat) -> list[AIMessage]:
+    """Six samples as messages."""
+    return sampled(chat, 6)
+
+
 @pytest.mark.parametrize("vote", ["none", "majority", "weighted", "filtered"])
 @pytest.mark.parametrize("score", SCORES)
-def test_the_best_of_n_is_the_one_that_rank_puts_first(chat, score, vote) -> None:
+def test_the_best_of_n_is_the_one_that_rank_puts_first(chat, six, score, vote) -> None:
     """Selecting while sampling, and ranking the same samples as messages, choose the same by the same scores."""
     options = {"score": score, "vote": vote}
-    messages = sampled(chat, 6)
+    messages = deepcopy(six)
     best = NormSelector(chat, n=6, **options).invoke(QUESTION)
     ranked = rank(messages, **options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from langnorm.abacus import train
 from langnorm.abacus.generator import corpus
 from langnorm.abacus.train import batches
 from langnorm.abacus.training.muon import Muon, orthogonalize
-from langnorm.abacus.training.schedule import Run
+from langnorm.abacus.training.schedule import Phase, Run
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(langnorm.abacus.path())
 
@@ -91,58 +92,60 @@ def test_batches_of_a_step_are_alike_in_length() -> None:
     assert apart < by_chance / 2
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """Two processes, killed after a checkpoint and started again, reach the weights of an unbroken run."""
-    program = (
-        "import sys, pathlib, langnorm.abacus.train as t\n"
-        "from langnorm.abacus.training.schedule import Phase\n"
-        "t._CHECKPOINT_STEPS = 3\n"
-        "saved = t.save_model\n"
-        "t.save_model = lambda model, run: saved(model, run, pathlib.Path(sys.argv[2]))\n"
-        "save = t._Checkpoint.save\n"
-        "def stop(self, step, *rest):\n"
-        "    save(self, step, *rest)\n"
-        "    if sys.argv[1] == 'stop': raise SystemExit(3)\n"
-        "t._Checkpoint.save = stop\n"
-        "last = Phase(3 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
-        "phases = (Phase(2 * 512, 'broad', 1.0, 0.5), last)\n"
-        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
-        "pathlib.Path(sys.argv[3]).mkdir(exist_ok=True)\n"
-        "t._train_process(0, run, pathlib.Path(sys.argv[3]), int(sys.argv[4]))\n"
-    )
+BROAD = Phase(2 * 512, "broad", 1.0, 0.5)
 
-    def run(mode: str, out: str, folder: str, port: int) -> int:
-        command = [sys.executable, "-c", program, mode, tmp_path / out, tmp_path / folder, str(port)]
-        return subprocess.run(command, check=False, capture_output=True).returncode
 
-    assert run("go", "unbroken", "a", 29_601) == 0
-    assert run("stop", "broken", "b", 29_602) == 3
-    assert run("go", "broken", "b", 29_603) == 0
-    assert (tmp_path / "broken/model.safetensors").read_bytes() == (
-        tmp_path / "unbroken/model.safetensors"
-    ).read_bytes()
+@pytest.fixture
+def trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Returns what trains a small model into a folder, as the only process of a run does."""
+    save, threads, folders = train.save_model, torch.get_num_threads(), []
+    monkeypatch.setattr(train, "save_model", lambda model, run: save(model, run, folders[-1]))
+    monkeypatch.setattr(train, "_CHECKPOINT_STEPS", 3)
+
+    def run(out: str, phases: tuple[Phase, ...], port: int, weights: Path | None = None) -> None:
+        folders.append(tmp_path / out)
+        (tmp_path / out / "run").mkdir(parents=True, exist_ok=True)
+        sizes: dict[str, Any] = {"tokens_per_step": 512, "num_processes": 1, "num_layers": 2, "hidden_size": 64}
+        try:
+            train._train_process(0, Run(phases, **sizes, compiles=False), tmp_path / out / "run", port, weights)
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+
+    yield run
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    trains: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended after a checkpoint and started again, it reaches the weights of an unbroken run."""
+    phases = (BROAD, Phase(3 * 512, "choice", 1.0, 1.0, "thinking", is_fresh=True))
+    trains("unbroken", phases, 29_601)
+    save = train._Checkpoint.save
+
+    def stop(*arguments: Any) -> None:
+        save(*arguments)
+        raise SystemExit
+
+    monkeypatch.setattr(train._Checkpoint, "save", stop)
+    with pytest.raises(SystemExit):
+        trains("broken", phases, 29_602)
+    monkeypatch.setattr(train._Checkpoint, "save", save)
+    assert not (tmp_path / "broken/model.safetensors").exists()
+    trains("broken", phases, 29_603)
+    unbroken, broken = (tmp_path / out / "model.safetensors" for out in ("unbroken", "broken"))
+    assert broken.read_bytes() == unbroken.read_bytes()
     assert json.loads((tmp_path / "broken/config.json").read_text())["langnorm_run"]["num_layers"] == 2
 
 
-def test_a_fresh_phase_can_be_run_alone(tmp_path: Path) -> None:
+def test_a_fresh_phase_can_be_run_alone(trains: Callable[..., None], tmp_path: Path) -> None:
     """From the weights that the phases before would ship, the last phase reaches those of the whole run."""
-    program = (
-        "import sys, pathlib, langnorm.abacus.train as t\n"
-        "from langnorm.abacus.training.schedule import Phase\n"
-        "saved, out = t.save_model, pathlib.Path(sys.argv[1])\n"
-        "t.save_model = lambda model, run: saved(model, run, out)\n"
-        "first = Phase(2 * 512, 'broad', 1.0, 0.5)\n"
-        "last = Phase(2 * 512, 'choice', 1.0, 1.0, 'thinking', is_fresh=True)\n"
-        "phases = (first,) if sys.argv[2] == 'first' else (first, last)\n"
-        "run = t.Run(phases, tokens_per_step=512, num_processes=1, num_layers=2, hidden_size=64, compiles=False)\n"
-        "weights = pathlib.Path(sys.argv[4]) if len(sys.argv) > 4 else None\n"
-        "folder = out / 'run'\n"
-        "folder.mkdir(parents=True)\n"
-        "t._train_process(0, run, folder, int(sys.argv[3]), weights)\n"
-    )
-    for arguments in (("all", "all", "29604"), ("one", "first", "29605"), ("two", "last", "29606", tmp_path / "one")):
-        command = [sys.executable, "-c", program, tmp_path / arguments[0], *arguments[1:]]
-        subprocess.run(command, check=True, capture_output=True)
+    phases = (BROAD, Phase(2 * 512, "choice", 1.0, 1.0, "thinking", is_fresh=True))
+    trains("all", phases, 29_604)
+    trains("one", phases[:1], 29_605)
+    trains("two", phases, 29_606, tmp_path / "one")
     assert (tmp_path / "two/model.safetensors").read_bytes() == (tmp_path / "all/model.safetensors").read_bytes()
 
 

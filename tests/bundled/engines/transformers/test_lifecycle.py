@@ -8,19 +8,6 @@ import sys
 
 import pytest
 
-
-def test_a_script_may_end_in_the_middle_of_an_answer() -> None:
-    """Python exits cleanly although a stream was broken off just before."""
-    program = (
-        "from langnorm import ChatLangNorm\n"
-        "stream = ChatLangNorm(temperature=0).stream('Start with 12. Add 30. Add 41. Subtract 9. What is it?')\n"
-        "next(stream), next(stream)\n"
-        "stream.close()\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-
-
 FORK = """
 import os, signal
 from langnorm import ChatLangNorm
@@ -42,13 +29,32 @@ for chunk in stream:
     text += chunk
 assert os.waitpid(child, 0)[1] == 0
 assert text.content_blocks == expected.content_blocks
+print("forked")
 """
+END = """
+from langnorm import ChatLangNorm
+
+stream = ChatLangNorm(temperature=0).stream("Start with 12. Add 30. Add 41. Subtract 9. What is it?")
+next(stream), next(stream)
+stream.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def process() -> subprocess.CompletedProcess[str]:
+    """A process that is forked in the middle of an answer, where that can be, and ends in the middle of another."""
+    program = FORK + END if hasattr(os, "fork") else END
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    return subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.timeout(300)  # it loads the model again
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_forked_process_gets_its_own_answer() -> None:
+def test_forked_process_gets_its_own_answer(process: subprocess.CompletedProcess[str]) -> None:
     """A process that was forked in the middle of an answer gets the same answers, and the parent goes on with its."""
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    run = subprocess.run([sys.executable, "-c", FORK], check=False, capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr
+    assert process.stdout == "forked\n", process.stderr
+
+
+def test_a_script_may_end_in_the_middle_of_an_answer(process: subprocess.CompletedProcess[str]) -> None:
+    """Python exits cleanly although a stream was broken off just before."""
+    assert process.returncode == 0, process.stderr
