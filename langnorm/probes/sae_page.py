@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from langnorm.evaluation.statistics import Interval
+from langnorm.evaluation.intervals import with_bounds
 
 
 def sae_page(report: Mapping[str, Any], title: str) -> str:
@@ -32,8 +31,8 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
             f"{held['explained_variance']:.3f}",
             f"{held['num_active']:.1f}",
             f"{held['share_dead']:.1%}",
-            _interval(norms["reasoned"]),
-            _interval(norms["direct"]),
+            with_bounds(norms["reasoned"], ".4g"),
+            with_bounds(norms["direct"], ".4g"),
             f"{num_above} of {bound['num_activations']}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -51,13 +50,7 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
                 continue
             raw, direction = row[name]["raw"], row[name]["direction_only"]
             cells = [str(row["layer"]), name, str(row[name]["num_features"])]
-            cells += [_interval(raw["reasoned"]), _interval(raw["direct"])]
+            cells += [with_bounds(raw["reasoned"], ".4g"), with_bounds(raw["direct"], ".4g")]
             cells += [f"{kind['spearman']:+.2f}" for kind in (raw, direction)]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _interval(interval: Interval) -> str:
-    if math.isnan(interval.mean):
-        return "–"
-    return f"{interval.mean:.4g} ({interval.low:.4g} to {interval.high:.4g})"
