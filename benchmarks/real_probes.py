@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.real_selection import RESULTS
 from benchmarks.selection import rounded
 from langnorm.evaluation.intervals import change, percent, points
-from langnorm.probes.signal_page import LONGEST_DIRECT
+from langnorm.probes.problems import are_direct
 
 _SHOWN = 8  # rows of layers, the last among them
 _SUPPRESSED = {
@@ -76,15 +76,13 @@ def signal_summary(found: Mapping[str, Any]) -> str:
         f"that of the first half of the layers, {points(late['against_first_half'])} points. Which token it is "
         f"explains {late['share_explained_by_token']:.0%} of the variance of their norms; a right answer has a higher "
         f"mean norm than a wrong one in {_share(late['auroc_of_right_answers'])} of pairs, of all problems together. "
-        f"{sinks['number']} tokens of answers are attention sinks.{_about_direct(number, tokens)}",
+        f"{sinks['number']} tokens of answers are attention sinks.{about_direct(number, tokens)}",
         "",
         "| layer | median norm | reasoned over direct | on the same tokens | explained by the token | surprisal "
         "| position | above Q3 + 1.5 IQR | running |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    rows: Sequence[Mapping[str, Any]] = found["layers"]
-    step = -(-(len(rows) - 1) // (_SHOWN - 1)) or 1
-    for row in [*rows[:-1:step], rows[-1]]:
+    for row in shown(found["layers"]):
         cells = [
             str(row["layer"]),
             f"{row['quartiles'][1]:.4g}",
@@ -99,11 +97,17 @@ def signal_summary(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _about_direct(number: Mapping[str, int], tokens: Mapping[str, int]) -> str:
-    reasoned, direct = (tokens[kind] / number[kind] for kind in ("reasoned", "direct"))
-    if direct <= LONGEST_DIRECT * reasoned:
+def about_direct(number: Mapping[str, int], tokens: Mapping[str, int]) -> str:
+    """Return a sentence, with a space before it, where answers that were to be given at once were not."""
+    if are_direct(*(tokens[kind] / number[kind] for kind in ("reasoned", "direct"))):
         return ""
     return " Asked to answer at once this model does not, so the comparison of the two says little."
+
+
+def shown(layers: Sequence[Any]) -> Sequence[Any]:
+    """Return some of the rows of layers, evenly, and the last."""
+    step = -(-(len(layers) - 1) // (_SHOWN - 1)) or 1
+    return [*layers[:-1:step], layers[-1]]
 
 
 def _share(value: float | None) -> str:

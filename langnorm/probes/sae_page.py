@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langnorm.evaluation.intervals import with_bounds
+from langnorm.probes.problems import are_direct
 
 
 def sae_page(report: Mapping[str, Any], title: str) -> str:
@@ -19,6 +20,7 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
         f"SAEs are trained, and features chosen, on {num_problems - num_held} of the problems. Mean norms are of all",
         f"problems, everything else is of the other {num_held}; intervals are 95 % bootstrap intervals over problems.",
         "Reasoning features are more active on the reasoned than on the direct answer to a problem.",
+        *_about_answers(num_reasoned, num_direct),
         "",
         "| layer | explained variance | active | dead | mean norm, reasoned | direct | activations above the bound |",
         "|---|---|---|---|---|---|---|",
@@ -54,3 +56,10 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
             cells += [f"{kind['spearman']:+.2f}" for kind in (raw, direction)]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _about_answers(num_reasoned: int, num_direct: int) -> list[str]:
+    """Return what is to be said where direct answers, which are as many as reasoned ones, are none."""
+    if are_direct(num_reasoned, num_direct):
+        return []
+    return ["Asked to answer at once, this model does not, and a comparison of the two says little."]

@@ -11,8 +11,8 @@ from typing import Any
 from langnorm.errors import MissingDependencyError
 from langnorm.evaluation.intervals import change, higher_or_lower, percent, points
 from langnorm.evaluation.statistics import Interval
+from langnorm.probes.problems import are_direct
 
-LONGEST_DIRECT = 0.5  # of the length of reasoned answers; what is longer is no direct answer
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}"
@@ -93,7 +93,7 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     reasoned_length, direct_length = (
         figures["num_tokens"][kind] / max(1, numbers[kind]) for kind in ("reasoned", "direct")
     )
-    if direct_length > LONGEST_DIRECT * reasoned_length:
+    if not are_direct(reasoned_length, direct_length):
         sentences.append(
             f"Direct answers have {direct_length:.0f} tokens and reasoned ones {reasoned_length:.0f}: asked to answer "
             "at once, this model does not, and a comparison of the two says little."
