@@ -23,6 +23,7 @@ from benchmarks import samples
 from benchmarks.candidates import Reader
 from benchmarks.documents import put
 from benchmarks.selection import FOLDER, NUM_PROBLEMS, OF_ABACUS, ROOT, rounded
+from langnorm.evaluation.intervals import points
 from langnorm.evaluation.methods import drawn_ranking
 from langnorm.evaluation.statistics import bootstrap_mean
 from langnorm.selection.options import Selection, Vote
@@ -132,10 +133,9 @@ def table(figures: dict[str, Any], temperatures: Sequence[float] = samples.TEMPE
             way, _, vote = name.partition(" | ")
             words = f"`{way}`" if way in STOP_RULES else way
             share, tokens, accuracy = of_one["share"][0], of_one["tokens"], of_one["accuracy"][0]
-            mean, low, high = (100 * value for value in of_one["over_all"])
-            points = "" if way == whole else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            over = "" if way == whole else points(of_one["over_all"])
             lines.append(
-                f"| {temperature} | {vote} | {words} | {100 * share:.0f} % | {tokens:.0f} | {accuracy:.3f} | {points} |"
+                f"| {temperature} | {vote} | {words} | {100 * share:.0f} % | {tokens:.0f} | {accuracy:.3f} | {over} |"
             )
     return "\n".join([*lines, "", f"{figures['num_problems']} problems of the {figures['split']} split."])
 

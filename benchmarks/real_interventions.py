@@ -20,6 +20,7 @@ from langchain_core.messages import messages_from_dict
 
 from benchmarks.real_selection import RESULTS
 from benchmarks.selection import rounded
+from langnorm.evaluation.intervals import points, with_bounds
 from langnorm.evaluation.methods import known_methods
 from langnorm.evaluation.report import Scored, build_report
 from langnorm.evaluation.tasks import Task, load_task
@@ -100,20 +101,14 @@ def summary(found: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for method in report.methods:
-        right = "{:.1f} % ({:.1f} to {:.1f})".format(*_hundredfold(method.accuracy))
-        points = (
-            "" if method.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*_hundredfold(method.difference))
-        )
+        right = with_bounds(method.accuracy, ".1f", times=100, unit=" %")
+        difference = "" if method.difference is None else points(method.difference)
         p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
         share = found["methods"][method.name]["share_of_states"]
         acts = "every token" if method.name == "block" else f"{share:.2%} of states" if share else ""
-        cells = [method.name, right, points, p_value, f"{method.share_cut:.1%}", f"{method.tokens:.0f}", acts]
+        cells = [method.name, right, difference, p_value, f"{method.share_cut:.1%}", f"{method.tokens:.0f}", acts]
         lines.append(f"| {' | '.join([*cells, method.description])} |")
     return "\n".join([*lines, "", *(_verdict(method.name, method.difference) for method in report.methods[1:])])
-
-
-def _hundredfold(values: Sequence[float]) -> list[float]:
-    return [100 * value for value in values]
 
 
 def _verdict(name: str, difference: Sequence[float] | None) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 from benchmarks.real_selection import RESULTS
 from benchmarks.selection import rounded
-from langnorm.probes.signal_page import LONGEST_DIRECT
+from langnorm.evaluation.intervals import change, percent, points
+from langnorm.probes.problems import are_direct
 
 _SHOWN = 8  # rows of layers, the last among them
 _SUPPRESSED = {
@@ -33,7 +34,7 @@ def causal_summary(found: Mapping[str, Any]) -> str:
     check, baseline = found["check"], found["baseline"]
     lines = [
         f"`{found['model']}`, {found['num_tasks']} problems with {len(check['seeds'])} seeds each at temperature "
-        f"{check['temperature']:g}; {_percent(baseline['right'])} right without suppression:",
+        f"{check['temperature']:g}; {percent(baseline['right'])} right without suppression:",
         "",
         "| layers | states of high norm | suppressed | right | against none | tokens | cut off |",
         "|---|---|---|---|---|---|---|",
@@ -42,7 +43,7 @@ def causal_summary(found: Mapping[str, Any]) -> str:
         layers = f"{arm['layers'][0]} to {arm['layers'][-1]}" if len(arm["layers"]) > 1 else str(arm["layers"][0])
         dose = f"{arm['share_of_states']:.2%}, above the {arm['quantile']:g} quantile"
         for name, row in arm["conditions"].items():
-            cells = [layers, dose, _SUPPRESSED[name], _percent(row["right"]), _points(row["against_none"])]
+            cells = [layers, dose, _SUPPRESSED[name], percent(row["right"]), points(row["against_none"])]
             cells += [f"{row['tokens']:.0f}", f"{row['cut']:.1%}"]
             lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
@@ -53,12 +54,12 @@ def causal_summary(found: Mapping[str, Any]) -> str:
 
 
 def _verdict(control: str, difference: Mapping[str, float]) -> str:
-    points = f"({_points(difference)} points)"
+    by = f"({points(difference)} points)"
     if difference["high"] < 0:
-        return f"suppressing high norms costs more right answers than suppressing {control} {points}."
+        return f"suppressing high norms costs more right answers than suppressing {control} {by}."
     if difference["low"] > 0:
-        return f"suppressing high norms costs fewer right answers than suppressing {control} {points}."
-    return f"no difference is shown between suppressing high norms and suppressing {control} {points}."
+        return f"suppressing high norms costs fewer right answers than suppressing {control} {by}."
+    return f"no difference is shown between suppressing high norms and suppressing {control} {by}."
 
 
 def signal_summary(found: Mapping[str, Any]) -> str:
@@ -67,28 +68,26 @@ def signal_summary(found: Mapping[str, Any]) -> str:
     sinks = found["sinks"]
     lines = [
         f"`{found['model']}`: {number['reasoned']} reasoned answers ({tokens['reasoned']:,} tokens, "
-        f"{_percent(right['reasoned'])} right, {found['cut']:.1%} cut off) and {number['direct']} direct ones "
-        f"({tokens['direct']:,} tokens, {_percent(right['direct'])} right). In the late layers "
+        f"{percent(right['reasoned'])} right, {found['cut']:.1%} cut off) and {number['direct']} direct ones "
+        f"({tokens['direct']:,} tokens, {percent(right['direct'])} right). In the late layers "
         f"({found['late_layers'][0]} to {found['late_layers'][-1]}) norms of reasoned answers are "
-        f"{_change(late['relative_difference'])} over those of direct ones, "
-        f"{_change(late['relative_difference_on_the_same_tokens'])} on the tokens that direct answers consist of; less "
-        f"that of the first half of the layers, {_points(late['against_first_half'])} points. Which token it is "
+        f"{change(late['relative_difference'])} over those of direct ones, "
+        f"{change(late['relative_difference_on_the_same_tokens'])} on the tokens that direct answers consist of; less "
+        f"that of the first half of the layers, {points(late['against_first_half'])} points. Which token it is "
         f"explains {late['share_explained_by_token']:.0%} of the variance of their norms; a right answer has a higher "
         f"mean norm than a wrong one in {_share(late['auroc_of_right_answers'])} of pairs, of all problems together. "
-        f"{sinks['number']} tokens of answers are attention sinks.{_about_direct(number, tokens)}",
+        f"{sinks['number']} tokens of answers are attention sinks.{about_direct(number, tokens)}",
         "",
         "| layer | median norm | reasoned over direct | on the same tokens | explained by the token | surprisal "
         "| position | above Q3 + 1.5 IQR | running |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    rows: Sequence[Mapping[str, Any]] = found["layers"]
-    step = -(-(len(rows) - 1) // (_SHOWN - 1)) or 1
-    for row in [*rows[:-1:step], rows[-1]]:
+    for row in shown(found["layers"]):
         cells = [
             str(row["layer"]),
             f"{row['quartiles'][1]:.4g}",
-            _change(row["relative_difference"]),
-            _change(row["relative_difference_on_the_same_tokens"]),
+            change(row["relative_difference"]),
+            change(row["relative_difference_on_the_same_tokens"]),
             f"{row['share_explained_by_token']:.2f}",
             f"{row['correlation_with_surprisal']['mean']:+.2f}",
             f"{row['correlation_with_position']['mean']:+.2f}",
@@ -98,26 +97,17 @@ def signal_summary(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _about_direct(number: Mapping[str, int], tokens: Mapping[str, int]) -> str:
-    reasoned, direct = (tokens[kind] / number[kind] for kind in ("reasoned", "direct"))
-    if direct <= LONGEST_DIRECT * reasoned:
+def about_direct(number: Mapping[str, int], tokens: Mapping[str, int]) -> str:
+    """Return a sentence, with a space before it, where answers that were to be given at once were not."""
+    if are_direct(*(tokens[kind] / number[kind] for kind in ("reasoned", "direct"))):
         return ""
     return " Asked to answer at once this model does not, so the comparison of the two says little."
 
 
-def _percent(interval: Mapping[str, float]) -> str:
-    return "{mean:.1%} ({low:.1%} to {high:.1%})".format_map(interval)
-
-
-def _points(interval: Mapping[str, float]) -> str:
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * interval[name] for name in ("mean", "low", "high")))
-
-
-def _change(interval: Mapping[str, float | None]) -> str:
-    values = [interval[name] for name in ("mean", "low", "high")]
-    if any(value is None for value in values):
-        return "not comparable"
-    return "{:+.1f} % ({:+.1f} to {:+.1f})".format(*(100 * value for value in values if value is not None))
+def shown(layers: Sequence[Any]) -> Sequence[Any]:
+    """Return some of the rows of layers, evenly, and the last."""
+    step = -(-(len(layers) - 1) // (_SHOWN - 1)) or 1
+    return [*layers[:-1:step], layers[-1]]
 
 
 def _share(value: float | None) -> str:

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.real_states import collect, load_model, read_answers
-from langnorm.evaluation.statistics import spearman
 from langnorm.probes.answer_states import AnswerStates
 from langnorm.probes.figures import write_figures
 from langnorm.probes.sae import SAEConfig, save_sae
-from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, same_tokens
+from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, over_layers, same_tokens
 from langnorm.probes.sae_training import SAETraining, measure_sae, train_sae
 
 BAR = 0.9  # of explained variance on held-out problems
@@ -39,18 +38,6 @@ def steps_within(seconds: float, states: Tensor, config: SAEConfig, training: SA
     sae = train_sae(states, config, short, device=device, is_quiet=True)
     float(sae.b_dec.sum())  # a device is waited for
     return max(_TIMED_STEPS, int(seconds * _TIMED_STEPS / (time.perf_counter() - start)))
-
-
-def over_layers(curves: list[dict[str, Any]], of_layers: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the rank correlation over layers between the mean norm and the reasoning features' summed activation."""
-    rows = [(curve, row) for curve, row in zip(curves, of_layers, strict=True) if "reasoning" in row]
-    norms = [curve["reasoned"].mean for curve, _ in rows]
-    return {
-        "raw": spearman(norms, [row["reasoning"]["raw"]["reasoned"].mean for _, row in rows]),
-        "in_units_of_the_layer": spearman(
-            norms, [row["reasoning"]["raw"]["reasoned"].mean / row["median_norm"] for _, row in rows]
-        ),
-    }
 
 
 def training_states(layer: int, reasoned: AnswerStates, direct: AnswerStates, is_training: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from benchmarks.candidates import Candidates
 from benchmarks.documents import put
 from benchmarks.real_candidates import Reader, Split
 from benchmarks.selection import all_scores, picks, rounded
+from langnorm.evaluation.intervals import points, with_bounds
 from langnorm.evaluation.methods import drawn_ranking
 from langnorm.evaluation.statistics import Interval, auroc, bootstrap_mean
 from langnorm.scores.registry import SCORES
@@ -146,26 +147,19 @@ def table(figures: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in sorted(names, key=lambda name: -train["auroc"][name][0]):
-        areas = " | ".join(_interval(part[name]) for part in (train["auroc"], test["auroc"], test["residual"]))
+        areas = " | ".join(with_bounds(part[name]) for part in (train["auroc"], test["auroc"], test["residual"]))
         method = method_of(name, Selection().near)
         label = f"`{name}`" if name in SCORES else name
-        lines.append(f"| {label} | {areas} | {test['accuracy'][method][0]:.3f} | {points(test, method)} |")
-    baselines = [f"| *{name}* | | | | {test['accuracy'][name][0]:.3f} | {points(test, name)} |" for name in BASELINES]
+        lines.append(f"| {label} | {areas} | {test['accuracy'][method][0]:.3f} | {over_majority(test, method)} |")
+    baselines = [
+        f"| *{name}* | | | | {test['accuracy'][name][0]:.3f} | {over_majority(test, name)} |" for name in BASELINES
+    ]
     return "\n".join([*lines, *baselines])
 
 
-def points(of_split: dict[str, Any], method: str) -> str:
+def over_majority(of_split: dict[str, Any], method: str) -> str:
     """Return in words how much better a method is than majority vote, in points."""
-    return _points(of_split["over_majority"][method])
-
-
-def _points(interval: Sequence[float]) -> str:
-    mean, low, high = (100 * value for value in interval)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _interval(interval: Sequence[float]) -> str:
-    return f"{interval[0]:.3f} ({interval[1]:.3f} to {interval[2]:.3f})"
+    return points(of_split["over_majority"][method])
 
 
 def _words(method: str) -> str:
@@ -190,11 +184,12 @@ def summary(figures: dict[str, Any]) -> str:
         f"problems to choose on and {test['num_problems']} others to report, {test['tokens']:.0f} tokens an answer, "
         f"{test['share_cut']:.1%} of the answers cut off, {test['share_right']:.1%} right; "
         f"{train['num_informative']} and {test['num_informative']} problems have right and wrong answers. Best on the "
-        f"former: `{best}`, with an AUROC of {_interval(test['auroc'][best])} on the latter; of the "
-        f"scores of norms `{best_norm}`, {_interval(test['auroc'][best_norm])}. The default of the library, "
-        f"{_words(own)}, which was best on the problems to choose on of all models together, is {points(test, own)} "
-        f"points over majority vote on the latter, and the paper's, {_words(method_of('tail, deep', 0))}, "
-        f"{points(test, method_of('tail, deep', 0))}."
+        f"former: `{best}`, with an AUROC of {with_bounds(test['auroc'][best])} on the latter; of the "
+        f"scores of norms `{best_norm}`, {with_bounds(test['auroc'][best_norm])}. The default of the library, "
+        f"{_words(own)}, which was best on the problems to choose on of all models together, is "
+        f"{over_majority(test, own)} points over majority vote on the latter, and the paper's, "
+        f"{_words(method_of('tail, deep', 0))}, "
+        f"{over_majority(test, method_of('tail, deep', 0))}."
     )
 
 
@@ -245,7 +240,7 @@ def adaptive_table(figures: dict[str, Any]) -> str:
         cells = []
         for split in SPLITS:
             of_rule = figures[split]["adaptive"][name]
-            cells += [f"{of_rule['share'][0]:.0%}", _points(of_rule["over_all"])]
+            cells += [f"{of_rule['share'][0]:.0%}", points(of_rule["over_all"])]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -26,6 +26,7 @@ from benchmarks.documents import put
 from benchmarks.real_candidates import Answer, Reader, columns_of, usual_norms
 from benchmarks.real_selection import RESULTS, ROOT
 from benchmarks.selection import rounded
+from langnorm.evaluation.intervals import with_bounds
 from langnorm.evaluation.statistics import auroc, bootstrap_mean
 from langnorm.norms.layers import select_layers
 from langnorm.norms.sketch import QuantileSketch
@@ -199,7 +200,7 @@ def table(figures: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for kind in KINDS:
-        areas = [_interval(part[kind]) for part in (train, test)]
+        areas = [with_bounds(part[kind]["auroc"]) for part in (train, test)]
         low = test[kind]["low"]["0.1"]
         cells = [*areas, f"{test[kind]['below_a_tenth']:.2%}", f"{low['share_low']:.1%}", f"{low['share_wrong']:.1%}"]
         lines.append(f'| `"{kind}"` | {" | ".join(cells)} |')
@@ -210,16 +211,12 @@ def summary(figures: Mapping[str, Any]) -> str:
     """Return in words what low steps are worth."""
     test = figures["test"]
     low = test["layer"]["low"]["0.1"]
-    by_layer, by_token = (_interval(test[kind]) for kind in KINDS)
+    by_layer, by_token = (with_bounds(test[kind]["auroc"]) for kind in KINDS)
     return (
         f"`{figures['model']}` on GSM8K: of the steps with equations that rank lowest (`low_below=0.1`), "
         f"{low['share_wrong']:.1%} have a wrong one, of all {test['share_wrong']:.1%}. AUROC of intensity for right "
         f'steps against wrong ones of the same answer: {by_layer} by `"layer"`, {by_token} by `"token"`.'
     )
-
-
-def _interval(of_kind: Mapping[str, Any]) -> str:
-    return "{:.3f} ({:.3f} to {:.3f})".format(*of_kind["auroc"])
 
 
 def main() -> None:

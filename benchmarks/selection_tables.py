@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.documents import put
+from langnorm.evaluation.intervals import points, with_bounds
 from langnorm.scores.registry import READABLE_SCORE, SCORES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,10 +65,7 @@ def auroc_table(figures: dict[str, Any]) -> str:
     first = next(iter(by_temperature.values()))
     lines = [f"| score | {' | '.join(f'T = {t}' for t in by_temperature)} |", "|---" * (len(by_temperature) + 1) + "|"]
     for name in sorted(first, key=lambda name: -first[name][0]):
-        cells = [
-            f"{of_one[name][0]:.3f} ({of_one[name][1]:.3f} to {of_one[name][2]:.3f})"
-            for of_one in by_temperature.values()
-        ]
+        cells = [with_bounds(of_one[name]) for of_one in by_temperature.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -87,8 +85,7 @@ def pruning_table(figures: dict[str, Any]) -> str:
 
 def difference(of_temperature: dict[str, Any], method: str, size: str) -> str:
     """Return in words how much better a method is than majority vote."""
-    mean, low, high = (100 * value for value in of_temperature["over_majority"][method][size])
-    return f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return points(of_temperature["over_majority"][method][size], " points")
 
 
 def verdict(figures: dict[str, Any]) -> str:

@@ -262,9 +262,9 @@ def sae(
 ) -> None:
     """Train a sparse autoencoder on a model's own states, and see which features go with reasoning and with the norm.
 
-    Each problem is answered with reasoning and without. A training that is stopped goes on from its last checkpoint
-    when the same command is given again. FOLDER gets report.md, report.json, and for each layer a folder in SAELens'
-    format.
+    Each problem is answered with reasoning and without. A run that is stopped answers again and goes on with the
+    training from its last checkpoint when the same command is given again. FOLDER gets report.md, report.json, and for
+    each layer a folder in SAELens' format.
     """
     from langnorm.probes.figures import write_figures
     from langnorm.probes.problems import read_problems

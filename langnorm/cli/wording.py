@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 _OPTIONS: Mapping[str, str] = {
     "action": "--action",
+    "api_key": "--api-key",
     "architecture": "--architecture",
     "chat_template": "--chat-template",
     "combine": "--combine",
@@ -14,17 +15,24 @@ _OPTIONS: Mapping[str, str] = {
     "device_map": "--device",
     "dtype": "--dtype",
     "engine": "--engine",
+    "expansion": "--expansion",
     "factor": "--factor",
     "gguf_file": "--gguf",
     "grace": "--grace",
     "host": "--host",
     "intensity": "--intensity",
+    "k": "--k",
+    "l1": "--l1",
     "layers": "--layers",
     "max_batch_size": "--batch-size",
+    "max_body_bytes": "--max-body-bytes",
+    "max_requests": "--max-requests",
+    "max_samples": "--max-samples",
     "max_tokens": "--max-tokens",
     "methods": "--methods",
     "model": "--model",
     "n": "--select",
+    "name": "--name",
     "norm_profile": "--profile",
     "norms": "--norms",
     "num_problems": "--num-problems",
@@ -45,10 +53,11 @@ _OPTIONS: Mapping[str, str] = {
     "timeout": "--timeout",
     "vote": "--vote",
 }
+"""The option of each argument that an error may name; the tests hold it beside the options of all commands."""
 
 _LOADER_ARGUMENT = re.compile(r'`model_kwargs=\{"(\w+)": ([^`{}]*)\}`')
 _ARGUMENT = re.compile(r"`(\w+)=([^`=]*)`( of `(model_kwargs|selection)`)?")
-_NAME = re.compile(r"`(device_map|gguf_file|max_tokens|max_batch_size|norm_profile|num_tokens|step_splitter)`")
+_NAME = re.compile(f"`({'|'.join(name for name in _OPTIONS if '_' in name)})`")  # no word of plain English has one
 _ENGINE_ENTRY = re.compile(r'`engine_kwargs=\{"(\w+)": ([^`{}]*)\}`')
 _ENGINE_ARGUMENT = re.compile(r"`(\w+=[^`]*)` of `engine_kwargs`")
 _NO_SELECTION = "`selection=None`"
@@ -61,7 +70,7 @@ def in_options(text: str) -> str:
     """Return an error's text with the options of the command line for the arguments that stand for them."""
 
     def option(match: re.Match[str]) -> str:
-        name, value = match[1], match[2].strip("'\"")
+        name, value = match[1], match[2].strip("'\"") or match[2]
         if name not in _OPTIONS:
             return match[0]
         return f"`{_OPTIONS[name]} {'FILE' if name in _FILES and value == '...' else value}`"

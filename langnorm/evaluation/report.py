@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langnorm.evaluation.intervals import points, with_bounds
 from langnorm.evaluation.methods import BASELINE
 from langnorm.evaluation.statistics import Interval, bootstrap_mean, mcnemar
 from langnorm.files import write_atomically
@@ -102,14 +103,9 @@ class Report:
             "|---|---|---|---|---|---|---|---|",
         ]
         for method in self.methods:
-            mean, low, high = method.accuracy
-            points = (
-                ""
-                if method.difference is None
-                else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in method.difference))
-            )
+            difference = "" if method.difference is None else points(method.difference)
             p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
-            cells = [method.name, f"{mean:.3f} ({low:.3f} to {high:.3f})", points, p_value, f"{method.share_cut:.1%}"]
+            cells = [method.name, with_bounds(method.accuracy), difference, p_value, f"{method.share_cut:.1%}"]
             cells += [f"{method.tokens:.0f}", f"{method.seconds:.2f}", method.description]
             lines.append(f"| {' | '.join(cells)} |")
         if self.first_error:

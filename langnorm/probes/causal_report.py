@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from langnorm.evaluation.intervals import percent, points
 from langnorm.evaluation.statistics import Interval, bootstrap_mean
 from langnorm.probes.causal import Arm, CausalResult
 from langnorm.probes.causal_store import Outcome
@@ -82,7 +83,7 @@ def causal_page(report: Mapping[str, Any], title: str) -> str:
         "",
         f"{report['num_tasks']} problems, {len(check['seeds'])} seeds, temperature {check['temperature']:g}; "
         f"suppression `{check['action']}`{_factor(check)}.",
-        f"Right answers without suppression: {_percent(baseline['right'])}, of {baseline['tokens']:.0f} tokens on "
+        f"Right answers without suppression: {percent(baseline['right'])}, of {baseline['tokens']:.0f} tokens on "
         f"average, {baseline['cut']:.1%} cut at {check['max_tokens']}.",
         "",
         "Intervals are 95 % bootstrap intervals over problems; differences are paired by problem, in points. A control",
@@ -103,8 +104,8 @@ def causal_page(report: Mapping[str, Any], title: str) -> str:
             exact = row["share_as_many_as_planned"]
             cells = [
                 _NAMES[name],
-                _percent(row["right"]),
-                _points(row["against_none"]),
+                percent(row["right"]),
+                points(row["against_none"]),
                 f"{row['shrunk']:.1f}",
                 "" if exact is None else f"{exact:.1%}",
                 f"{row['tokens']:.0f}",
@@ -120,17 +121,9 @@ def _factor(check: Mapping[str, Any]) -> str:
 
 
 def _verdict(control: str, difference: Interval) -> str:
-    against = f"suppressing {_NAMES[control]}: {_points(difference)} points"
+    against = f"suppressing {_NAMES[control]}: {points(difference)} points"
     if difference.high < 0:
         return f"- Suppressing high norms costs more right answers than {against}. That supports the claim."
     if difference.low > 0:
         return f"- Suppressing high norms costs fewer right answers than {against}. That speaks against the claim."
     return f"- Suppressing high norms costs no more or fewer right answers, as far as this can tell, than {against}."
-
-
-def _percent(interval: Interval) -> str:
-    return f"{interval.mean:.1%} ({interval.low:.1%} to {interval.high:.1%})"
-
-
-def _points(interval: Interval) -> str:
-    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"

@@ -14,6 +14,8 @@ from langnorm.probes.answering import Asked
 DIRECT = "{question}\n\nAnswer with nothing but the final answer in \\boxed{{}}, without any reasoning."
 """The prompt of a problem that is to be answered at once."""
 
+_LONGEST_DIRECT = 0.5  # of the length of reasoned answers; what is longer is no direct answer
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -60,6 +62,11 @@ def read_problems(source: str, num_problems: int | None = None) -> list[Problem]
         msg = f"`{source}` has {len(task.items)} problems, and {num_problems} were asked for. Ask for fewer."
         raise OptionError(msg)
     return [Problem(task, item) for item in task.items]
+
+
+def are_direct(reasoned_length: float, direct_length: float) -> bool:
+    """Return whether answers that were to be given at once were, by the mean number of tokens of both kinds."""
+    return direct_length <= _LONGEST_DIRECT * reasoned_length
 
 
 def check_seeds(seeds: object) -> None:

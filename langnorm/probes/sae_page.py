@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from langnorm.evaluation.statistics import Interval
+from langnorm.evaluation.intervals import with_bounds
+from langnorm.probes.problems import are_direct
 
 
 def sae_page(report: Mapping[str, Any], title: str) -> str:
@@ -20,6 +20,7 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
         f"SAEs are trained, and features chosen, on {num_problems - num_held} of the problems. Mean norms are of all",
         f"problems, everything else is of the other {num_held}; intervals are 95 % bootstrap intervals over problems.",
         "Reasoning features are more active on the reasoned than on the direct answer to a problem.",
+        *_about_answers(num_reasoned, num_direct),
         "",
         "| layer | explained variance | active | dead | mean norm, reasoned | direct | activations above the bound |",
         "|---|---|---|---|---|---|---|",
@@ -32,8 +33,8 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
             f"{held['explained_variance']:.3f}",
             f"{held['num_active']:.1f}",
             f"{held['share_dead']:.1%}",
-            _interval(norms["reasoned"]),
-            _interval(norms["direct"]),
+            with_bounds(norms["reasoned"], ".4g"),
+            with_bounds(norms["direct"], ".4g"),
             f"{num_above} of {bound['num_activations']}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -51,13 +52,14 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
                 continue
             raw, direction = row[name]["raw"], row[name]["direction_only"]
             cells = [str(row["layer"]), name, str(row[name]["num_features"])]
-            cells += [_interval(raw["reasoned"]), _interval(raw["direct"])]
+            cells += [with_bounds(raw["reasoned"], ".4g"), with_bounds(raw["direct"], ".4g")]
             cells += [f"{kind['spearman']:+.2f}" for kind in (raw, direction)]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _interval(interval: Interval) -> str:
-    if math.isnan(interval.mean):
-        return "–"
-    return f"{interval.mean:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+def _about_answers(num_reasoned: int, num_direct: int) -> list[str]:
+    """Return what is to be said where direct answers, which are as many as reasoned ones, are none."""
+    if are_direct(num_reasoned, num_direct):
+        return []
+    return ["Asked to answer at once, this model does not, and a comparison of the two says little."]

@@ -17,7 +17,7 @@ from langnorm.probes.answer_states import AnswerStates
 from langnorm.probes.answering import record_states
 from langnorm.probes.problems import Problem, check_seeds, seed_of
 from langnorm.probes.sae import SAEConfig, load_sae, save_sae
-from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves
+from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, over_layers, same_tokens
 from langnorm.probes.sae_training import CHECKPOINT_FILE, SAETraining, measure_sae, train_sae
 
 if TYPE_CHECKING:
@@ -98,11 +98,12 @@ def probe_sae(
     width = _width(chat, tasks[0], layers)
     if given and given.config.d_in != width:
         refuse("d_in", given.config.d_in, f"an SAE of states of this model, which have {width} entries")
-    configs = {layer: _config(chat.model, width, layer, probe) for layer in layers}
+    configs = {layer: _config(chat.model, width, layer, len(tasks), probe) for layer in layers}
     is_held = torch.zeros(len(tasks), dtype=torch.bool)
     num_held = min(len(tasks) - 2, max(2, round(probe.held_out * len(tasks))))
     is_held[torch.randperm(len(tasks), generator=torch.Generator().manual_seed(0))[:num_held]] = True
     reasoned, direct = _record(chat, tasks, probe, layers, is_quiet=is_quiet)
+    matched = same_tokens(reasoned, direct)
     rows = []
     for layer in layers:
         states = torch.cat([part.of(layer, ~is_held)[0] for part in (reasoned, direct)])
@@ -111,24 +112,38 @@ def probe_sae(
             of_layer = folder / f"layer-{layer}"
             sae = train_sae(states, configs[layer], probe.training, device=device, folder=of_layer, is_quiet=is_quiet)
             save_sae(sae, of_layer)
-            (of_layer / CHECKPOINT_FILE).unlink(missing_ok=True)
         held, norms, _ = reasoned.of(layer, is_held)
-        groups = groups_of(sae, layer, reasoned, direct, ~is_held)
         row = {
             "layer": layer,
             "median_norm": float(norms.median()),
+            "architecture": sae.config.architecture,
+            "k": sae.config.k,
             "num_features": sae.config.d_sae,
+            "training_states": asdict(measure_sae(sae, states)),
             "held_out": asdict(measure_sae(sae, held)),
             "bound": count_violations(sae, held),
         }
-        rows.append(row | compare(sae, layer, groups, reasoned, direct, is_held))
-    return {
+        for place, part in (("", reasoned), ("on_the_same_tokens", matched)):
+            groups = groups_of(sae, layer, part, direct, ~is_held)
+            found = compare(sae, layer, groups, part, direct, is_held)
+            row |= {place: found} if place else found
+        rows.append(row)
+    curves = norm_curves(reasoned, direct, len(tasks))
+    report = {
+        "num_layers": num_layers,
         "num_problems": len(tasks),
         "num_held_out": num_held,
+        "answers": _answers(probe),
+        "training": None if given else asdict(probe.training),
         "num_tokens": {"reasoned": len(reasoned.ids), "direct": len(direct.ids)},
-        "norms": norm_curves(reasoned, direct, len(tasks)),
+        "norms": curves,
+        "norms_on_the_same_tokens": norm_curves(matched, direct, len(tasks)),
         "layers": rows,
+        "over_layers": over_layers(curves, rows),
     }
+    for layer in layers:  # only now: a run that is stopped before its report trains no layer again
+        (folder / f"layer-{layer}" / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return report
 
 
 def _width(chat: ChatLangNorm, task: Problem, layers: Sequence[int]) -> int:
@@ -139,8 +154,15 @@ def _width(chat: ChatLangNorm, task: Problem, layers: Sequence[int]) -> int:
     return states.size(-1)
 
 
-def _config(model: str, width: int, layer: int, probe: SAEProbe) -> SAEConfig:
+def _answers(probe: SAEProbe) -> dict[str, Any]:
+    """Return how each problem is answered."""
+    return {"seeds": list(probe.seeds), "temperature": probe.temperature, "max_tokens": probe.max_tokens}
+
+
+def _config(model: str, width: int, layer: int, num_problems: int, probe: SAEProbe) -> SAEConfig:
     metadata = {"model_name": model, "hook_name": f"blocks.{layer}.hook_resid_post", "hook_layer": layer}
+    # Also what the states are of, so that no checkpoint of other answers is taken for one of these.
+    metadata |= {"num_problems": num_problems, **_answers(probe)}
     k = probe.k if probe.architecture == "topk" else None
     return SAEConfig(width, probe.expansion * width, probe.architecture, k, metadata=metadata)
 

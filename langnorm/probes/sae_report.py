@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,26 @@ def norm_curves(reasoned: AnswerStates, direct: AnswerStates, num_problems: int)
             }
         )
     return rows
+
+
+def over_layers(curves: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the rank correlation over layers between the mean norm and the reasoning features' summed activation.
+
+    Args:
+        curves: Of `norm_curves`.
+        rows: For each of the same layers, what `compare` found, and the `median_norm`.
+
+    Returns:
+        That of activations as they are, and in units of the layer's own norm, as both grow with depth. NaN where fewer
+        than two layers have reasoning features.
+    """
+    found = [(curve, row) for curve, row in zip(curves, rows, strict=True) if "reasoning" in row]
+    if len(found) < 2:
+        return {"raw": float("nan"), "in_units_of_the_layer": float("nan")}
+    norms = [curve["reasoned"].mean for curve, _ in found]
+    sums = [row["reasoning"]["raw"]["reasoned"].mean for _, row in found]
+    own = [total / row["median_norm"] for total, (_, row) in zip(sums, found, strict=True)]
+    return {"raw": spearman(norms, sums), "in_units_of_the_layer": spearman(norms, own)}
 
 
 def same_tokens(reasoned: AnswerStates, direct: AnswerStates) -> AnswerStates:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langnorm.errors import MissingDependencyError
+from langnorm.evaluation.intervals import change, higher_or_lower, percent, points
 from langnorm.evaluation.statistics import Interval
+from langnorm.probes.problems import are_direct
 
-LONGEST_DIRECT = 0.5  # of the length of reasoned answers; what is longer is no direct answer
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}"
@@ -75,12 +76,13 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     auroc = late["auroc_of_right_answers"]
     sentences = [
         f"{numbers['reasoned']} reasoned answers ({figures['num_tokens']['reasoned']} tokens, "
-        f"{_percent(right['reasoned'])} right, {figures['cut']:.1%} cut) and {numbers['direct']} direct answers "
-        f"({figures['num_tokens']['direct']} tokens, {_percent(right['direct'])} right) to the same problems. "
+        f"{percent(right['reasoned'])} right, {figures['cut']:.1%} cut) and {numbers['direct']} direct answers "
+        f"({figures['num_tokens']['direct']} tokens, {percent(right['direct'])} right) to the same problems. "
         "Intervals are 95 % bootstrap intervals over problems.",
-        f"In the late layers ({layers}), norms on reasoned answers are {_change(late['relative_difference'])} than on "
-        f"direct ones; on the tokens that direct answers consist of, "
-        f"{_change(late['relative_difference_on_the_same_tokens'])}. "
+        f"In the late layers ({layers}), norms on reasoned answers are "
+        f"{higher_or_lower(late['relative_difference'])} than on direct ones; "
+        "on the tokens that direct answers consist of, "
+        f"{higher_or_lower(late['relative_difference_on_the_same_tokens'])}. "
         f"{_rise(late['against_first_half'])}",
         f"Which token it is explains {late['share_explained_by_token']:.0%} of the variance of norms in these layers.",
     ]
@@ -91,7 +93,7 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     reasoned_length, direct_length = (
         figures["num_tokens"][kind] / max(1, numbers[kind]) for kind in ("reasoned", "direct")
     )
-    if direct_length > LONGEST_DIRECT * reasoned_length:
+    if not are_direct(reasoned_length, direct_length):
         sentences.append(
             f"Direct answers have {direct_length:.0f} tokens and reasoned ones {reasoned_length:.0f}: asked to answer "
             "at once, this model does not, and a comparison of the two says little."
@@ -100,29 +102,15 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _change(interval: Interval) -> str:
-    if math.isnan(interval.mean):
-        return "not comparable (no problem has both)"
-    word = "higher" if interval.mean >= 0 else "lower"
-    sign = 1 if interval.mean >= 0 else -1
-    low, high = sorted((sign * interval.low, sign * interval.high))
-    certain = "" if low > 0 else ", which may be chance"
-    return f"{sign * interval.mean:.1%} {word} ({low:.1%} to {high:.1%}{certain})"
-
-
 def _rise(interval: Interval) -> str:
     if math.isnan(interval.mean):
         return ""
-    points = f"{100 * interval.mean:+.1f} points ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+    by = points(interval, " points")
     if interval.low > 0:
-        return f"The difference is larger there than in the first half of the layers, by {points}, as the paper has it."
+        return f"The difference is larger there than in the first half of the layers, by {by}, as the paper has it."
     if interval.high < 0:
-        return f"The difference is smaller there than in the first half of the layers, by {points}, against the paper."
-    return f"It is no larger or smaller there than in the first half of the layers, as far as this can tell: {points}."
-
-
-def _percent(interval: Interval) -> str:
-    return f"{interval.mean:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+        return f"The difference is smaller there than in the first half of the layers, by {by}, against the paper."
+    return f"It is no larger or smaller there than in the first half of the layers, as far as this can tell: {by}."
 
 
 def _sinks(sinks: Mapping[str, Any]) -> str:
@@ -146,10 +134,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             str(row["layer"]),
             f"{row['quartiles'][1]:.4g}",
             f"{row['quantile_99']:.4g}",
-            *(
-                f"{100 * row[name].mean:+.1f} % ({100 * row[name].low:+.1f} to {100 * row[name].high:+.1f})"
-                for name in ("relative_difference", "relative_difference_on_the_same_tokens")
-            ),
+            *(change(row[name]) for name in ("relative_difference", "relative_difference_on_the_same_tokens")),
             f"{row['share_explained_by_token']:.2f}",
             f"{row['correlation_with_surprisal'].mean:+.2f}",
             f"{row['correlation_with_position'].mean:+.2f}",

@@ -16,7 +16,17 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import langnorm.abacus
-from benchmarks import adaptive, evidence, llamacpp, packing, real_interventions, real_selection, real_steps, samples
+from benchmarks import (
+    adaptive,
+    evidence,
+    llamacpp,
+    packing,
+    real_interventions,
+    real_sae_summary,
+    real_selection,
+    real_steps,
+    samples,
+)
 from benchmarks.documents import between
 from benchmarks.real_decoder import Decoder
 from benchmarks.real_samples import sample
@@ -90,6 +100,22 @@ def test_the_page_of_evidence_is_what_was_measured() -> None:
     assert {name.partition("-")[0] for name in parts} == set(PARTS_OF_THE_EVIDENCE)
     for mark, text in parts.items():
         assert between(evidence.PAGE, mark) == text
+
+
+def test_what_the_command_says_of_saes_is_said_with_or_without_reasoning_features() -> None:
+    """Of the deepest late layer, with how it was trained; where no layer has such features, the table says so."""
+    found = json.loads((evidence.RESULTS / "real_sae-abacus.json").read_text())
+    assert "autoencoder of the states after layer 10" in real_sae_summary.summary(found)
+    for row in found["layers"]:
+        row.pop("reasoning", None)
+        row["on_the_same_tokens"].pop("reasoning", None)
+    found["over_layers"] = {"raw": None, "in_units_of_the_layer": None}
+    found["num_tokens"] = {"reasoned": 10, "direct": 9}
+    text = real_sae_summary.summary(found)
+    assert "features, none of which is a reasoning one, have a rank correlation" in text
+    assert text.endswith("| – | – | – |")
+    assert "Over layers" not in text
+    assert "Asked to answer at once this model does not" in text
 
 
 def test_what_an_evaluation_kept_becomes_a_part_of_the_evidence(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
     ("checks", "credentials", "files", "stored", "work"),
     ("text", "norms", "evaluation.statistics", "reductions"),
-    ("stored_trace", "viz.html"),
+    ("stored_trace", "viz.html", "evaluation.intervals"),
     ("interventions", "trace", "probes.sae", "probes.sae_batches", "probes.answer_states"),
     ("scores", "engines.options"),
     ("engines.requests", "trace_builder", "probes.sae_training", "probes.reasoning_features"),
@@ -52,6 +52,7 @@ WITHOUT_LANGCHAIN = ("engines", "norms", "interventions", "abacus", "text", "sco
 PURE_FOLDERS = (
     "text",
     "scores",
+    "evaluation.intervals",
     "evaluation.statistics",
     "interventions.options",
     "interventions.plan",

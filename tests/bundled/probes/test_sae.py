@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from typer.testing import CliRunner
 
 from langnorm import ChatLangNorm
 from langnorm.cli import app
-from langnorm.errors import OptionError
+from langnorm.errors import ModelError, OptionError
+from langnorm.probes import sae_probe, sae_training
 from langnorm.probes.answering import ask_all, record_states
 from langnorm.probes.problems import read_problems
 from langnorm.probes.sae import SAEConfig, SparseAutoencoder, load_sae, save_sae
+from langnorm.probes.sae_page import sae_page
 from langnorm.probes.sae_probe import SAEProbe, probe_sae
-from langnorm.probes.sae_training import SAETraining
+from langnorm.probes.sae_training import CHECKPOINT_FILE, SAETraining
 
 TRAINING = SAETraining(num_steps=20, batch_size=32, dead_steps=5, num_auxiliary=8)
 PROBE = SAEProbe(layers=[9], expansion=1, k=8, training=TRAINING, max_tokens=16)
@@ -51,6 +54,15 @@ def test_an_sae_is_trained_reported_on_and_written(chat: ChatLangNorm, tmp_path:
     assert row["bound"]["above_bound_on_states"] == 0
     assert row["num_tokens"] == row["held_out"]["num_states"]
     assert (report["num_problems"], report["num_held_out"]) == (5, 2)
+    assert report["training"]["num_steps"] == 20
+    assert report["answers"] == {"seeds": [0], "temperature": 0.7, "max_tokens": 16}
+    assert row["k"] == 8
+    assert 0 < row["training_states"]["num_states"] < sum(report["num_tokens"].values())
+    assert [curve["layer"] for curve in report["norms_on_the_same_tokens"]] == [9]
+    assert row["on_the_same_tokens"]["num_tokens"] <= row["num_tokens"]
+    for num_direct, is_said in ((40, False), (90, True)):
+        page = sae_page({**report, "num_tokens": {"reasoned": 100, "direct": num_direct}}, "a title")
+        assert ("Asked to answer at once, this model does not" in page) == is_said
     config = load_sae(tmp_path / "layer-9").config
     assert (config.d_sae, config.k, config.metadata["hook_name"]) == (config.d_in, 8, "blocks.9.hook_resid_post")
 
@@ -68,6 +80,23 @@ def test_an_sae_is_trained_reported_on_and_written(chat: ChatLangNorm, tmp_path:
         probe_sae(chat, tasks, tmp_path, several, published=tmp_path / "other", is_quiet=True)
     with pytest.raises(OptionError, match="four problems or more"):
         probe_sae(chat, tasks[:3], tmp_path, PROBE, is_quiet=True)
+
+
+def test_a_run_that_is_stopped_trains_no_layer_again(chat: ChatLangNorm, tmp_path: Path, monkeypatch) -> None:
+    """Checkpoints stay until the report is whole, and are those of the same answers only."""
+    tasks = read_problems("abacus", 4)
+    probe = SAEProbe(layers=[3, 9], expansion=1, k=8, training=TRAINING, max_tokens=8)
+    monkeypatch.setattr(sae_probe, "norm_curves", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probe_sae(chat, tasks, tmp_path, probe, is_quiet=True)
+    with pytest.raises(ModelError, match="a training with other options"):
+        probe_sae(chat, tasks, tmp_path, replace(probe, seeds=[1]), is_quiet=True)
+    monkeypatch.undo()
+    steps = []
+    monkeypatch.setattr(sae_training._Trainer, "take_step", lambda *_: steps.append(1))
+    probe_sae(chat, tasks, tmp_path, probe, is_quiet=True)
+    assert not steps
+    assert not [*tmp_path.rglob(CHECKPOINT_FILE)]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from typing import Any
 
-from langnorm.cli.wording import in_options
+import pytest
+import typer
+
+from langnorm.cli import app
+from langnorm.cli.wording import _OPTIONS, in_options
+
+NAMED_BY_NO_ERROR = {
+    "--debug": "a flag",
+    "--engine-option": "named as `engine_kwargs`, in forms of its own",
+    "--html": "the command's own, which names it itself",
+    "--json": "a flag",
+    "--n": "checked by the command; `n` elsewhere is --select",
+    "--no-think": "a flag",
+    "--num-tasks": "checked by the command",
+    "--out": "the command's own, which names it itself",
+    "--prompts": "the command's own, which names it itself",
+    "--restart": "a flag",
+    "--sae": "the command's own; errors name the folder",
+    "--step-states": "checked by the command; `batch_size` elsewhere is another one",
+    "--system": "a text, of which all are allowed",
+    "--verbose": "a flag",
+    "--version": "a flag",
+}
+"""The options of commands that no error of the library names as an argument, with the reason."""
+
+
+def options_of(command: Any) -> Iterator[str]:
+    """Yields the long names of the options of a command and of those below it."""
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            yield next(name for name in parameter.opts if name.startswith("--"))
+    for below in getattr(command, "commands", {}).values():
+        yield from options_of(below)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +49,9 @@ from langnorm.cli.wording import in_options
         ("Use `device_map`", "Use `--device`"),
         ("raise `max_tokens`.", "raise `--max-tokens`."),
         ("`vote='most'` of `selection` is not", "`--vote most` is not"),
+        ("`k=100000` is not", "`--k 100000` is not"),
+        ("`name=''` is not", "`--name ''` is not"),
+        ("`api_key` is not", "`--api-key` is not"),
         ("`n=0` is not", "`--select 0` is not"),
         ('Use `layers="late"` or', "Use `--layers late` or"),
         ("`max_tokens=0` is not", "`--max-tokens 0` is not"),
@@ -31,3 +67,10 @@ from langnorm.cli.wording import in_options
 def test_arguments_become_options(said, shown) -> None:
     """Arguments that an option stands for have its name; others stay as they are."""
     assert in_options(said) == shown
+
+
+def test_every_option_of_the_commands_is_known() -> None:
+    """One that is added has its argument's name in the table, or a reason here why no error names it."""
+    options = set(options_of(typer.main.get_command(app)))
+    assert options == {*_OPTIONS.values(), *NAMED_BY_NO_ERROR}
+    assert not NAMED_BY_NO_ERROR.keys() & _OPTIONS.values()

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from langnorm.evaluation.statistics import spearman
+from langnorm.evaluation.statistics import Interval, spearman
 from langnorm.probes.answer_states import AnswerStates, by_problem
 from langnorm.probes.reasoning_features import FeatureGroups
 from langnorm.probes.sae import SAEConfig, SparseAutoencoder
-from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, same_tokens
+from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, over_layers, same_tokens
 
 LAYER, WIDTH, NUM_FEATURES = 7, 6, 10
 
@@ -126,6 +126,22 @@ def test_curves_are_the_mean_norms_of_each_layer() -> None:
         assert row["reasoned"].mean == pytest.approx(statistics.fmean(first))
         differences = [one - other for one, other in zip(first, second, strict=True)]
         assert row["difference"].mean == pytest.approx(statistics.fmean(differences))
+
+
+def test_the_correlation_over_layers_is_that_of_their_means() -> None:
+    """As they are and in units of each layer; layers without reasoning features have no part, and one says nothing."""
+
+    def interval(mean: float) -> Interval:
+        return Interval(mean, mean, mean)
+
+    curves = [{"reasoned": interval(norm)} for norm in (1.0, 2.0, 99.0, 3.0)]
+    sums = (4.0, 5.0, None, 6.0)
+    rows = [
+        {"median_norm": norm, **({} if total is None else {"reasoning": {"raw": {"reasoned": interval(total)}}})}
+        for norm, total in zip((1.0, 2.0, 99.0, 3.0), sums, strict=True)
+    ]
+    assert over_layers(curves, rows) == pytest.approx({"raw": 1, "in_units_of_the_layer": -1})
+    assert all(math.isnan(value) for value in over_layers(curves[:1], rows[:1]).values())
 
 
 def test_violations_are_counted() -> None:
