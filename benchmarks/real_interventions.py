@@ -114,6 +114,8 @@ def summary(found: Mapping[str, Any]) -> str:
 def _verdict(name: str, difference: Sequence[float] | None) -> str:
     """Return what the interval of a difference says, in a sentence."""
     _, low, high = difference or (0.0, 0.0, 0.0)
+    if low == high == 0:
+        return f"- `{name}`: the same questions are right as without."
     if low > 0:
         return f"- `{name}` makes more answers right."
     if high < 0:
