@@ -72,7 +72,7 @@ class ResidualStream:
         states: Tensor = output if self.rule == "alone" else output[0]
         if self.rule == "sum":
             states = states + output[1]
-        return states.flatten(0, -2)  # the backend of transformers has a batch of one
+        return states if states.dim() == 2 else states.flatten(0, -2)  # the backend of transformers has a batch of one
 
     def put(self, output: Any, before: Tensor, after: Tensor) -> Any:
         """Return the output of a layer with another stream in it, in new tensors; rows that are equal stay as they are.

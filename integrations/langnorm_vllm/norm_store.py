@@ -1,12 +1,14 @@
 """Keeps norms by sequence and position.
 
-Rows stay on the device until they are many or somebody asks: a copy for each pass would make the host wait for it.
+Rows stay on the device until they are many or somebody asks: a copy for each pass would make the host wait for it. Of
+a pass the host only notes whose rows they are, in a few arrays: a loop over sequences would cost as much as the norms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 _MOST_PASSES = 128  # that wait on the device
 _MOST_ROWS = 16_384
 
+_numbers = itertools.count()
+
 
 class SequenceNorms:
     """The norms of one sequence. A position that is computed again replaces what it was before.
@@ -25,29 +29,46 @@ class SequenceNorms:
     Args:
         layers: The layers that are kept.
         first_position: Of the first token that is kept.
+
+    Attributes:
+        number: Its own, in this process.
     """
 
     def __init__(self, layers: Sequence[int], first_position: int) -> None:
-        self.columns = list(layers)
+        self.number = next(_numbers)
+        self.columns = np.array(layers)
         self.first_position = first_position
         self._table: NDArray[np.float32] = np.full((64, len(self.columns)), np.nan, dtype=np.float32)
         self._num_rows = 0
 
-    def put(self, position: int, rows: NDArray[np.float32]) -> None:
-        """Keep rows (T, L) of consecutive positions, from this one on."""
-        start, end = position - self.first_position, position - self.first_position + len(rows)
-        if start < 0:
-            rows, start = rows[-start:], 0
+    def put(self, positions: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        """Keep rows (T, L) of positions (T,), none of which is before the first; later rows replace earlier ones."""
+        places = positions - self.first_position
+        end = int(places.max()) + 1
         if end > len(self._table):
             larger = np.full((max(end, 2 * len(self._table)), len(self.columns)), np.nan, dtype=np.float32)
             larger[: len(self._table)] = self._table
             self._table = larger
-        self._table[start:end] = rows
+        self._table[places] = rows
         self._num_rows = max(self._num_rows, end)
 
     def rows(self) -> NDArray[np.float32]:
         """Return the rows (T, L); NaN where a position was never seen."""
         return self._table[: self._num_rows]
+
+
+class Kept(NamedTuple):
+    """The K rows of a pass that are kept.
+
+    Attributes:
+        rows: Their places in the pass (K,), ascending.
+        owners: The numbers of the sequences that they belong to (K,).
+        positions: Those of their tokens (K,).
+    """
+
+    rows: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    positions: NDArray[np.int64]
 
 
 class NormStore:
@@ -60,35 +81,45 @@ class NormStore:
     """
 
     def __init__(self, num_layers: int, num_rows: int, device: torch.device) -> None:
-        self.current = torch.zeros(num_layers, num_rows, device=device)
-        """Norms (L, N) of the pass under way. Hooks write here: graphs that were captured know this place."""
-        self._waiting: list[Tensor] = []  # (L, R) a pass
-        self._labels: list[tuple[SequenceNorms, int, int, int]] = []  # whose, position, first row among all, length
+        self._current = torch.zeros(num_layers, num_rows, device=device)  # norms (L, N) of the pass under way
+        self._places: Sequence[Tensor] = ()  # in these, of each layer (N',), as many as the last pass had
+        self._waiting: list[Tensor] = []  # (L, K) a pass
+        self._labels: list[Kept] = []  # of these
+        self._owners: dict[int, SequenceNorms] = {}  # of these, by number
         self._num_waiting = 0  # rows
 
-    def keep(self, parts: Sequence[tuple[SequenceNorms, int, int, int]]) -> None:
+    def note(self, layer: int, states: Tensor) -> None:
+        """Note the norms of states (N', d) after a layer."""
+        num_rows = states.size(0)
+        if not self._places or self._places[0].size(0) != num_rows:
+            self._places = self._current[:, :num_rows].unbind(0)
+        torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32, out=self._places[layer])
+
+    def note_in_graph(self, layer: int, states: Tensor) -> None:
+        """Do the same inside of a graph, which is compiled for any number of rows, and knows where the norms lie."""
+        self.put(layer, torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32))
+
+    def put(self, layer: int, norms: Tensor) -> None:
+        """Note norms (N',) that are known."""
+        self._current[layer, : norms.size(0)].copy_(norms)
+
+    def keep(self, kept: Kept, owners: Mapping[int, SequenceNorms]) -> None:
         """Take rows of the pass that has just been made.
 
         Args:
-            parts: Whose they are, the position of the first token, its row in the pass, and how many follow.
+            kept: Which ones; there is at least one.
+            owners: The sequences that they belong to, by number.
         """
-        if not parts:
-            return
-        first, last = parts[0][2], parts[-1][2] + parts[-1][3]
-        if last - first == sum(part[3] for part in parts):
-            rows = self.current[:, first:last].clone()
-            offset = self._num_waiting - first
-            self._labels += [(whose, position, row + offset, length) for whose, position, row, length in parts]
+        rows = kept.rows
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        if end - first == len(rows):
+            self._waiting.append(self._current[:, first:end].clone())
         else:
-            places = [place for _, _, row, length in parts for place in range(row, row + length)]
-            index = torch.tensor(places).to(self.current.device, non_blocking=True)
-            rows = self.current.index_select(1, index)
-            place = self._num_waiting
-            for whose, position, _, length in parts:
-                self._labels.append((whose, position, place, length))
-                place += length
-        self._waiting.append(rows)
-        self._num_waiting += rows.size(1)
+            index = torch.from_numpy(rows).to(self._current.device, non_blocking=True)
+            self._waiting.append(self._current.index_select(1, index))
+        self._labels.append(kept)
+        self._owners.update(owners)
+        self._num_waiting += len(rows)
         if len(self._waiting) >= _MOST_PASSES or self._num_waiting >= _MOST_ROWS:
             self.flush()
 
@@ -96,7 +127,12 @@ class NormStore:
         """Bring all rows that wait to where they belong."""
         if not self._waiting:
             return
-        table = torch.cat(self._waiting, dim=1).cpu().numpy().T  # (R, L)
-        labels, self._waiting, self._labels, self._num_waiting = self._labels, [], [], 0
-        for whose, position, row, length in labels:
-            whose.put(position, table[row : row + length, whose.columns])
+        norms = torch.cat(self._waiting, dim=1).cpu().numpy()  # (L, K of all passes)
+        _, owners, positions = (np.concatenate(column) for column in zip(*self._labels, strict=True))
+        by_number, self._owners = self._owners, {}
+        self._waiting, self._labels, self._num_waiting = [], [], 0
+        order = np.argsort(owners, kind="stable")  # of one owner as they came: a later row replaces an earlier one
+        numbers, starts = np.unique(owners[order], return_index=True)
+        for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+            owner = by_number[number]
+            owner.put(positions[places], norms[np.ix_(owner.columns, places)].T)
