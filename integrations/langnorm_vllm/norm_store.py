@@ -32,13 +32,14 @@ class SequenceNorms:
 
     Attributes:
         number: Its own, in this process.
+        layers: As given.
     """
 
     def __init__(self, layers: Sequence[int], first_position: int) -> None:
         self.number = next(_numbers)
-        self.columns = np.array(layers)
+        self.layers = tuple(layers)
         self.first_position = first_position
-        self._table: NDArray[np.float32] = np.full((64, len(self.columns)), np.nan, dtype=np.float32)
+        self._table: NDArray[np.float32] = np.full((64, len(self.layers)), np.nan, dtype=np.float32)
         self._num_rows = 0
 
     def put(self, positions: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
@@ -46,7 +47,7 @@ class SequenceNorms:
         places = positions - self.first_position
         end = int(places.max()) + 1
         if end > len(self._table):
-            larger = np.full((max(end, 2 * len(self._table)), len(self.columns)), np.nan, dtype=np.float32)
+            larger = np.full((max(end, 2 * len(self._table)), len(self.layers)), np.nan, dtype=np.float32)
             larger[: len(self._table)] = self._table
             self._table = larger
         self._table[places] = rows
@@ -72,54 +73,31 @@ class Kept(NamedTuple):
 
 
 class NormStore:
-    """The norms of all sequences, and those rows that are still on the device.
+    """The norms of all sequences, and those rows that are still on the device."""
 
-    Args:
-        num_layers: L, the number of decoder layers.
-        num_rows: Most tokens of a pass.
-        device: Where the model is.
-    """
-
-    def __init__(self, num_layers: int, num_rows: int, device: torch.device) -> None:
-        self._current = torch.zeros(num_layers, num_rows, device=device)  # norms (L, N) of the pass under way
-        self._places: Sequence[Tensor] = ()  # in these, of each layer (N',), as many as the last pass had
+    def __init__(self) -> None:
+        self._layers: tuple[int, ...] = ()  # of the rows that wait
         self._waiting: list[Tensor] = []  # (L, K) a pass
         self._labels: list[Kept] = []  # of these
         self._owners: dict[int, SequenceNorms] = {}  # of these, by number
         self._num_waiting = 0  # rows
 
-    def note(self, layer: int, states: Tensor) -> None:
-        """Note the norms of states (N', d) after a layer."""
-        num_rows = states.size(0)
-        if not self._places or self._places[0].size(0) != num_rows:
-            self._places = self._current[:, :num_rows].unbind(0)
-        torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32, out=self._places[layer])
-
-    def note_in_graph(self, layer: int, states: Tensor) -> None:
-        """Do the same inside of a graph, which is compiled for any number of rows, and knows where the norms lie."""
-        self.put(layer, torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32))
-
-    def put(self, layer: int, norms: Tensor) -> None:
-        """Note norms (N',) that are known."""
-        self._current[layer, : norms.size(0)].copy_(norms)
-
-    def keep(self, kept: Kept, owners: Mapping[int, SequenceNorms]) -> None:
-        """Take rows of the pass that has just been made.
+    def keep(self, norms: Tensor, layers: tuple[int, ...], kept: Kept, owners: Mapping[int, SequenceNorms]) -> None:
+        """Take norms of the pass that has just been made.
 
         Args:
-            kept: Which ones; there is at least one.
+            norms: The rows that are kept (L, K).
+            layers: The L layers.
+            kept: Which rows these are.
             owners: The sequences that they belong to, by number.
         """
-        rows = kept.rows
-        first, end = int(rows[0]), int(rows[-1]) + 1
-        if end - first == len(rows):
-            self._waiting.append(self._current[:, first:end].clone())
-        else:
-            index = torch.from_numpy(rows).to(self._current.device, non_blocking=True)
-            self._waiting.append(self._current.index_select(1, index))
+        if layers != self._layers:
+            self.flush()
+            self._layers = layers
+        self._waiting.append(norms)
         self._labels.append(kept)
         self._owners.update(owners)
-        self._num_waiting += len(rows)
+        self._num_waiting += len(kept.rows)
         if len(self._waiting) >= _MOST_PASSES or self._num_waiting >= _MOST_ROWS:
             self.flush()
 
@@ -135,4 +113,5 @@ class NormStore:
         numbers, starts = np.unique(owners[order], return_index=True)
         for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
             owner = by_number[number]
-            owner.put(positions[places], norms[np.ix_(owner.columns, places)].T)
+            columns = np.searchsorted(self._layers, owner.layers)
+            owner.put(positions[places], norms[np.ix_(columns, places)].T)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langnorm_vllm.norm_store import Kept, SequenceNorms
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from langnorm.engines.vllm.order import Order
     from langnorm_vllm.batch_view import BatchView
 
@@ -55,18 +57,37 @@ class Roster:
         self.owners = {one.number: one for one in norms if one}
         self._numbers = np.array([one.number if one else -1 for one in norms])  # (R,)
         self._first_kept = np.array([one.first_position if one else _NEVER for one in norms])  # (R,)
+        self._layout = _Layout(np.zeros(len(sequences) + 1, dtype=np.int32))  # of the last pass
 
     def kept(self, batch: BatchView) -> Kept | None:
         """Return which rows of a pass of these sequences are kept; None if no row is."""
         if not self.owners:
             return None
-        first_rows = batch.first_rows
-        parts = np.repeat(np.arange(len(self.request_ids)), np.diff(first_rows))  # (N,)
-        rows = np.arange(len(parts))
-        positions = rows + (batch.first_positions - first_rows[:-1])[parts]
+        if not np.array_equal(batch.first_rows, self._layout.first_rows):
+            self._layout = _Layout(batch.first_rows.copy())  # vLLM writes into its own again
+        rows, parts, steps = self._layout.rows, self._layout.parts, self._layout.steps
+        positions = batch.first_positions[parts] + steps
         is_kept = positions >= self._first_kept[parts]
-        if not is_kept.any():
-            return None
         if not is_kept.all():
             rows, parts, positions = rows[is_kept], parts[is_kept], positions[is_kept]
-        return Kept(rows, self._numbers[parts], positions)
+        return Kept(rows, self._numbers[parts], positions) if len(rows) else None
+
+
+class _Layout:
+    """Where the rows of requests are in a pass; most passes have that of the one before, a row for each.
+
+    Args:
+        first_rows: As in `BatchView`.
+
+    Attributes:
+        first_rows: As given.
+        rows: All rows (N,).
+        parts: The number of the request that each belongs to (N,).
+        steps: How many of its rows are before each (N,).
+    """
+
+    def __init__(self, first_rows: NDArray[np.integer[Any]]) -> None:
+        self.first_rows = first_rows
+        self.parts = np.repeat(np.arange(len(first_rows) - 1), np.diff(first_rows))
+        self.rows = np.arange(len(self.parts))
+        self.steps = self.rows - first_rows[self.parts]

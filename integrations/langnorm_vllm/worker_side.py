@@ -13,6 +13,7 @@ from langnorm_vllm.intervener import Intervener
 from langnorm_vllm.layer_hooks import LayerHooks
 from langnorm_vllm.layers import ResidualStream, find_decoder_layers, find_residual_rule, signature_of
 from langnorm_vllm.norm_store import Kept, NormStore
+from langnorm_vllm.pass_norms import PassNorms
 from langnorm_vllm.plugin import CONFIG_NAME
 from langnorm_vllm.roster import ObservedSequence, Roster
 from langnorm_vllm.token_choice import CHOOSERS
@@ -43,7 +44,9 @@ class WorkerSide:
         for layer in layers:
             signature_of(layer)
         self._stream = ResidualStream(find_residual_rule(model, layers, parent, config))
-        self._store = NormStore(num_layers, config.scheduler_config.max_num_batched_tokens, worker.device)
+        num_rows = config.scheduler_config.max_num_batched_tokens
+        self._norms = PassNorms(self._stream, num_layers, num_rows, worker.device)
+        self._store = NormStore()
         self._sequences: OrderedDict[str, ObservedSequence] = OrderedDict()  # by key, those that came first in front
         self._by_request: dict[str, ObservedSequence] = {}  # running ones, by vLLM's own id
         self._intervener = Intervener(layers, self._stream)
@@ -188,6 +191,7 @@ class WorkerSide:
         if roster is None or roster.request_ids != batch.request_ids:
             roster = self._roster = Roster(batch.request_ids, self._by_request)
             if self._is_eager:
+                self._norms.set_layers(sorted(roster.layers))
                 self._hooks.set(roster.layers, is_acting=roster.is_acted_on)
         self._kept = roster.kept(batch)
         self._wanted = roster.layers if self._kept is not None else frozenset()
@@ -197,24 +201,26 @@ class WorkerSide:
     def _end_pass(self) -> None:
         """Keep the norms of a pass, also of one that has failed: its tokens are computed again, and so are these."""
         if self._kept is not None and self._roster:
-            self._store.keep(self._kept, self._roster.owners)
+            norms = self._norms.take(self._kept.rows)
+            self._store.keep(norms, self._norms.layers, self._kept, self._roster.owners)
         self._kept, self._wanted = None, frozenset()
-        self._intervener.end_pass()
+        if self._roster and self._roster.is_acted_on:
+            self._intervener.end_pass()
 
     def _note(self, index: int, _layer: nn.Module, _args: Any, output: Any) -> None:
         """Note the norms after a layer that is only looked at."""
         if index in self._wanted:
-            self._store.note(index, self._stream.get(output))
+            self._norms.note(index, output)
 
     def _note_in_graph(self, index: int, _layer: nn.Module, _args: Any, output: Any) -> None:
-        self._store.note_in_graph(index, self._stream.get(output))
+        self._norms.note_now(index, self._stream.get(output))
 
     def _act(self, index: int, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Act on the states after a layer, and note their norms."""
         changed, norms = self._intervener.act(index, args, kwargs, output)
         if index in self._wanted:
             if norms is not None:
-                self._store.put(index, norms)
+                self._norms.put(index, norms)
             else:
-                self._store.note(index, self._stream.get(output if changed is None else changed))
+                self._norms.note_now(index, self._stream.get(output if changed is None else changed))
         return changed
