@@ -82,7 +82,7 @@ class Sides:
     def __init__(self, model: str) -> None:
         self._engine = get_engine("vllm", model, {}, {**_OPTIONS, "in_process": True})
         self._plain = self._start_plain(model, str(self._engine.identity.dtype))
-        _share_weights(self._engine._core._engine, self._plain)
+        _share_weights(self._engine, self._plain)
         self._dense = get_engine("transformers", model, {})
         self._late = select_layers("late", self._engine.num_layers)
         self._all = tuple(range(self._engine.num_layers))
@@ -145,12 +145,12 @@ class Sides:
             raise RuntimeError(msg)
 
 
-def _share_weights(one: Any, other: Any) -> None:
-    """Let two of vLLM's engines in this process run the same weights.
+def _share_weights(engine: Any, plain: Any) -> None:
+    """Let vLLM's own engine run the weights of ours, which is in this process too.
 
     Where these lie in memory changes times by several per cent, and is another in each process.
     """
-    (ours,), (theirs,) = (engine.apply_model(lambda model: model) for engine in (one, other))
+    (ours,), (theirs,) = (one.apply_model(lambda model: model) for one in (engine._core._engine, plain))
     for here, there in zip(ours.modules(), theirs.modules(), strict=True):
         for name, parameter in here.named_parameters(recurse=False):
             getattr(there, name).data = parameter.data

@@ -22,8 +22,8 @@ class BatchView(NamedTuple):
     """
 
     request_ids: Sequence[str]
-    first_positions: NDArray[np.integer[Any]]
-    first_rows: NDArray[np.integer[Any]]
+    first_positions: NDArray[np.int32]
+    first_rows: NDArray[np.int32]
 
 
 def read_v1(runner: Any) -> BatchView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class _Layout:
         steps: How many of its rows are before each (N,).
     """
 
-    def __init__(self, first_rows: NDArray[np.integer[Any]]) -> None:
+    def __init__(self, first_rows: NDArray[np.int32]) -> None:
         self.first_rows = first_rows
         self.parts = np.repeat(np.arange(len(first_rows) - 1), np.diff(first_rows))
         self.rows = np.arange(len(self.parts))
