@@ -5,16 +5,13 @@
 Norms and interventions on Abacus; reductions (`Record(distribution=..., updates=..., mean_states=...)`) on a model with
 the shape and the vocabulary of Qwen2.5-0.5B and random weights, over recording norms alone.
 
-Two runs side by side (`chat.py`, `interventions.py`) differ by 10 % and more on a machine that others share, and the
-bars are at 2 %. Both parts of one run are slowed down alike, so their ratio is steady. It leaves out what one part
-does to the other, such as to caches of the processor.
+`accounts.py` says what that is good for. Two runs side by side are in `chat.py` and `interventions.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +20,7 @@ import transformers
 
 import langnorm.chat.results
 from benchmarks import interventions, recording
+from benchmarks.accounts import account, measure_accounts
 from benchmarks.setups import MODELS
 from langnorm.engines.token_choice.logprobs import LogprobRecorder
 from langnorm.engines.transformers.batch import BatchGenerator
@@ -34,62 +32,31 @@ from langnorm.norms.online import OnlineStatistics
 
 ACCOUNTS = ("batch", "norms", "traces", "interventions", "reductions")
 
-_spent: dict[str, float] = {}
-
-
-def _account(owner: Any, name: str, account: str, *, returns_function: bool = False) -> None:
-    """Add the CPU time of a function, or of the functions that it returns, to an account."""
-    original = getattr(owner, name)
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            start = time.thread_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                _spent[account] = _spent.get(account, 0.0) + time.thread_time() - start
-
-        return call
-
-    if returns_function:
-        setattr(owner, name, lambda *arguments, **named: timed(original(*arguments, **named)))
-    else:
-        setattr(owner, name, timed(original))
-
 
 def measure(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Return the median seconds of each account for each side."""
-    spent: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for _ in range(repeats + 1):
-        for name, side in sides.items():
-            _spent.clear()
-            side()
-            spent[name].append(dict(_spent))
     return {
-        name: {
-            account: statistics.median(run.get(account, 0.0) for run in runs[1:])  # the first one warms up
-            for account in ACCOUNTS
-        }
-        for name, runs in spent.items()
+        name: {one: statistics.median(run.get(one, 0.0) for run in runs) for one in ACCOUNTS}
+        for name, runs in measure_accounts(sides, repeats).items()
     }
 
 
 def open_accounts() -> None:
     """Add up what is spent in the code of norms, interventions and reductions, from now on."""
-    _account(BatchGenerator, "generate", "batch")
-    _account(NormRecorder, "_hook", "norms", returns_function=True)
-    _account(NormRecorder, "rows", "norms")
-    _account(OnlineStatistics, "update", "norms")
-    _account(langnorm.chat.results, "build_message_trace", "traces")
-    _account(Intervener, "_hook", "interventions", returns_function=True)
-    _account(Intervener, "next_step", "interventions")
-    _account(StateReducer, "_take", "reductions", returns_function=True)
+    account(BatchGenerator, "generate", "batch")
+    account(NormRecorder, "_hook", "norms", returns_function=True)
+    account(NormRecorder, "rows", "norms")
+    account(OnlineStatistics, "update", "norms")
+    account(langnorm.chat.results, "build_message_trace", "traces")
+    account(Intervener, "_hook", "interventions", returns_function=True)
+    account(Intervener, "next_step", "interventions")
+    account(StateReducer, "_take", "reductions", returns_function=True)
     for owner, names in (
         (StateReducer, ("next_step", "updates", "mean_states")),
         (LogprobRecorder, ("__call__", "add_chosen", "distribution")),
     ):
         for name in names:
-            _account(owner, name, "reductions")
+            account(owner, name, "reductions")
 
 
 def account_interventions(batches: list[int], num_tokens: int, repeats: int) -> None:

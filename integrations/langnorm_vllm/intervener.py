@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from langnorm.interventions.forward_pass import Interventions
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from langnorm.engines.vllm.order import Order
-    from langnorm_vllm.batch_view import Part
+    from langnorm_vllm.batch_view import BatchView
 
 
 class Intervener:
@@ -40,8 +41,6 @@ class Intervener:
         self.trial = RerunTrial(stream)
         """What has come of running layers again in a trial."""
         self._is_trial = False
-        for index, layer in enumerate(layers):
-            layer.register_forward_pre_hook(self._pre_hook(index), with_kwargs=True)
 
     def enter(self, order: Order) -> None:
         """Let a sequence enter."""
@@ -66,15 +65,15 @@ class Intervener:
         self._interventions.roll_back(order.key, num_tokens)
         return self._interventions.report(order.key, num_tokens)
 
-    def begin_pass(self, orders: Sequence[Order | None], parts: Sequence[Part]) -> None:
+    def begin_pass(self, orders: Sequence[Order | None], batch: BatchView) -> None:
         """Say which tokens are computed next.
 
         Args:
-            orders: Of the sequence of each part, or None for those of others.
-            parts: The parts of the pass.
+            orders: Of the sequence of each request, or None for those of others.
+            batch: The pass.
         """
         self._is_trial = any(order is not None and order.is_trial for order in orders)
-        self._first_rows = [part.first_row for part in parts] + [parts[-1].first_row + parts[-1].num_tokens]
+        self._first_rows = batch.first_rows.tolist()
         acting = [order for order in orders if order and order.plans.layers]
         self._acted = frozenset(layer for order in acting for layer in order.plans.layers)
         if not acting:
@@ -87,11 +86,12 @@ class Intervener:
         )
         self._entered_kept = frozenset(plan.layers[0] for plan in active if plan.options.mode == "block")
         steps = [
-            part.first_position - order.num_prompt_tokens if order else 0
-            for order, part in zip(orders, parts, strict=True)
+            position - order.num_prompt_tokens if order else 0
+            for order, position in zip(orders, batch.first_positions.tolist(), strict=True)
         ]
         keys = [order.key if order and order.plans.layers else None for order in orders]
-        self._interventions.begin_pass(keys, steps, [part.num_tokens for part in parts])
+        num_tokens = [end - start for start, end in pairwise(self._first_rows)]
+        self._interventions.begin_pass(keys, steps, num_tokens)
 
     def end_pass(self) -> None:
         """Forget what was remembered of a pass."""
@@ -99,6 +99,12 @@ class Intervener:
         self._entered.clear()
         self._acted = self._remembered = self._entered_kept = frozenset()
         self._is_trial = False
+
+    def enter_layer(self, index: int, layer: nn.Module, args: Any, kwargs: Any) -> None:
+        """Remember the states that enter a layer, where they are needed."""
+        if index in self._entered_kept or self._is_trial:
+            entering = LayerCall(layer, args, kwargs).entering()
+            self._entered[index] = entering[: self._first_rows[-1]]
 
     def act(self, index: int, args: Any, kwargs: Any, output: Any) -> tuple[Any, Tensor | None]:
         """Act on what a layer returned.
@@ -125,14 +131,6 @@ class Intervener:
             filled[:num_rows] = after
             after = filled
         return self._stream.put(output, states, after), norms
-
-    def _pre_hook(self, index: int) -> Any:
-        def keep(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            if index in self._entered_kept or self._is_trial:
-                entering = LayerCall(layer, args, kwargs).entering()
-                self._entered[index] = entering[: self._first_rows[-1]]
-
-        return keep
 
     def _rerun(self, layers: range, states: Tensor, sequences: Sequence[int]) -> Tensor:
         """Run layers again for states (N, d) of all tokens of some sequences of the pass.

@@ -67,12 +67,24 @@ class ResidualStream:
     def __init__(self, rule: str) -> None:
         self.rule = rule
 
+    def hidden(self, output: Any) -> Tensor:
+        """Return the hidden states in what a layer returned, (N, d), or (1, N, d) with the backend of transformers."""
+        states: Tensor = output if self.rule == "alone" else output[0]
+        return states
+
     def get(self, output: Any) -> Tensor:
         """Return the stream (N, d) after a layer, from what it returned."""
-        states: Tensor = output if self.rule == "alone" else output[0]
+        states = self.hidden(output)
         if self.rule == "sum":
             states = states + output[1]
-        return states.flatten(0, -2)  # the backend of transformers has a batch of one
+        return states if states.dim() == 2 else states.flatten(0, -2)
+
+    def copy(self, output: Any, place: Tensor) -> None:
+        """Write the stream after a layer to a place with the shape of its hidden states."""
+        if self.rule == "sum":
+            torch.add(output[0], output[1], out=place)
+        else:
+            place.copy_(self.hidden(output))
 
     def put(self, output: Any, before: Tensor, after: Tensor) -> Any:
         """Return the output of a layer with another stream in it, in new tensors; rows that are equal stay as they are.
@@ -83,7 +95,7 @@ class ResidualStream:
             after: What it is to be (N, d).
         """
         if self.rule != "sum":
-            states = after.view_as(output if self.rule == "alone" else output[0])
+            states = after.view_as(self.hidden(output))
             return states if self.rule == "alone" else (states, *output[1:])
         hidden, residual = output[0], output[1]
         is_changed = (after != before).any(dim=-1, keepdim=True).view(*hidden.shape[:-1], 1)

@@ -7,36 +7,23 @@ from collections.abc import Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from langnorm.engines.vllm.order import Order, Taken
-from langnorm_vllm.batch_view import Part, read_v1, read_v2
+from langnorm_vllm.batch_view import BatchView, read_v1, read_v2
 from langnorm_vllm.intervener import Intervener
+from langnorm_vllm.layer_hooks import LayerHooks
 from langnorm_vllm.layers import ResidualStream, find_decoder_layers, find_residual_rule, signature_of
-from langnorm_vllm.norm_store import NormStore, SequenceNorms
+from langnorm_vllm.norm_store import Kept, NormStore
+from langnorm_vllm.pass_norms import PassNorms
 from langnorm_vllm.plugin import CONFIG_NAME
+from langnorm_vllm.roster import ObservedSequence, Roster
 from langnorm_vllm.token_choice import CHOOSERS
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from vllm.v1.worker.gpu_worker import Worker
 
 _MOST_ENDED = 4096
 """Sequences that have ended and that nobody has taken: more are forgotten, the oldest first."""
-
-
-class _Sequence:
-    """A sequence of the engine.
-
-    Attributes:
-        order: What is asked of it.
-        norms: Its norms; None where none are recorded.
-    """
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        first = 0 if order.records_prompt else order.num_prompt_tokens
-        self.norms = SequenceNorms(order.layers, first) if order.layers else None
 
 
 class WorkerSide:
@@ -57,15 +44,21 @@ class WorkerSide:
         for layer in layers:
             signature_of(layer)
         self._stream = ResidualStream(find_residual_rule(model, layers, parent, config))
-        self._store = NormStore(num_layers, config.scheduler_config.max_num_batched_tokens, worker.device)
-        self._sequences: OrderedDict[str, _Sequence] = OrderedDict()  # by key, those that came first in front
-        self._by_request: dict[str, _Sequence] = {}  # running ones, by vLLM's own id
+        num_rows = config.scheduler_config.max_num_batched_tokens
+        self._norms = PassNorms(self._stream, num_layers, num_rows, worker.device)
+        self._store = NormStore()
+        self._sequences: OrderedDict[str, ObservedSequence] = OrderedDict()  # by key, those that came first in front
+        self._by_request: dict[str, ObservedSequence] = {}  # running ones, by vLLM's own id
         self._intervener = Intervener(layers, self._stream)
-        self._parts: list[Part] = []  # of the pass under way
-        self._wanted: frozenset[int] = frozenset()  # the layers whose norms it records
+        self._hooks = LayerHooks(layers, self._note, self._intervener.enter_layer, self._act)
+        self._roster: Roster | None = None  # of the last pass; None where a sequence has come or gone since
+        self._kept: Kept | None = None  # the rows of the pass under way whose norms are kept
+        self._wanted: frozenset[int] = frozenset()  # the layers in which they are
         self._description = {"rule": self._stream.rule, "num_layers": num_layers}
-        for index, layer in enumerate(layers):
-            layer.register_forward_hook(partial(self._hook, index), with_kwargs=True)
+        self._is_eager = bool(config.model_config.enforce_eager)
+        if not self._is_eager:  # a graph has no branches: it notes the norms of all layers
+            for index, layer in enumerate(layers):
+                layer.register_forward_hook(partial(self._note_in_graph, index))
         self._watch(runner, is_v2=bool(getattr(worker, "use_v2_model_runner", False)))
 
     def describe(self) -> dict[str, Any]:
@@ -121,6 +114,7 @@ class WorkerSide:
         """Forget sequences, whether they have ended or not."""
         for key in keys:
             if sequence := self._sequences.pop(key, None):
+                self._roster = None
                 self._intervener.leave(sequence.order)
                 CHOOSERS.pop(key, None)
                 for request_id in [i for i, other in self._by_request.items() if other is sequence]:
@@ -174,6 +168,8 @@ class WorkerSide:
 
     def _enter(self, scheduled: Any) -> None:
         """Note which requests are new, and which have ended. One that was preempted may come as new again."""
+        if scheduled.finished_req_ids or scheduled.scheduled_new_reqs:
+            self._roster = None
         for request_id in scheduled.finished_req_ids:
             self._by_request.pop(request_id, None)
         for request in scheduled.scheduled_new_reqs:
@@ -183,50 +179,48 @@ class WorkerSide:
                 continue
             sequence = self._sequences.get(fields["key"])
             if sequence is None:
-                sequence = self._sequences[fields["key"]] = _Sequence(Order.from_dict(fields))
+                sequence = self._sequences[fields["key"]] = ObservedSequence(Order.from_dict(fields))
                 self._intervener.enter(sequence.order)
             self._by_request[request.req_id] = sequence
         if len(self._sequences) - len(self._by_request) > _MOST_ENDED:
             running = {sequence.order.key for sequence in self._by_request.values()}
             self.forget([next(key for key in self._sequences if key not in running)])
 
-    def _begin_pass(self, parts: list[Part]) -> None:
-        self._parts = parts
-        orders = [one.order if (one := self._by_request.get(part.request_id)) else None for part in parts]
-        self._wanted = frozenset(layer for order in orders if order for layer in order.layers)
-        self._intervener.begin_pass(orders, parts)
+    def _begin_pass(self, batch: BatchView) -> None:
+        roster = self._roster
+        if roster is None or roster.request_ids != batch.request_ids:
+            roster = self._roster = Roster(batch.request_ids, self._by_request)
+            if self._is_eager:
+                self._norms.set_layers(sorted(roster.layers))
+                self._hooks.set(roster.layers, is_acting=roster.is_acted_on)
+        self._kept = roster.kept(batch)
+        self._wanted = roster.layers if self._kept is not None else frozenset()
+        if roster.is_acted_on:
+            self._intervener.begin_pass(roster.orders, batch)
 
     def _end_pass(self) -> None:
         """Keep the norms of a pass, also of one that has failed: its tokens are computed again, and so are these."""
-        kept: list[tuple[SequenceNorms, int, int, int]] = []
-        for part in self._parts:
-            sequence = self._by_request.get(part.request_id)
-            if sequence is None or sequence.norms is None:
-                continue
-            skipped = max(0, sequence.norms.first_position - part.first_position)
-            if skipped < part.num_tokens:
-                first_position, first_row = part.first_position + skipped, part.first_row + skipped
-                kept.append((sequence.norms, first_position, first_row, part.num_tokens - skipped))
-        self._store.keep(kept)
-        self._parts, self._wanted = [], frozenset()
-        self._intervener.end_pass()
+        if self._kept is not None and self._roster:
+            norms = self._norms.take(self._kept.rows)
+            self._store.keep(norms, self._norms.layers, self._kept, self._roster.owners)
+        self._kept, self._wanted = None, frozenset()
+        if self._roster and self._roster.is_acted_on:
+            self._intervener.end_pass()
 
-    def _hook(self, index: int, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    def _note(self, index: int, _layer: nn.Module, _args: Any, output: Any) -> None:
+        """Note the norms after a layer that is only looked at."""
+        if index in self._wanted:
+            self._norms.note(index, output)
+
+    def _note_in_graph(self, index: int, _layer: nn.Module, _args: Any, output: Any) -> None:
+        self._norms.note_now(index, self._stream.get(output))
+
+    def _act(self, index: int, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Act on the states after a layer, and note their norms."""
-        if torch.compiler.is_compiling():  # a graph has no branches: it notes the norms of all layers
-            self._note(index, self._stream.get(output))
-            return None
-        return self._observe(index, args, kwargs, output)
-
-    def _observe(self, index: int, args: Any, kwargs: Any, output: Any) -> Any:
         changed, norms = self._intervener.act(index, args, kwargs, output)
         if index in self._wanted:
             if norms is not None:
-                self._store.current[index, : len(norms)] = norms
+                self._norms.put(index, norms)
             else:
-                self._note(index, self._stream.get(output if changed is None else changed))
+                self._norms.note_now(index, self._stream.get(output if changed is None else changed))
         return changed
-
-    def _note(self, index: int, states: Tensor) -> None:
-        norms = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
-        self._store.current[index, : norms.size(0)].copy_(norms)

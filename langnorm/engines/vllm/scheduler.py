@@ -20,7 +20,7 @@ from langnorm.engines.worker import Worker
 from langnorm.errors import forget_locals
 
 if TYPE_CHECKING:
-    from langnorm.engines.requests import FinishReason
+    from langnorm.engines.requests import Completion, FinishReason
     from langnorm.engines.sample_group import SampleGroup
     from langnorm.engines.sequence import PendingSequence
     from langnorm.engines.vllm.scoring import PendingText
@@ -37,7 +37,7 @@ class Scheduler:
     Args:
         core: The engine; only the worker touches it.
         begin: Makes a running sequence of one that waited.
-        on_end: Called with each finished sequence and its completion's norms.
+        on_end: Called with the sequences that have ended together, and the norms of their completions.
         name: Of the worker thread.
     """
 
@@ -45,7 +45,7 @@ class Scheduler:
         self,
         core: VllmCore,
         begin: Callable[[PendingSequence], RunningSequence],
-        on_end: Callable[[RunningSequence, list[list[float]]], None],
+        on_end: Callable[[Sequence[tuple[RunningSequence, list[list[float]]]]], None],
         name: str,
     ) -> None:
         self._core, self._begin, self._on_end = core, begin, on_end
@@ -178,15 +178,21 @@ class Scheduler:
         num_rows = [len(sequence.token_ids) - 1 for sequence in asked]
         taken = self._core.take([sequence.key for sequence in asked], num_rows) if asked else []
         by_key = {sequence.key: record for sequence, record in zip(asked, taken, strict=True)}
+        completed: list[tuple[RunningSequence, Completion]] = []
         for sequence, reason in ended:
             self._leave(sequence)
             try:
-                completion = sequence.complete(reason, by_key.get(sequence.key))
-                self._on_end(sequence, completion.norms)
+                completed.append((sequence, sequence.complete(reason, by_key.get(sequence.key))))
             except Exception as error:  # noqa: BLE001
                 _end(sequence.pending, error)
-            else:
-                sequence.pending.finish(completion)
+        try:
+            self._on_end([(sequence, completion.norms) for sequence, completion in completed])
+        except Exception as error:  # noqa: BLE001
+            for sequence, _ in completed:
+                _end(sequence.pending, error)
+            return
+        for sequence, completion in completed:
+            sequence.pending.finish(completion)
 
     def _prune(self, group: SampleGroup) -> None:
         """Stop samples that the pruner of their request chooses, when the shortest of them has come far enough."""
