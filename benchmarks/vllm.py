@@ -225,6 +225,7 @@ def main() -> None:
     document: dict[str, Any] = {"model": name, "rows": {}, "accounts": {}}
     if options.out.exists() and (before := json.loads(options.out.read_text()))["model"] == name:
         document |= before  # what comes of other runs stays
+    compared: dict[str, Any] = {}  # the rows of this run
     if options.account:
         open_accounts()
     with tempfile.TemporaryDirectory() as folder:
@@ -238,10 +239,10 @@ def main() -> None:
                 document["accounts"][row] = measured | {"sides": account_for(sides, number, options.repeats)}
             else:
                 timings = take_turns(_Nothing(), sides.works(number), options.repeats)
-                document["rows"][row] = measured | summarise(timings, {} if number == 1 else BARS)
+                document["rows"][row] = compared[row] = measured | summarise(timings, {} if number == 1 else BARS)
             write_json(options.out, document)
     if not options.account:
-        print_table(f"Answers of {NUM_TOKENS} tokens", document["rows"])
+        print_table(f"Answers of {NUM_TOKENS} tokens", compared)
     print(f"Written to {options.out}")
 
 
