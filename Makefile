@@ -31,7 +31,7 @@ test: install
 	$(BIN)/python -m pytest --numprocesses auto
 	$(MAKE) test-llamacpp
 
-# The tests of `make test` but for llama.cpp's; fails where they run too little of the code. Counting lines costs a sixth of the time.
+# The tests of `make test` but for llama.cpp's; fails where they run too little of the code. Counting lines takes its time.
 coverage: install
 	$(BIN)/python -m pytest --numprocesses auto --cov
 
@@ -103,7 +103,7 @@ hooks: install
 
 install: .venv/installed
 
-# Of what is installed a quarter is ever imported: Python compiles that much by itself, sooner than pip all of it.
+# Most of what is installed is never imported: Python compiles the rest by itself, sooner than pip all of it.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade "pip>=25.1"

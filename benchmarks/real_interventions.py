@@ -18,8 +18,7 @@ from typing import Any
 
 from langchain_core.messages import messages_from_dict
 
-from benchmarks.real_selection import RESULTS
-from benchmarks.selection import rounded
+from benchmarks.real_probes import keep
 from langnorm.evaluation.intervals import points, with_bounds
 from langnorm.evaluation.methods import known_methods
 from langnorm.evaluation.report import Scored, build_report
@@ -132,10 +131,7 @@ def main() -> None:
     parser.add_argument("--num-problems", type=int, help="as `langnorm eval` took it")
     args = parser.parse_args()
     task = load_task(args.task, num_problems=args.num_problems)
-    found = {"model": args.name, **collected(task, args.folder)}
-    file = RESULTS / f"real_interventions-{args.name}.json"
-    file.write_text(json.dumps(rounded(found)) + "\n", encoding="utf-8")
-    print(f"{summary(found)}\n\n{file}")
+    keep("real_interventions", args.name, collected(task, args.folder), summary)
 
 
 if __name__ == "__main__":

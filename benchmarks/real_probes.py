@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,14 @@ def _share(value: float | None) -> str:
     return "none" if value is None else f"{value:.0%}"
 
 
+def keep(kind: str, name: str, found: Mapping[str, Any], summary: Callable[[Mapping[str, Any]], str]) -> None:
+    """Keep the figures of a model, without its problems, in `results/KIND-NAME.json`, and print their part."""
+    kept = {**{key: value for key, value in found.items() if key != "tasks"}, "model": name}
+    file = RESULTS / f"{kind}-{name}.json"
+    file.write_text(json.dumps(rounded(kept)) + "\n", encoding="utf-8")
+    print(f"{summary(kept)}\n\n{file}")
+
+
 def main() -> None:
     """Keep the figures of probes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,11 +130,10 @@ def main() -> None:
     args = parser.parse_args()
     for file in args.figures:
         found = json.loads(file.read_text(encoding="utf-8"))
-        kind = "causal" if "arms" in found else "signal"
-        kept = {**{name: value for name, value in found.items() if name != "tasks"}, "model": args.name}
-        stored = RESULTS / f"real_{kind}-{args.name}.json"
-        stored.write_text(json.dumps(rounded(kept)) + "\n", encoding="utf-8")
-        print(f"{(causal_summary if kind == 'causal' else signal_summary)(kept)}\n\n{stored}")
+        if "arms" in found:
+            keep("real_causal", args.name, found, causal_summary)
+        else:
+            keep("real_signal", args.name, found, signal_summary)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real_probes import about_direct, shown
-from benchmarks.real_selection import RESULTS
-from benchmarks.selection import rounded
+from benchmarks.real_probes import about_direct, keep, shown
 from langnorm.evaluation.intervals import UNKNOWN, change, with_bounds
 from langnorm.norms.layers import select_layers
 
@@ -128,11 +126,7 @@ def main() -> None:
     parser.add_argument("name", help="what results call the model, such as smollm2-135m")
     parser.add_argument("report", type=Path, help="the report.json that the command wrote")
     args = parser.parse_args()
-    found = json.loads(args.report.read_text(encoding="utf-8"))
-    kept = {**{name: value for name, value in found.items() if name != "tasks"}, "model": args.name}
-    stored = RESULTS / f"real_sae-{args.name}.json"
-    stored.write_text(json.dumps(rounded(kept)) + "\n", encoding="utf-8")
-    print(f"{summary(kept)}\n\n{stored}")
+    keep("real_sae", args.name, json.loads(args.report.read_text(encoding="utf-8")), summary)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Runs Python code that may never end, such as the chat template of a stranger, and stops it in time.
 
-It runs on threads that are kept for a while: a server does this for each request, and a new thread costs a millisecond.
+It runs on threads that are kept for a while: a server does this for each request, and would start one each time.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def chat() -> ChatLangNorm:
 
 
 _LAST_DIGITS = {"token_percentiles": 1.1e-4, "token_distances": 1.1e-3}
-"""Twice half of the last digit of what messages keep in fewer: two values beside its edge may differ by one."""
+"""Of what messages keep with few digits, the last one, by which values may differ that are rounded to either side."""
 
 
 def facts(message: BaseMessage) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from tests.bundled.test_chat_models import facts, merged
 from tests.reference.stopping import reference_beta, reference_confidence, reference_weights, reference_window
 from tests.support.selections import QUESTION, ranking
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*ended at `max_tokens`"
-)  # answers are kept short, and some are cut off
+# Answers are kept short, and some are cut off.
+pytestmark = pytest.mark.filterwarnings("ignore:.*ended at `max_tokens`")
 
 EASY = "Start with 2. Add 3. What is the result?"
 QUESTIONS = [QUESTION, EASY, "Start with 47. Add 38. Multiply by 3. What is it?"]

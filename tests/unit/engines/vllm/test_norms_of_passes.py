@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -33,15 +31,13 @@ class Passes:
         self.norms.set_layers(sorted(roster.layers))
         kept = roster.kept(BatchView(roster.request_ids, np.array(firsts), starts))
         tokens = [(place, at + i) for place, at in enumerate(firsts) for i in range(lengths[place])]
-        written: list[Any] = []
         for layer in sorted(roster.layers):
             scale = torch.tensor([norm_of(place, position, layer) + plus for place, position in tokens])
             states = torch.nn.functional.one_hot(torch.arange(len(tokens)) % WIDTH, WIDTH) * scale[:, None]
-            output = states if self.rule == "alone" else (0.25 * states, 0.75 * states)
-            self.norms.note(layer, output)
-            written.append(output)
-            for tensor in written[-1:] if self.rule == "alone" else written[-1]:
-                tensor.fill_(-1.0)  # as the next layer does
+            parts = (states,) if self.rule == "alone" else (0.25 * states, 0.75 * states)
+            self.norms.note(layer, parts if len(parts) > 1 else states)
+            for part in parts:
+                part.fill_(-1.0)  # as the next layer does
         if kept:
             self.store.keep(self.norms.take(kept.rows), self.norms.layers, kept, roster.owners)
 
