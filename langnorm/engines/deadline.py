@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from langnorm.engines.interrupts import is_interrupted
+from langnorm.engines.process_events import end_thread_at_exit
 
 Value = TypeVar("Value")
 
@@ -44,6 +45,7 @@ class Deadline:
         Raises:
             TimeoutError: No time is left.
             KeyboardInterrupt: Whoever waits for this thread was interrupted.
+            SystemExit: Python is exiting, and this is not the main thread.
         """
         self._wait(lambda seconds: bool(wait([future], seconds).done))
         return future.result()
@@ -54,6 +56,7 @@ class Deadline:
         Raises:
             TimeoutError: No time is left.
             KeyboardInterrupt: Whoever waits for this thread was interrupted.
+            SystemExit: Python is exiting, and this is not the main thread.
         """
         found: list[Value] = []
 
@@ -75,7 +78,9 @@ class Deadline:
             if is_interrupted():
                 raise KeyboardInterrupt
             left = self._seconds_left
-            if has_come(min((limit for limit in (left, longest) if limit is not None), default=None)):
+            is_here = has_come(min((limit for limit in (left, longest) if limit is not None), default=None))
+            end_thread_at_exit()
+            if is_here:
                 return
             if left == 0:
                 raise self._build_error()
@@ -86,11 +91,13 @@ class Deadline:
 
         Raises:
             TimeoutError: It took longer.
+            SystemExit: Python is exiting, and this is not the main thread.
         """
         timeout = asyncio.timeout(self._seconds_left)
         try:
             async with timeout:
                 yield
+            end_thread_at_exit()
         except TimeoutError:
             if not timeout.expired():
                 raise

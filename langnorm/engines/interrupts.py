@@ -30,7 +30,7 @@ def is_interrupted() -> bool:
     now = time.monotonic()
     if threading.current_thread() is threading.main_thread() or 0 <= now - _last_look < _SECONDS_TO_NEXT_LOOK:
         return False
-    pools = list(_pools_left(_frame_of(threading.main_thread())))
+    pools = list(_pools_left())
     if not pools:
         _last_look = now
     seen: list[ThreadPoolExecutor] = []
@@ -44,19 +44,25 @@ def is_interrupted() -> bool:
         if threading.current_thread() in threads:
             return True
         for thread in list(threads):
-            for frame in _frames_from(_frame_of(thread)):
+            for frame in frames_of(thread):
                 pools += [value for value in frame.f_locals.values() if isinstance(value, ThreadPoolExecutor)]
     return False
 
 
-def _frame_of(thread: threading.Thread) -> FrameType | None:
-    """Return the frame that a thread is in; nothing keeps those of others, our own among them, and what is in them."""
-    return sys._current_frames().get(thread.ident or 0)
+def frames_of(thread: threading.Thread) -> Iterator[FrameType]:
+    """Yield the frames that a thread is in, innermost first.
+
+    Nothing keeps those of other threads, our own among them, and what is in them.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame:
+        yield frame
+        frame = frame.f_back
 
 
-def _pools_left(frame: FrameType | None) -> Iterator[ThreadPoolExecutor]:
-    """Yield the pools for whose end a thread waits because of a `KeyboardInterrupt`."""
-    for caller in _frames_from(frame):
+def _pools_left() -> Iterator[ThreadPoolExecutor]:
+    """Yield the pools for whose end the main thread waits because of a `KeyboardInterrupt`."""
+    for caller in frames_of(threading.main_thread()):
         if caller.f_code not in (Executor.__exit__.__code__, asyncio.Runner.__exit__.__code__):
             continue
         error, owner = caller.f_locals.get("exc_type"), caller.f_locals.get("self")
@@ -68,9 +74,3 @@ def _pools_left(frame: FrameType | None) -> Iterator[ThreadPoolExecutor]:
 def _default_pool(runner: Any) -> Any:
     """Return the pool in which an event loop runs what would block it, if it has one."""
     return getattr(getattr(runner, "_loop", None), "_default_executor", None)
-
-
-def _frames_from(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame:
-        yield frame
-        frame = frame.f_back

@@ -7,10 +7,19 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from typing import Protocol
 
+from langnorm.engines.interrupts import frames_of
+
 _WAIT_SECONDS = 0.1
+_SECONDS_TO_LEAVE = 1.0
+_SECONDS_BETWEEN_LOOKS = 0.01  # in which a thread that has just been woken comes further
+_MODULES_THAT_WAIT = (
+    *("threading", "queue", "selectors", "concurrent", "asyncio", "socket", "httpcore"),
+    *("langnorm.engines.deadline", "langnorm.engines.stoppable"),  # which call no others while they wait
+)
 
 
 class Queue(Protocol):
@@ -26,6 +35,7 @@ class Queue(Protocol):
         """Forget all that is in it, and the worker."""
 
 
+_is_exiting = False
 _queues: weakref.WeakSet[Queue] = weakref.WeakSet()
 _model_locks: weakref.WeakKeyDictionary[object, threading.Lock] = weakref.WeakKeyDictionary()
 
@@ -49,19 +59,51 @@ def wait_for_end(thread: threading.Thread) -> None:
         thread.join(_WAIT_SECONDS)
 
 
+def end_thread_at_exit() -> None:
+    """Do nothing, unless Python is exiting: what a thread has waited for would not be computed to its end.
+
+    Raises:
+        SystemExit: On all threads but the main one, which end by it without a word, as Python ends them a moment later.
+    """
+    if _is_exiting and threading.current_thread() is not threading.main_thread():
+        raise SystemExit
+
+
 @atexit.register
 def _close_at_exit() -> None:
-    """End what is still running: a thread that Python ends inside a forward pass aborts the process."""
+    """End what is still running: Python aborts when it ends a thread inside a forward pass, or in C++ at all."""
+    global _is_exiting
+    _is_exiting = True
     queues = list(_queues)
     try:
         for queue in queues:
             queue.close()
         for queue in queues:
             queue.join()  # ends within one decode step, or one layer of a prefill
+        _wait_for_threads()
     except KeyboardInterrupt:  # the user will not wait for that
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + signal.SIGINT)
+
+
+def _wait_for_threads() -> None:
+    """Wait until no other thread computes for langnorm, but not long: what they compute of an answer is done soon."""
+    end = time.monotonic() + _SECONDS_TO_LEAVE
+    num_looks_without = 0
+    while num_looks_without < 2 and time.monotonic() < end:  # one may have been about to begin
+        is_one_busy = any(map(_is_computing, threading.enumerate()))
+        num_looks_without = 0 if is_one_busy else num_looks_without + 1
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _is_computing(thread: threading.Thread) -> bool:
+    """Return whether langnorm runs on a thread, or has called what runs there, and it is not just waiting."""
+    if thread is threading.current_thread():
+        return False
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames_of(thread)]
+    is_ours = any(module.split(".")[0] == "langnorm" for module in modules)
+    return is_ours and not modules[0].startswith(_MODULES_THAT_WAIT)
 
 
 def _reset_after_fork() -> None:

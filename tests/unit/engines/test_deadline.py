@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from langnorm.engines import deadline as module
+from langnorm.engines import process_events
 from langnorm.engines.deadline import Deadline
 
 
@@ -79,3 +80,19 @@ async def test_what_is_awaited_ends_at_the_deadline(now) -> None:
     with pytest.raises(TimeoutError, match="longer than `timeout=5` seconds"):
         async with deadline.limit():
             await asyncio.Event().wait()
+
+
+def test_at_the_exit_other_threads_end_and_the_main_thread_goes_on(monkeypatch) -> None:
+    """Also where what they wait for is there: Python ends them a moment later, wherever they are."""
+    monkeypatch.setattr(process_events, "_is_exiting", True)
+    future = Future()
+    future.set_result("done")
+
+    async def awaited() -> str:
+        async with Deadline(5).limit():
+            return "done"
+
+    assert (Deadline(5).result(future), asyncio.run(awaited())) == ("done", "done")
+    with ThreadPoolExecutor(1) as pool:
+        for wait in (lambda: Deadline(5).result(future), lambda: asyncio.run(awaited())):
+            assert isinstance(pool.submit(wait).exception(), SystemExit)

@@ -46,6 +46,49 @@ time.sleep(0.2)
 """
 
 
+READERS = """
+import queue, threading, time
+import torch
+from langnorm.engines import process_events
+from langnorm.engines.deadline import Deadline
+
+class Closing:
+    def close(self):
+        items.put("an item of the time of the exit")
+
+    def join(self):
+        pass
+
+def read():
+    while True:
+        print(Deadline(None).next_of(items), flush=True)
+
+COMPUTING = '''
+def compute():
+    values, end = torch.rand(200, 50), time.monotonic() + 0.5
+    while time.monotonic() < end:
+        torch.sort(values)
+    print("computed", flush=True)
+'''
+
+items, closing = queue.SimpleQueue(), Closing()
+process_events.watch(closing)
+space = {"time": time, "torch": torch, "__name__": "langnorm.scores"}
+exec(COMPUTING, space)
+items.put("an item")
+threading.Thread(target=read, daemon=True).start()
+threading.Thread(target=space["compute"], daemon=True).start()
+time.sleep(0.1)
+"""
+
+
+def test_exit_waits_for_what_is_computed_and_lets_nobody_begin() -> None:
+    """Python would end a thread in the midst of it, and abort where that is in C++: who waits for more ends at once."""
+    done = subprocess.run([sys.executable, "-c", READERS], check=False, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "an item\ncomputed\n", "")
+
+
 def test_exit_waits_for_the_step_under_way_and_for_no_other() -> None:
     """All is cancelled, the step ends, what waits is never begun, and later calls are refused."""
     program = SLOW_STEP.format(seconds=0.5)
