@@ -34,9 +34,12 @@ def collected(task: Task, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: A method has no answer to some question.
     """
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    own = {method["name"]: {"description": method["description"]} for method in report["methods"]}
+    known: dict[str, dict[str, Any]] = {name: {} for name in known_methods(_SAMPLES)}
     methods = {
-        name: _of_method(task, folder / f"{name}.jsonl.gz")
-        for name in known_methods(_SAMPLES)
+        name: described | _of_method(task, folder / f"{name}.jsonl.gz")
+        for name, described in {**own, **known}.items()
         if (folder / f"{name}.jsonl.gz").exists()
     }
     work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
@@ -88,7 +91,7 @@ def summary(found: Mapping[str, Any]) -> str:
             Scored(right=float(digit), is_cut=float(number in cut), tokens=float(tokens), seconds=0.0)
             for number, (digit, tokens) in enumerate(zip(of_method["right"], of_method["tokens"], strict=True))
         ]
-        scored[name] = (known[name].description, rows)
+        scored[name] = (known[name].description if name in known else of_method["description"], rows)
     report = build_report("", "", _SAMPLES, scored)
     settings = found["settings"]
     heat = "greedy" if float(settings["temperature"]) == 0 else f"temperature {settings['temperature']}"

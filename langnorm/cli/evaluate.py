@@ -24,7 +24,9 @@ EXAMPLES = """Examples:
 
 langnorm eval --task abacus --num-problems 40
 
-langnorm eval --model some.gguf --task gsm8k.jsonl --methods recursion,steering,majority"""
+langnorm eval --model some.gguf --task gsm8k.jsonl --methods recursion,steering,majority
+
+langnorm eval --methods steering --own 'mild={"steering": {"beta": 0.1}}'"""
 
 
 def evaluate(
@@ -43,6 +45,15 @@ def evaluate(
             "selection, selection:SCORE, majority, adaptive, random, oracle.",
         ),
     ] = "baseline,selection,majority,adaptive,random,oracle",
+    own: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=OPTIONS",
+            help='A method of your own, one answer with these call options, as JSON: mild={"steering": {"beta": 0.1}}. '
+            "May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where answers and report are kept.", show_default="eval-TASK-MODEL"),
@@ -80,11 +91,12 @@ def evaluate(
     Every answer is kept at once: a run that is stopped goes on when the same command is given again. Samples are drawn
     once, and methods that are added later are computed from them.
     """
-    from langnorm.evaluation.methods import resolve_methods
+    from langnorm.evaluation.methods import Method, own_method, resolve_methods
     from langnorm.evaluation.runner import evaluate as run
     from langnorm.evaluation.tasks import load_task
 
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names: list[str | Method] = [name.strip() for name in methods.split(",") if name.strip()]
+    names += map(own_method, own or [])
     resolve_methods(names, n)  # before a model is loaded
     asked = load_task(task, num_problems=num_problems, template=template)
     folder = out or Path(f"eval-{asked.name}-{Path(model).stem}")

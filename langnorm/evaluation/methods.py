@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,24 @@ def known_methods(n: int) -> dict[str, Method]:
     }
     methods = {name: Method(name, words, name, options) for name, (words, options) in acting.items()}
     return methods | {name: Method(name, words, SAMPLES, pick=pick) for name, (words, pick) in picking.items()}
+
+
+def own_method(text: str) -> Method:
+    """Return the method that `NAME=OPTIONS` means: one answer with these call options, which are JSON.
+
+    Raises:
+        OptionError: There is no name, or the options are no object of JSON.
+    """
+    name, equals, given = text.partition("=")
+    try:
+        options = json.loads(given)
+    except ValueError:
+        options = None
+    if not (name.strip() and equals and isinstance(options, dict)):
+        msg = f'`{text}` is not NAME=OPTIONS. Write for example `mild={{"steering": {{"beta": 0.1}}}}`.'
+        raise OptionError(msg)
+    words = ", ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
+    return Method(name.strip(), words, name.strip(), options)
 
 
 def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:

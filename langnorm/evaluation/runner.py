@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -76,6 +76,8 @@ def evaluate(
         raise OptionError(msg)
     with AnswerStore(Path(folder), _work(chat, asked, n=n, seed=seed), restart=restart) as store:
         runners = {run: _Runner(chat, asked, method, n=n, seed=seed) for run, method in runs.items()}
+        for runner in runners.values():
+            runner.check()
         answers = {run: store.read(run, runner.keys) for run, runner in runners.items()}
         num_there = sum(number < len(items) for of_run in answers.values() for number in of_run)
         with _progress(num_there, len(items) * len(runs), is_shown=show_progress) as advance:
@@ -132,6 +134,13 @@ class _Runner:
         self._options = of_samples if is_sampled else dict(method.options)
         options = repr(sorted(self._options.items()))
         self.keys = [digest_of([task.prompt(item), item.answer, options]) for item in task.items]
+
+    def check(self) -> None:
+        """Raise `OptionError` unless the model can be asked with these options: before any other run takes hours."""
+        prompt = [HumanMessage(self._task.prompt(self._task.items[0]))]
+        with suppress(PromptError):  # which is that question's fault
+            call = self._chat.prepare(prompt, **self._options)
+            call.engine.check(call.request)
 
     def groups(self, num_items: int, done: Collection[int]) -> Iterator[list[int]]:
         """Yield the numbers of questions that are asked together, those aside that are answered."""

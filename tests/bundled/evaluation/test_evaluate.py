@@ -184,11 +184,33 @@ def test_what_cannot_work_is_refused_before_any_answer(
     impossible = Method("far", "no such layer", "far", {"recursion": {"layers": [99]}})
     with pytest.raises(OptionError, match="99"):
         run(chat, task, tmp_path / "far", methods=[impossible])
-    assert not (tmp_path / "far" / "far.jsonl.gz").exists(), "what no question is to blame for counts against none"
+    assert not list((tmp_path / "far").glob("*.gz")), "before the baseline, which may take hours"
     own = Method("recursion", "mine", "recursion", {"recursion": {"max_extra": 3}})
     with pytest.raises(OptionError, match="with other options"):
         run(chat, task, whole[0], methods=[own])
     assert not list(tmp_path.glob("*.gz"))
+
+
+def test_methods_of_the_command_line(tmp_path: Path) -> None:
+    """By name, and one's own with call options."""
+    arguments = ["eval", "--num-problems", "2", "--temperature", "0", "--max-tokens", "20", "--methods", "steering"]
+    own = 'short={"max_tokens": 7, "steering": {"beta": 0.1}}'
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "own"), "--own", own])
+    assert done.exit_code == 0, done.output
+    methods = json.loads((tmp_path / "own" / "report.json").read_text(encoding="utf-8"))["methods"]
+    assert [(each["name"], each["tokens"]) for each in methods] == [("baseline", 20), ("steering", 20), ("short", 7)]
+    assert methods[2]["description"] == 'max_tokens=7, steering={"beta": 0.1}'
+    for broken, said in (
+        ("short", "`short` is not NAME=OPTIONS. Write for example `mild="),
+        ('={"max_tokens": 7}', "is not NAME=OPTIONS"),
+        ("short=7", "is not NAME=OPTIONS"),
+        ('steering={"max_tokens": 7}', "`steering` is given twice"),
+        ('short={"max_token": 7}', "max_token"),
+    ):
+        done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "broken"), "--own", broken])
+        assert done.exit_code != 0
+        assert said in done.output
+        assert not list((tmp_path / "broken").glob("*.gz"))
 
 
 def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:
