@@ -16,6 +16,7 @@ from langnorm.errors import OptionError
 from langnorm.server.app import build_app, model_name
 from langnorm.server.gate import Gate
 from langnorm.server.options import ServerOptions
+from langnorm.server.protocol import BoundedProtocol
 
 _BACKLOG = 2048
 _SECONDS_TO_END = 2  # for streams to say that they end
@@ -43,7 +44,8 @@ class Server(uvicorn.Server):
                 build_app(chat, self._options, self._gate),
                 lifespan="off",
                 loop="auto",  # uvloop where it is installed, which costs each request less than asyncio's own
-                http="h11",  # which limits the size of headers, as httptools does not
+                http=BoundedProtocol,
+                ws="none",
                 access_log=False,
                 log_level="warning",
                 server_header=False,
