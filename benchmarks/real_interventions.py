@@ -126,15 +126,16 @@ def _verdict(name: str, difference: Sequence[float] | None) -> str:
 
 
 def main() -> None:
-    """Keep what an evaluation found in `results/real_interventions-NAME.json`."""
+    """Keep what an evaluation found in `results/real_interventions-NAME[-PART].json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="what results call the model, such as coder-0.5b")
     parser.add_argument("task", help="the questions, as `langnorm eval --task` took them")
     parser.add_argument("folder", type=Path, help="the folder of `langnorm eval --out`")
     parser.add_argument("--num-problems", type=int, help="as `langnorm eval` took it")
+    parser.add_argument("--part", help="what tells its file from that of another evaluation of the model")
     args = parser.parse_args()
     task = load_task(args.task, num_problems=args.num_problems)
-    keep("real_interventions", args.name, collected(task, args.folder), summary)
+    keep("real_interventions", args.name, collected(task, args.folder), summary, args.part)
 
 
 if __name__ == "__main__":

@@ -114,10 +114,12 @@ def _share(value: float | None) -> str:
     return "none" if value is None else f"{value:.0%}"
 
 
-def keep(kind: str, name: str, found: Mapping[str, Any], summary: Callable[[Mapping[str, Any]], str]) -> None:
-    """Keep the figures of a model, without its problems, in `results/KIND-NAME.json`, and print their part."""
+def keep(
+    kind: str, name: str, found: Mapping[str, Any], summary: Callable[[Mapping[str, Any]], str], part: str | None = None
+) -> None:
+    """Keep the figures of a model, without its problems, in `results/KIND-NAME[-PART].json`, and print them."""
     kept = {**{key: value for key, value in found.items() if key != "tasks"}, "model": name}
-    file = RESULTS / f"{kind}-{name}.json"
+    file = RESULTS / f"{'-'.join(filter(None, (kind, name, part)))}.json"
     file.write_text(json.dumps(rounded(kept)) + "\n", encoding="utf-8")
     print(f"{summary(kept)}\n\n{file}")
 

@@ -45,7 +45,7 @@ MARK = "serve"
 BAR = 3.0
 """Most milliseconds of CPU time that a request may cost over the same call in this process."""
 
-_PACKAGES = (*PACKAGES, "starlette", "uvicorn", "uvloop")
+_PACKAGES = (*PACKAGES, "starlette", "uvicorn", "uvloop", "httptools")
 _PER_ROUND = 20  # requests
 QUESTION = "Calculate 47 + 385."
 ANSWER = "<think>47 + 385 = 432. Check: 432 - 385 = 47.</think>The answer is 432."

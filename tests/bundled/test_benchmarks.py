@@ -32,7 +32,7 @@ from benchmarks.real_decoder import Decoder
 from benchmarks.real_samples import sample
 from langnorm import ChatLangNorm, NormSelector, Selection
 from langnorm.evaluation import evaluate
-from langnorm.evaluation.methods import drawn_ranking
+from langnorm.evaluation.methods import drawn_ranking, own_method
 from langnorm.evaluation.tasks import Item, Task
 from langnorm.scores.samples import Sample
 from langnorm.selection.ranking import Candidate
@@ -121,15 +121,21 @@ def test_what_the_command_says_of_saes_is_said_with_or_without_reasoning_feature
 def test_what_an_evaluation_kept_becomes_a_part_of_the_evidence(tmp_path: Path) -> None:
     """Right, cut off, tokens and states acted on of each method; an evaluation that is not finished is refused."""
     task = Task("task", (Item("6 * 7?", "42"), Item("1 + 1?", "2")), answer="number")
-    engine = ScriptedEngine(["It is 42.", "It is 3.", "It is 41.", "It is 2."])
+    engine = ScriptedEngine(["It is 42.", "It is 3.", "It is 41.", "It is 2.", "It is 42.", "It is 2."])
     chat = ChatLangNorm(engine=engine, temperature=0, max_batch_size=1)  # or the answers come in any order
-    evaluate(chat, task, ["recursion"], folder=tmp_path, show_progress=False)
+    evaluate(chat, task, ["recursion", own_method('hot={"top_k": 3}')], folder=tmp_path, show_progress=False)
     found = real_interventions.collected(task, tmp_path)
-    assert [method["right"] for method in found["methods"].values()] == ["10", "01"]
+    assert {name: method["right"] for name, method in found["methods"].items()} == {
+        "baseline": "10",
+        "recursion": "01",
+        "hot": "11",
+    }
     assert found["methods"]["recursion"]["cut"] == []
     text = real_interventions.summary({"model": "scripted", **found})
     assert "| recursion | 50.0 % (0.0 to 100.0) | +0.0 (-100.0 to +100.0) | 1 |" in text
     assert "- `recursion`: no difference is shown" in text
+    assert "| hot | 100.0 % (100.0 to 100.0) | +50.0 (+0.0 to +100.0) |" in text
+    assert "| top_k=3 |" in text
     with pytest.raises(ValueError, match="no answer to 1 questions, such as number 2"):
         real_interventions.collected(replace(task, items=(*task.items, Item("0?", "0"))), tmp_path)
 
