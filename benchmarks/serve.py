@@ -6,8 +6,10 @@
 
 The server's process is this one, and its clients are another: so CPU time of this process is that of the server. The
 engine answers from a script, in next to no time, and a round asks each side the same number of times in turns: what a
-request costs over the engine is the difference. An empty endpoint shows what the web server itself costs. Then clients
-that stream ask Abacus different questions at once: each has to get, event by event, what the model says here.
+request costs over the engine is the difference. Streams are measured where all tokens come at once, and where each one
+comes in a turn of the event loop of its own, as from most models. An empty endpoint shows what the web server itself
+costs. Then clients that stream ask Abacus different questions at once: each has to get, event by event, what the model
+says here.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -36,6 +38,7 @@ from benchmarks.documents import put
 from benchmarks.setups import PACKAGES
 from benchmarks.timing import machine, results_file, write_json
 from langnorm import ChatLangNorm
+from langnorm.engines.requests import Delta, Request
 from langnorm.server.guard import JSON
 from langnorm.server.options import ServerOptions
 from langnorm.server.running import Server, listen
@@ -45,10 +48,22 @@ MARK = "serve"
 BAR = 3.0
 """Most milliseconds of CPU time that a request may cost over the same call in this process."""
 
-_PACKAGES = (*PACKAGES, "starlette", "uvicorn", "uvloop", "httptools")
+_PACKAGES = (*PACKAGES, "starlette", "uvicorn", "uvloop")
 _PER_ROUND = 20  # requests
+KINDS = {"whole": "whole", "streamed": "streamed", "streamed token by token": "streamed"}
+"""Ways to serve an answer, and the call in this process that each is compared with."""
 QUESTION = "Calculate 47 + 385."
 ANSWER = "<think>47 + 385 = 432. Check: 432 - 385 = 47.</think>The answer is 432."
+
+
+class TokenByToken(ScriptedEngine):
+    """Lets the event loop turn after each token."""
+
+    async def astream(self, request: Request) -> AsyncGenerator[Delta]:
+        """Yield what `stream` yields."""
+        async for delta in super().astream(request):
+            yield delta
+            await asyncio.sleep(0)
 
 
 @contextmanager
@@ -149,7 +164,17 @@ def measure_requests(engine: ScriptedEngine, rounds: int) -> dict[str, list[floa
 
         return repeated
 
-    with served(chat) as url, client(url) as ask, served_empty(chat) as bare_url, client(bare_url) as ask_bare:
+    slow = ChatLangNorm(
+        engine=TokenByToken([ANSWER], is_repeated=True), model="scripted", temperature=0, max_tokens=300
+    )
+    with (
+        served(chat) as url,
+        client(url) as ask,
+        served(slow) as slow_url,
+        client(slow_url) as ask_slow,
+        served_empty(chat) as bare_url,
+        client(bare_url) as ask_bare,
+    ):
         works: dict[str, Callable[[], Any]] = {
             "engine alone": times(lambda: engine.generate([request])),
             "an empty endpoint": lambda: ask_bare({"times": _PER_ROUND, "stream": False}),
@@ -157,6 +182,7 @@ def measure_requests(engine: ScriptedEngine, rounds: int) -> dict[str, list[floa
             "whole, served": lambda: ask({"times": _PER_ROUND, "stream": False}),
             "streamed, in this process": times(lambda: list(chat.stream(QUESTION))),
             "streamed, served": lambda: ask({"times": _PER_ROUND, "stream": True}),
+            "streamed token by token, served": lambda: ask_slow({"times": _PER_ROUND, "stream": True}),
         }
         found: dict[str, list[float]] = {name: [] for name in works}
         for number in range(rounds + 1):
@@ -185,7 +211,7 @@ def measure_streams(num_clients: int) -> dict[str, Any]:
 
 def overhead(rows: dict[str, list[float]], kind: str) -> dict[str, float]:
     """Return what a request costs over the same call in this process, in milliseconds: median and quartiles."""
-    pairs = zip(rows[f"{kind}, served"], rows[f"{kind}, in this process"], strict=True)
+    pairs = zip(rows[f"{kind}, served"], rows[f"{KINDS[kind]}, in this process"], strict=True)
     differences = [served - local for served, local in pairs]
     lower, _, upper = quantiles(differences, n=4)
     return {"median": median(differences), "lower": lower, "upper": upper}
@@ -195,14 +221,14 @@ def report(document: dict[str, Any]) -> str:
     """Return what was measured as the sentences of the documentation."""
     streams = document["streams"]
     words = []
-    for kind in ("whole", "streamed"):
+    for kind in KINDS:
         found = document["overhead"][kind]
         words.append(f"{found['median']:.1f} ms ({found['lower']:.1f} to {found['upper']:.1f}) {kind}")
     return (
-        f"A request of {document['tokens']} tokens costs {' and '.join(words)} of CPU time over the same call in the "
-        f"server's process, which takes {document['local']['whole']:.1f} ms; an endpoint that does nothing costs "
-        f"{median(document['requests']['an empty endpoint']):.1f} ms. Of {streams['clients']} clients that "
-        f"stream at once, {streams['whole and in order']} get all of their answer, in order."
+        f"A request of {document['tokens']} tokens costs {', '.join(words[:-1])} and {words[-1]}, of CPU time over the "
+        f"same call in the server's process, which takes {document['local']['whole']:.1f} ms; an endpoint that does "
+        f"nothing costs {median(document['requests']['an empty endpoint']):.1f} ms. Of {streams['clients']} clients "
+        f"that stream at once, {streams['whole and in order']} get all of their answer, in order."
     )
 
 
@@ -227,7 +253,7 @@ def main() -> None:
         "tokens": len(engine.generate([engine.requests[0]])[0].completions[0].token_ids),
         "requests": requests,
         "local": {kind: median(requests[f"{kind}, in this process"]) for kind in ("whole", "streamed")},
-        "overhead": {kind: overhead(requests, kind) for kind in ("whole", "streamed")},
+        "overhead": {kind: overhead(requests, kind) for kind in KINDS},
         "streams": measure_streams(options.clients),
     }
     for name, milliseconds in requests.items():

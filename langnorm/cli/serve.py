@@ -23,7 +23,7 @@ from langnorm.credentials import KEY_VARIABLE
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
 from langnorm.errors import MissingDependencyError
 
-_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
+_PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 
 
 def serve(

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from langnorm.engines.interrupts import is_interrupted
-from langnorm.engines.process_events import end_thread_at_exit
+from langnorm.engines.process_events import is_ending_this_thread
 
 Value = TypeVar("Value")
 
@@ -79,7 +79,8 @@ class Deadline:
                 raise KeyboardInterrupt
             left = self._seconds_left
             is_here = has_come(min((limit for limit in (left, longest) if limit is not None), default=None))
-            end_thread_at_exit()
+            if is_ending_this_thread():
+                raise SystemExit  # by which threads end without a word
             if is_here:
                 return
             if left == 0:
@@ -89,15 +90,17 @@ class Deadline:
     async def limit(self) -> AsyncIterator[None]:
         """Allow what is awaited in the `with` block no more than the seconds that are left.
 
+        When Python is exiting, and this is not the main thread, the block never ends.
+
         Raises:
             TimeoutError: It took longer.
-            SystemExit: Python is exiting, and this is not the main thread.
         """
         timeout = asyncio.timeout(self._seconds_left)
         try:
             async with timeout:
                 yield
-            end_thread_at_exit()
+            if is_ending_this_thread():
+                await asyncio.Event().wait()  # without an error, of which each task would say that nobody has read it
         except TimeoutError:
             if not timeout.expired():
                 raise

@@ -17,7 +17,7 @@ _WAIT_SECONDS = 0.1
 _SECONDS_TO_LEAVE = 1.0
 _SECONDS_BETWEEN_LOOKS = 0.01  # in which a thread that has just been woken comes further
 _MODULES_THAT_WAIT = (
-    *("threading", "queue", "selectors", "concurrent", "asyncio", "socket", "httpcore"),
+    *("threading", "queue", "selectors", "concurrent", "asyncio", "socket", "ssl", "httpcore"),
     *("langnorm.engines.deadline", "langnorm.engines.stoppable"),  # which call no others while they wait
 )
 
@@ -59,14 +59,9 @@ def wait_for_end(thread: threading.Thread) -> None:
         thread.join(_WAIT_SECONDS)
 
 
-def end_thread_at_exit() -> None:
-    """Do nothing, unless Python is exiting: what a thread has waited for would not be computed to its end.
-
-    Raises:
-        SystemExit: On all threads but the main one, which end by it without a word, as Python ends them a moment later.
-    """
-    if _is_exiting and threading.current_thread() is not threading.main_thread():
-        raise SystemExit
+def is_ending_this_thread() -> bool:
+    """Return whether Python is exiting, and so ends this thread in a moment: on any thread but the main one."""
+    return _is_exiting and threading.current_thread() is not threading.main_thread()
 
 
 @atexit.register
@@ -91,9 +86,10 @@ def _wait_for_threads() -> None:
     """Wait until no other thread computes for langnorm, but not long: what they compute of an answer is done soon."""
     end = time.monotonic() + _SECONDS_TO_LEAVE
     num_looks_without = 0
-    while num_looks_without < 2 and time.monotonic() < end:  # one may have been about to begin
-        is_one_busy = any(map(_is_computing, threading.enumerate()))
-        num_looks_without = 0 if is_one_busy else num_looks_without + 1
+    while threading.active_count() > 1:
+        num_looks_without = 0 if any(map(_is_computing, threading.enumerate())) else num_looks_without + 1
+        if num_looks_without == 2 or time.monotonic() > end:  # one may have been about to begin at the first look
+            return
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 

@@ -67,7 +67,7 @@ def own_method(text: str) -> Method:
     """Return the method that `NAME=OPTIONS` means: one answer with these call options, which are JSON.
 
     Raises:
-        OptionError: There is no name, or the options are no object of JSON.
+        OptionError: There is no name, the options are no object of JSON, or they ask for several answers.
     """
     name, equals, given = text.partition("=")
     try:
@@ -76,6 +76,9 @@ def own_method(text: str) -> Method:
         options = None
     if not (name.strip() and equals and isinstance(options, dict)):
         msg = f'`{text}` is not NAME=OPTIONS. Write for example `mild={{"steering": {{"beta": 0.1}}}}`.'
+        raise OptionError(msg)
+    if several := sorted({"n", "selection"} & options.keys()):
+        msg = f"`{several[0]}` of `{text}` asks for several answers. Leave it out: `methods` names selections."
         raise OptionError(msg)
     words = ", ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
     return Method(name.strip(), words, name.strip(), options)
@@ -96,11 +99,12 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
     methods = [known[BASELINE]]
     for name in names:
         method = name if isinstance(name, Method) else _named(name, known, n)
-        if method.name != BASELINE and any(method.name == other.name for other in methods):
+        if method == methods[0]:
+            continue
+        if any(method.name == other.name for other in methods):
             msg = f"The method `{method.name}` is given twice. Give each once, or methods of your own other names."
             raise OptionError(msg)
-        if method.name != BASELINE:
-            methods.append(method)
+        methods.append(method)
     _check_runs(methods)
     return methods
 
@@ -112,6 +116,12 @@ def _check_runs(methods: Sequence[Method]) -> None:
         if not re.fullmatch(r"\w[\w.-]*", method.run):
             msg = (
                 f"`run={method.run!r}` of the method `{method.name}` is no name of a file. Use letters, digits and `-`."
+            )
+            raise OptionError(msg)
+        if (method.run == SAMPLES) != (method.pick is not None):
+            msg = (
+                f"The method `{method.name}` has the run `{method.run}`, and `pick={method.pick!r}`. Give a `pick` to "
+                f"those of the run `{SAMPLES}` alone."
             )
             raise OptionError(msg)
         if options.setdefault(method.run, method.options) != method.options:

@@ -74,10 +74,10 @@ def evaluate(
     if SAMPLES in runs and not chat.is_sampling():
         msg = "Samples of a greedy model are all the same. Give it a temperature, such as 0.7, or only other methods."
         raise OptionError(msg)
+    runners = {run: _Runner(chat, asked, method, n=n, seed=seed) for run, method in runs.items()}
+    for runner in runners.values():
+        runner.check()
     with AnswerStore(Path(folder), _work(chat, asked, n=n, seed=seed), restart=restart) as store:
-        runners = {run: _Runner(chat, asked, method, n=n, seed=seed) for run, method in runs.items()}
-        for runner in runners.values():
-            runner.check()
         answers = {run: store.read(run, runner.keys) for run, runner in runners.items()}
         num_there = sum(number < len(items) for of_run in answers.values() for number in of_run)
         with _progress(num_there, len(items) * len(runs), is_shown=show_progress) as advance:

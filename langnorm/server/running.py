@@ -16,7 +16,6 @@ from langnorm.errors import OptionError
 from langnorm.server.app import build_app, model_name
 from langnorm.server.gate import Gate
 from langnorm.server.options import ServerOptions
-from langnorm.server.protocol import BoundedProtocol
 
 _BACKLOG = 2048
 _SECONDS_TO_END = 2  # for streams to say that they end
@@ -44,8 +43,9 @@ class Server(uvicorn.Server):
                 build_app(chat, self._options, self._gate),
                 lifespan="off",
                 loop="auto",  # uvloop where it is installed, which costs each request less than asyncio's own
-                http=BoundedProtocol,
-                ws="none",
+                # It limits the size of headers, and reads the body of a client that would rather have HTTP/2, as Java's
+                # would: httptools does neither, and is faster.
+                http="h11",
                 access_log=False,
                 log_level="warning",
                 server_header=False,

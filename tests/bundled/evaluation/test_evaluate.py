@@ -177,14 +177,20 @@ def test_what_cannot_work_is_refused_before_any_answer(
     for broken, said in (
         (Method("a", "", "../a"), "no name of a file"),
         (Method("a", "", "baseline", {"steering": {}}), "other options than its run `baseline`"),
-        (Method("a", "", "samples", {"steering": {}}), "other options than its run `samples`"),
+        (Method("a", "", "samples", {"steering": {}}, pick="random"), "other options than its run `samples`"),
+        (Method("a", "", "samples"), "Give a `pick` to those of the run `samples` alone"),
+        (Method("a", "", "a", pick="oracle"), "Give a `pick` to those of the run `samples` alone"),
+        (Method("baseline", "mine", "mine", {"steering": {}}), "`baseline` is given twice"),
     ):
         with pytest.raises(OptionError, match=said):
             run(chat, task, tmp_path, methods=[broken])
     impossible = Method("far", "no such layer", "far", {"recursion": {"layers": [99]}})
     with pytest.raises(OptionError, match="99"):
         run(chat, task, tmp_path / "far", methods=[impossible])
-    assert not list((tmp_path / "far").glob("*.gz")), "before the baseline, which may take hours"
+    assert not (tmp_path / "far").exists(), "before the baseline, which may take hours"
+    with pytest.raises(OptionError, match="99"):
+        run(chat, task, whole[0], methods=[impossible], restart=True)
+    assert (whole[0] / "baseline.jsonl.gz").exists(), "what is there is thrown away by what can be run alone"
     own = Method("recursion", "mine", "recursion", {"recursion": {"max_extra": 3}})
     with pytest.raises(OptionError, match="with other options"):
         run(chat, task, whole[0], methods=[own])
@@ -206,11 +212,14 @@ def test_methods_of_the_command_line(tmp_path: Path) -> None:
         ("short=7", "is not NAME=OPTIONS"),
         ('steering={"max_tokens": 7}', "`steering` is given twice"),
         ('short={"max_token": 7}', "max_token"),
+        ('baseline={"max_tokens": 7}', "`baseline` is given twice"),
+        ("samples={}", "Give a `pick`"),
+        ('few={"n": 3}', "asks for several answers"),
     ):
         done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "broken"), "--own", broken])
         assert done.exit_code != 0
         assert said in done.output
-        assert not list((tmp_path / "broken").glob("*.gz"))
+        assert not (tmp_path / "broken").exists()
 
 
 def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:

@@ -82,17 +82,20 @@ async def test_what_is_awaited_ends_at_the_deadline(now) -> None:
             await asyncio.Event().wait()
 
 
-def test_at_the_exit_other_threads_end_and_the_main_thread_goes_on(monkeypatch) -> None:
-    """Also where what they wait for is there: Python ends them a moment later, wherever they are."""
+def test_at_the_exit_other_threads_get_nothing_any_more(monkeypatch) -> None:
+    """Also where what they wait for is there: Python ends them a moment later, wherever they are. The main one does."""
     monkeypatch.setattr(process_events, "_is_exiting", True)
     future = Future()
     future.set_result("done")
 
     async def awaited() -> str:
-        async with Deadline(5).limit():
+        async with Deadline(None).limit():
             return "done"
 
-    assert (Deadline(5).result(future), asyncio.run(awaited())) == ("done", "done")
+    async def awaited_for_a_while() -> str:
+        return await asyncio.wait_for(awaited(), 0.05)
+
+    assert (Deadline(5).result(future), asyncio.run(awaited_for_a_while())) == ("done", "done")
     with ThreadPoolExecutor(1) as pool:
-        for wait in (lambda: Deadline(5).result(future), lambda: asyncio.run(awaited())):
-            assert isinstance(pool.submit(wait).exception(), SystemExit)
+        assert isinstance(pool.submit(lambda: Deadline(5).result(future)).exception(), SystemExit)
+        assert isinstance(pool.submit(lambda: asyncio.run(awaited_for_a_while())).exception(), TimeoutError)
