@@ -50,8 +50,10 @@ BAR = 3.0
 
 _PACKAGES = (*PACKAGES, "starlette", "uvicorn", "uvloop")
 _PER_ROUND = 20  # requests
-KINDS = {"whole": "whole", "streamed": "streamed", "streamed token by token": "streamed"}
+KINDS = {"whole": "whole", "streamed": "streamed", "token by token": "streamed"}
 """Ways to serve an answer, and the call in this process that each is compared with."""
+
+_IN_WORDS = {"whole": "whole", "streamed": "streamed where all tokens come at once", "token by token": "one by one"}
 QUESTION = "Calculate 47 + 385."
 ANSWER = "<think>47 + 385 = 432. Check: 432 - 385 = 47.</think>The answer is 432."
 
@@ -182,7 +184,7 @@ def measure_requests(engine: ScriptedEngine, rounds: int) -> dict[str, list[floa
             "whole, served": lambda: ask({"times": _PER_ROUND, "stream": False}),
             "streamed, in this process": times(lambda: list(chat.stream(QUESTION))),
             "streamed, served": lambda: ask({"times": _PER_ROUND, "stream": True}),
-            "streamed token by token, served": lambda: ask_slow({"times": _PER_ROUND, "stream": True}),
+            "token by token, served": lambda: ask_slow({"times": _PER_ROUND, "stream": True}),
         }
         found: dict[str, list[float]] = {name: [] for name in works}
         for number in range(rounds + 1):
@@ -223,7 +225,7 @@ def report(document: dict[str, Any]) -> str:
     words = []
     for kind in KINDS:
         found = document["overhead"][kind]
-        words.append(f"{found['median']:.1f} ms ({found['lower']:.1f} to {found['upper']:.1f}) {kind}")
+        words.append(f"{found['median']:.1f} ms ({found['lower']:.1f} to {found['upper']:.1f}) {_IN_WORDS[kind]}")
     return (
         f"A request of {document['tokens']} tokens costs {', '.join(words[:-1])} and {words[-1]}, of CPU time over the "
         f"same call in the server's process, which takes {document['local']['whole']:.1f} ms; an endpoint that does "
