@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from langchain_core.messages import messages_from_dict
 from benchmarks.real_probes import keep
 from langnorm.evaluation.intervals import points, with_bounds
 from langnorm.evaluation.methods import known_methods
-from langnorm.evaluation.report import Scored, build_report
+from langnorm.evaluation.report import MethodResult, Scored, build_report
 from langnorm.evaluation.tasks import Task, load_task
 from langnorm.trace import NormTrace
 
+_LEVEL = 0.05  # of the test
 _SAMPLES = 8  # of selections, which none of these methods is
 
 
@@ -110,19 +111,21 @@ def summary(found: Mapping[str, Any]) -> str:
         acts = "every token" if method.name == "block" else f"{share:.2%} of states" if share else ""
         cells = [method.name, right, difference, p_value, f"{method.share_cut:.1%}", f"{method.tokens:.0f}", acts]
         lines.append(f"| {' | '.join([*cells, method.description])} |")
-    return "\n".join([*lines, "", *(_verdict(method.name, method.difference) for method in report.methods[1:])])
+    return "\n".join([*lines, "", *map(_verdict, report.methods[1:])])
 
 
-def _verdict(name: str, difference: Sequence[float] | None) -> str:
-    """Return what the interval of a difference says, in a sentence."""
-    _, low, high = difference or (0.0, 0.0, 0.0)
+def _verdict(method: MethodResult) -> str:
+    """Return what was shown of a method, in a sentence: by its interval, and by McNemar's test, which is exact."""
+    name = method.name
+    _, low, high = method.difference or (0.0, 0.0, 0.0)
     if low == high == 0:
         return f"- `{name}`: the same questions are right as without."
-    if low > 0:
-        return f"- `{name}` makes more answers right."
-    if high < 0:
-        return f"- `{name}` makes fewer answers right."
-    return f"- `{name}`: no difference is shown; the interval goes from {100 * low:+.1f} to {100 * high:+.1f} points."
+    span = f"the interval goes from {100 * low:+.1f} to {100 * high:+.1f} points"
+    if low <= 0 <= high:
+        return f"- `{name}`: no difference is shown; {span}."
+    if method.p_value is not None and method.p_value >= _LEVEL:
+        return f"- `{name}`: no difference is shown, for too few answers differ (p is {method.p_value:.2g}), although {span}."
+    return f"- `{name}` makes {'more' if low > 0 else 'fewer'} answers right."
 
 
 def main() -> None:
