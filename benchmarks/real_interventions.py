@@ -124,7 +124,8 @@ def _verdict(method: MethodResult) -> str:
     if low <= 0 <= high:
         return f"- `{name}`: no difference is shown; {span}."
     if method.p_value is not None and method.p_value >= _LEVEL:
-        return f"- `{name}`: no difference is shown, for too few answers differ (p is {method.p_value:.2g}), although {span}."
+        few = f"too few answers differ (p is {method.p_value:.2g})"
+        return f"- `{name}`: no difference is shown, for {few}, although {span}."
     return f"- `{name}` makes {'more' if low > 0 else 'fewer'} answers right."
 
 
