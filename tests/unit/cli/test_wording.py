@@ -19,6 +19,7 @@ NAMED_BY_NO_ERROR = {
     "--n": "checked by the command; `n` elsewhere is --select",
     "--no-think": "a flag",
     "--num-tasks": "checked by the command",
+    "--own": "of which errors quote what was given",
     "--out": "the command's own, which names it itself",
     "--prompts": "the command's own, which names it itself",
     "--restart": "a flag",
