@@ -36,13 +36,13 @@ def collected(task: Task, folder: Path) -> dict[str, Any]:
         ValueError: A method has no answer to some question.
     """
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    own = {method["name"]: {"description": method["description"]} for method in report["methods"]}
-    known: dict[str, dict[str, Any]] = {name: {} for name in known_methods(_SAMPLES)}
-    methods = {
-        name: described | _of_method(task, folder / f"{name}.jsonl.gz")
-        for name, described in {**own, **known}.items()
-        if (folder / f"{name}.jsonl.gz").exists()
-    }
+    described = {method["name"]: method["description"] for method in report["methods"]}
+    known = known_methods(_SAMPLES)
+    methods = {}
+    for name in dict.fromkeys([*described, *known]):  # the report has the methods of the last call alone
+        if (folder / f"{name}.jsonl.gz").exists():
+            own = {} if name in known else {"description": described[name]}
+            methods[name] = own | _of_method(task, folder / f"{name}.jsonl.gz")
     work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
     settings = {name: work[name] for name in ("temperature", "max_tokens", "batch_size", "dtype", "weights")}
     return {"num_questions": len(task.items), "settings": settings, "methods": methods}

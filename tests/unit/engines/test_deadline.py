@@ -83,7 +83,7 @@ async def test_what_is_awaited_ends_at_the_deadline(now) -> None:
 
 
 def test_at_the_exit_other_threads_get_nothing_any_more(monkeypatch) -> None:
-    """Also where what they wait for is there: Python ends them a moment later, wherever they are. The main one does."""
+    """Also where what they wait for is there: Python ends them a moment later. The main thread gets it."""
     monkeypatch.setattr(process_events, "_is_exiting", True)
     future = Future()
     future.set_result("done")

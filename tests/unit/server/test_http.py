@@ -19,7 +19,6 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: 
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 BODY = b'{"messages": [{"role": "user", "content": "Hi."}]}'
 WITH_LENGTH = b"content-length: %d\r\n\r\n" % len(BODY) + BODY
-ONE = HEAD + WITH_LENGTH
 LAST = HEAD + b"connection: close\r\n" + WITH_LENGTH
 
 
@@ -31,16 +30,11 @@ def url() -> Iterator[str]:
         yield address
 
 
-def connect(url: str) -> socket.socket:
-    """Returns a connection to a server."""
-    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
 def talk(url: str, parts: Iterable[bytes]) -> tuple[int, bytes]:
     """Returns how many bytes of these were sent before the connection was ended, and all that came back."""
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
     num_sent = 0
-    with connect(url) as connection:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         with suppress(ConnectionError):
             for part in parts:
                 connection.sendall(part)
