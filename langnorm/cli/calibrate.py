@@ -69,7 +69,7 @@ def calibrate(
     A run that is stopped goes on when the same command is given again; with other settings it has to --restart. Loops
     and attention sinks are left out, and a report says how good the profile is. The profile is then the option
     `profile` of ChatLangNorm; as norm_profile.json in the model's own folder it is found by itself. Beside it, as
-    .safetensors of the same name, lie the usual norms of tokens; the two belong together.
+    .tokens of the same name, lie the usual norms of tokens; the two belong together.
     """
     from langnorm.norms.calibration_prompts import read_prompts
     from langnorm.norms.profile import NormProfile

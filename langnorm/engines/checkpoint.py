@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langnorm.norms.token_file import is_table
-
 _NUM_SAMPLED = 64  # values of each weight: a fine-tune moves them all, and a large model is read in a moment
 
 # How safetensors names its types, and numpy reads them; bfloat16, which numpy lacks, is the upper half of a float32.
@@ -32,14 +30,14 @@ def hash_checkpoint(folder: Path) -> str | None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Return the files of the weights: there may be the same ones in another form, adapters, or a profile's table."""
+    """Return the files of the weights: there may be the same ones in another form, or adapters."""
     index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return [folder / name for name in sorted(set(names))]
     if whole.is_file():
         return [whole]
-    return [path for path in sorted(folder.glob("*.safetensors")) if not is_table(path)]
+    return sorted(folder.glob("*.safetensors"))
 
 
 def hash_weights(weights: Iterable[tuple[str, tuple[int, ...], bytes]]) -> str:

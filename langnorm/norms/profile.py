@@ -164,12 +164,12 @@ class NormProfile:
         return cls(stored.name, stored.identity, QuantileSketch.from_stored(stored.sketch), steps=steps)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the profile to a file, and its table of tokens beside it, of the same name but for `.safetensors`.
+        """Write the profile to a file, and its table of tokens beside it, of the same name but for `.tokens`.
 
         Both are replaced together or not at all. Into a pipe or a device goes the profile without its table.
 
         Raises:
-            OptionError: The folder does not exist or cannot be written, or other safetensors have the table's name.
+            OptionError: The folder does not exist or cannot be written, or another file has the table's name.
         """
         path, stored = Path(path), self.to_dict()
         is_alone = is_stream(path)

@@ -1,4 +1,6 @@
-"""The file of a table of tokens: safetensors beside the JSON of a profile, which names its digest.
+"""The file of a table of tokens, beside the JSON of a profile, which names its digest.
+
+It has the form of safetensors, but not their name: in the folder of a model, what is named so may be taken for weights.
 
 Which ids were seen is a bit for each id up to the last: an id takes 2 bytes per layer and 6 more, and 150,000 ids of 6
 layers together less than 3 MB.
@@ -39,7 +41,7 @@ _KINDS = {
 
 def path_beside(path: Path) -> Path:
     """Return where the table of the profile at `path` lies."""
-    return path.with_suffix(".safetensors")
+    return path.with_suffix(".tokens")
 
 
 def digest_of(content: bytes) -> str:

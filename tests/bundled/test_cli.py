@@ -241,7 +241,7 @@ def test_calibrate_writes_a_profile_that_fits(tmp_path: Path) -> None:
     assert "It ended with the batch that reached 30 tokens." in result.stdout
     assert "Above the IQR threshold: " in result.stdout
     NormProfile.load(out).check(ChatLangNorm().loaded_engine().identity)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.safetensors", "prompts.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.tokens", "prompts.txt"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 from langnorm.credentials import mask_credentials
 from langnorm.engines.transformers.source import SUFFIX, Source
 from langnorm.errors import MissingDependencyError, ModelError, OptionError, closest
-from langnorm.norms.token_file import is_table
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json",
                     "vocab.txt", "tekken.json")  # fmt: skip
@@ -58,7 +57,7 @@ def _problem_of_folder(folder: Path, names: list[str]) -> str | None:
         return (
             "its folder has no tokenizer.json. Copy the tokenizer's files there from the model that it was made from."
         )
-    if all(is_table(path) for pattern in _WEIGHTS for path in folder.glob(pattern)):
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
         return f"its folder has no weights (model.safetensors).{_gguf_hint(folder)}"
     return None
 

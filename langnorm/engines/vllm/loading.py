@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.engines.checkpoint import hash_checkpoint
@@ -15,7 +11,6 @@ from langnorm.engines.transformers.files import checked_source, explained, file_
 from langnorm.engines.transformers.load_errors import has_credentials, read_template
 from langnorm.engines.vllm.options import VllmOptions
 from langnorm.errors import LangNormError, ModelError, OptionError
-from langnorm.norms.token_file import is_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,18 +71,15 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
     arguments = {_ARGUMENTS[name]: value for name, value in source.arguments.items() if name in _ARGUMENTS}
     if source.dtype is not None:  # left to itself, vLLM narrows float32, and norms would not be those of transformers
         arguments["dtype"] = source.dtype
-    links = _link_without_tables(source.folder) if source.is_local else None
-    location = str(links or source.folder) if source.is_local else source.location
+    location = str(source.folder) if source.is_local else source.location
     try:
         core = VllmCore.start({"model": location, **arguments}, options)
-    except BaseException as error:
-        _remove(links)
-        if isinstance(error, LangNormError) or not isinstance(error, Exception):
-            raise
+    except LangNormError:
+        raise
+    except Exception as error:
         if has_credentials(error, source):  # tracebacks print causes
             raise ModelError(_reason(type(error).__name__, options)) from None
         raise ModelError(_reason(error, options)) from error
-    weakref.finalize(core, _remove, links)  # vLLM reads there at any time
     with explained(source):
         folder = source.folder if source.is_local else file_on_hub(source, "config.json", local_files_only=True).parent
         return VllmEngine(core, tokenizer, hash_checkpoint(folder), load_profile(folder), name=model)
@@ -122,26 +114,3 @@ def _find(model: str, model_kwargs: Mapping[str, Any]) -> Source:
         )
         raise OptionError(msg)
     return source
-
-
-def _link_without_tables(folder: Path) -> Path | None:
-    """Return a new folder of links to the files of another one but for tables of profiles: vLLM takes them for weights.
-
-    Args:
-        folder: Of the model.
-
-    Returns:
-        None where there is no such table.
-    """
-    if not any(is_table(path) for path in folder.glob("*.safetensors")):
-        return None
-    links = Path(tempfile.mkdtemp(prefix="langnorm-"))
-    for path in folder.iterdir():
-        if path.suffix != ".safetensors" or not is_table(path):
-            (links / path.name).symlink_to(path.resolve())
-    return links
-
-
-def _remove(folder: Path | None) -> None:
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)

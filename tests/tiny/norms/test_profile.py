@@ -209,7 +209,7 @@ def with_tokens(value: float = 7.0, layers: tuple[int, ...] = (1, 2)) -> NormPro
 def test_a_table_of_tokens_lies_beside_its_profile(tmp_path: Path) -> None:
     """Both files give back the profile, and one without a table takes the earlier one away."""
     with_tokens().save(tmp_path / "p.json")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.tokens"]
     loaded = NormProfile.load(tmp_path / "p.json")
     assert loaded == with_tokens()
     assert loaded != profile()
@@ -252,29 +252,29 @@ def test_a_profile_never_lies_beside_the_table_of_another(
         assert NormProfile.load(path) == with_tokens()
     with_tokens(9.0).save(path)
     assert NormProfile.load(path) == with_tokens(9.0)
-    assert {entry.name for entry in tmp_path.iterdir() if ".partial" not in entry.name} == {"p.json", "p.safetensors"}
+    assert {entry.name for entry in tmp_path.iterdir() if ".partial" not in entry.name} == {"p.json", "p.tokens"}
 
 
 def test_a_table_that_is_missing_or_foreign_is_refused(tmp_path: Path) -> None:
     """The error names it, and says to copy both files."""
     with_tokens().save(tmp_path / "p.json")
     with_tokens(8.0).save(tmp_path / "q.json")
-    (tmp_path / "q.safetensors").replace(tmp_path / "p.safetensors")
-    with pytest.raises(OptionError, match=r"p\.safetensors` is not the table of tokens of `.*p\.json`.* Copy both"):
+    (tmp_path / "q.tokens").replace(tmp_path / "p.tokens")
+    with pytest.raises(OptionError, match=r"p\.tokens` is not the table of tokens of `.*p\.json`.* Copy both"):
         NormProfile.load(tmp_path / "p.json")
-    with pytest.raises(OptionError, match=r"q\.safetensors` cannot be read .No such file.*copy both"):
+    with pytest.raises(OptionError, match=r"q\.tokens` cannot be read .No such file.*copy both"):
         NormProfile.load(tmp_path / "q.json")
 
 
-def test_weights_are_never_overwritten(tmp_path: Path) -> None:
-    """A profile whose table would have their name is refused, and one without a table leaves them alone."""
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(OptionError, match=r"model\.safetensors` is no table of tokens, .* another name"):
-        with_tokens().save(tmp_path / "model.json")
-    profile().save(tmp_path / "model.json")
-    assert (tmp_path / "model.safetensors").read_bytes() == b"weights"
+def test_files_of_others_are_never_overwritten(tmp_path: Path) -> None:
+    """A profile whose table would have the name of one is refused, and one without a table leaves it alone."""
+    (tmp_path / "p.tokens").write_bytes(b"another's")
+    with pytest.raises(OptionError, match=r"p\.tokens` is no table of tokens, .* another name"):
+        with_tokens().save(tmp_path / "p.json")
+    profile().save(tmp_path / "p.json")
+    assert (tmp_path / "p.tokens").read_bytes() == b"another's"
     with pytest.raises(OptionError, match="another name"):
-        with_tokens().save(tmp_path / "p.safetensors")
+        with_tokens().save(tmp_path / "p.tokens")
 
 
 def test_tables_of_tokens_are_merged_with_their_profiles() -> None:

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from langnorm.engines.checkpoint import hash_checkpoint
-from langnorm.norms.token_file import to_bytes
+from langnorm.norms.profile import FILE_NAME
+from langnorm.norms.token_file import path_beside, to_bytes
 from langnorm.norms.token_sums import TokenSums
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def test_the_table_of_a_profile_is_no_weight(tmp_path) -> None:
     table = sums.table()
     assert table is not None
     before = hash_of(tmp_path / "a", weights())
-    (tmp_path / "a" / "norm_profile.safetensors").write_bytes(to_bytes(table))
+    path_beside(tmp_path / "a" / FILE_NAME).write_bytes(to_bytes(table))
     assert hash_checkpoint(tmp_path / "a") == before
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "norm_profile.safetensors").write_bytes(to_bytes(table))
+    path_beside(tmp_path / "b" / FILE_NAME).write_bytes(to_bytes(table))
     assert hash_checkpoint(tmp_path / "b") is None

@@ -10,7 +10,7 @@ import langnorm.abacus
 from langnorm import ChatLangNorm
 from langnorm.engines.registry import get_engine
 from langnorm.engines.requests import Grammar, ReasoningMarks
-from langnorm.engines.vllm.loading import _link_without_tables, _remove, load_tokenizer, suits, weights_key
+from langnorm.engines.vllm.loading import load_tokenizer, suits, weights_key
 from langnorm.engines.vllm.options import VllmOptions
 from langnorm.engines.vllm.order import Order
 from langnorm.errors import MissingDependencyError, ModelError, OptionError
@@ -76,19 +76,6 @@ def test_where_vllm_is_missing_the_error_says_what_to_install() -> None:
     """At the first call."""
     with pytest.raises(MissingDependencyError, match=r"pip install 'langnorm\[vllm\]'"):
         get_engine("vllm", "abacus", {})
-
-
-def test_tables_of_profiles_are_kept_from_vllm(tmp_path) -> None:
-    """It would take them for weights; a folder without any is left as it is."""
-    folder = langnorm.abacus.path()
-    links = _link_without_tables(folder)
-    names = {path.name for path in links.iterdir()}
-    _remove(links)
-    assert not links.exists()
-    assert "norm_profile.safetensors" not in names
-    assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
-    (tmp_path / "config.json").write_text("{}")
-    assert _link_without_tables(tmp_path) is None
 
 
 def test_orders_travel_as_plain_types() -> None:
