@@ -79,6 +79,10 @@ class ResidualStream:
             states = states + output[1]
         return states if states.dim() == 2 else states.flatten(0, -2)
 
+    def output(self, hidden: Tensor, residual: Tensor | None) -> Any:
+        """Return what a layer returned, as far as the stream is in it."""
+        return hidden if self.rule == "alone" else (hidden, residual)
+
     def copy(self, output: Any, place: Tensor) -> None:
         """Write the stream after a layer to a place with the shape of its hidden states."""
         if self.rule == "sum":
@@ -179,7 +183,7 @@ def find_residual_rule(model: nn.Module, layers: nn.ModuleList, parent: nn.Modul
 
     handle = layers[-1].register_forward_hook(keep)
     try:
-        final = _run_trial(model, config)
+        final = run_trial(model, config)
     finally:
         handle.remove()
     norm = next((getattr(parent, name) for name in _FINAL_NORMS if hasattr(parent, name)), None)
@@ -203,18 +207,20 @@ def find_residual_rule(model: nn.Module, layers: nn.ModuleList, parent: nn.Modul
     raise UnknownModelError(msg)
 
 
-def _run_trial(model: nn.Module, config: VllmConfig) -> Tensor:
+def run_trial(model: nn.Module, config: VllmConfig) -> Tensor:
     """Return what a model makes of a few tokens, without logits."""
     from vllm.config import set_current_vllm_config
     from vllm.forward_context import set_forward_context
 
-    # Attention without keys and values gives what the memory held before: it is replaced by nothing.
-    attentions = config.compilation_config.static_forward_context.values()
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
-        for module in attentions
-        if isinstance(module, nn.Module)
+    # Attention without keys and values gives what the memory held before: it is replaced by nothing. Some models call
+    # its `forward` themselves, where hooks see nothing.
+    attentions = [
+        module
+        for module in config.compilation_config.static_forward_context.values()
+        if isinstance(module, nn.Module) and "forward" not in vars(module)
     ]
+    for module in attentions:
+        module.forward = _to_nothing(module.forward)
     device = next(model.parameters()).device
     ids = torch.arange(_NUM_TRIAL_TOKENS, device=device, dtype=torch.int32)
     positions = torch.arange(_NUM_TRIAL_TOKENS, device=device)
@@ -223,10 +229,20 @@ def _run_trial(model: nn.Module, config: VllmConfig) -> Tensor:
         with set_current_vllm_config(config), context:
             final = model.forward(ids, positions, None, None)
     finally:
-        for handle in handles:
-            handle.remove()
+        for module in attentions:
+            del module.forward
     states: Tensor = final[0] if isinstance(final, tuple) else final
     return states
+
+
+def _to_nothing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that returns zeros of the shape that `forward` returns."""
+
+    def zeros(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        return torch.zeros_like(output) if isinstance(output, Tensor) else output
+
+    return zeros
 
 
 def _is_close(one: Tensor, other: Tensor) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from langnorm.engines.vllm.order import Order, Taken
 from langnorm_vllm.batch_view import BatchView, read_v1, read_v2
+from langnorm_vllm.boundaries import find_other_arguments, visit, watch_boundaries
 from langnorm_vllm.intervener import Intervener
 from langnorm_vllm.layer_hooks import LayerHooks
 from langnorm_vllm.layers import ResidualStream, find_decoder_layers, find_residual_rule, signature_of
@@ -19,7 +20,7 @@ from langnorm_vllm.roster import ObservedSequence, Roster
 from langnorm_vllm.token_choice import CHOOSERS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from vllm.v1.worker.gpu_worker import Worker
 
 _MOST_ENDED = 4096
@@ -50,15 +51,25 @@ class WorkerSide:
         self._sequences: OrderedDict[str, ObservedSequence] = OrderedDict()  # by key, those that came first in front
         self._by_request: dict[str, ObservedSequence] = {}  # running ones, by vLLM's own id
         self._intervener = Intervener(layers, self._stream)
-        self._hooks = LayerHooks(layers, self._note, self._intervener.enter_layer, self._act)
         self._roster: Roster | None = None  # of the last pass; None where a sequence has come or gone since
         self._kept: Kept | None = None  # the rows of the pass under way whose norms are kept
         self._wanted: frozenset[int] = frozenset()  # the layers in which they are
-        self._description = {"rule": self._stream.rule, "num_layers": num_layers}
-        self._is_eager = bool(config.model_config.enforce_eager)
-        if not self._is_eager:  # a graph has no branches: it notes the norms of all layers
+        self._description: dict[str, Any] = {"rule": self._stream.rule, "num_layers": num_layers}
+        is_eager = bool(config.model_config.enforce_eager)
+        is_cut = not is_eager and config.additional_config[CONFIG_NAME]["interventions"]
+        self._are_layers_apart = is_eager or is_cut
+        self._hooks: LayerHooks | None = None
+        self._layer_arguments: list[Mapping[str, Any]] | None = None  # of a model whose graphs end at each layer
+        if is_eager:
+            self._hooks = LayerHooks(layers, self._note, self._intervener.enter_layer, self._act)
+        elif is_cut:
+            self._layer_arguments = find_other_arguments(model, layers, config)
+            watch_boundaries(layers, self._stream)
+        else:  # a graph has no branches: it notes the norms of all layers
             for index, layer in enumerate(layers):
                 layer.register_forward_hook(partial(self._note_in_graph, index))
+        self._layers = layers
+        self._description["knows_arguments"] = not is_cut or self._layer_arguments is not None
         self._watch(runner, is_v2=bool(getattr(worker, "use_v2_model_runner", False)))
 
     def describe(self) -> dict[str, Any]:
@@ -190,13 +201,16 @@ class WorkerSide:
         roster = self._roster
         if roster is None or roster.request_ids != batch.request_ids:
             roster = self._roster = Roster(batch.request_ids, self._by_request)
-            if self._is_eager:
+            if self._are_layers_apart:
                 self._norms.set_layers(sorted(roster.layers))
+            if self._hooks:
                 self._hooks.set(roster.layers, is_acting=roster.is_acted_on)
         self._kept = roster.kept(batch)
         self._wanted = roster.layers if self._kept is not None else frozenset()
         if roster.is_acted_on:
             self._intervener.begin_pass(roster.orders, batch)
+        if self._hooks is None and (self._wanted or roster.is_acted_on):
+            visit.set(self._visit)
 
     def _end_pass(self) -> None:
         """Keep the norms of a pass, also of one that has failed: its tokens are computed again, and so are these."""
@@ -204,6 +218,7 @@ class WorkerSide:
             norms = self._norms.take(self._kept.rows)
             self._store.keep(norms, self._norms.layers, self._kept, self._roster.owners)
         self._kept, self._wanted = None, frozenset()
+        visit.set(None)
         if self._roster and self._roster.is_acted_on:
             self._intervener.end_pass()
 
@@ -214,6 +229,29 @@ class WorkerSide:
 
     def _note_in_graph(self, index: int, _layer: nn.Module, _args: Any, output: Any) -> None:
         self._norms.note_now(index, self._stream.get(output))
+
+    def _visit(self, index: int, hidden: Tensor, residual: Tensor | None, positions: Tensor | None) -> None:
+        """Do in between two layers of a compiled model what hooks do with one that is called layer by layer."""
+        if not (self._roster and self._roster.is_acted_on):
+            if index:
+                self._note(index - 1, self._layers[index - 1], (), self._stream.output(hidden, residual))
+            return
+        states = {"hidden_states": hidden, "residual": residual, "positions": positions}
+        if index:
+            output = self._stream.output(hidden, residual)
+            changed = self._act(index - 1, self._layers[index - 1], (), self._arguments(index - 1, states), output)
+            if changed is not None:
+                self._stream.hidden(output).copy_(self._stream.hidden(changed))
+                if residual is not None:
+                    residual.copy_(changed[1])
+        if index < len(self._layers):
+            self._intervener.enter_layer(index, self._layers[index], (), self._arguments(index, states))
+
+    def _arguments(self, index: int, states: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a layer by name, as far as they are known."""
+        others = self._layer_arguments[index] if self._layer_arguments else {}
+        taken = signature_of(self._layers[index]).parameters
+        return {**{name: value for name, value in states.items() if name in taken}, **others}
 
     def _act(self, index: int, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Act on the states after a layer, and note their norms."""

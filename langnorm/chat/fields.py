@@ -66,7 +66,7 @@ class ChatFields(BaseChatModel):
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """How the engine runs the model. That of transformers has no such options; those of llama.cpp are the fields of
     `LlamaOptions`, such as `context_length`, `num_threads` and `num_gpu_layers`; those of vLLM are `in_process`,
-    `verbose` and vLLM's `EngineArgs`, such as `tensor_parallel_size`, `max_model_len` and `enforce_eager`."""
+    `interventions`, `verbose` and vLLM's `EngineArgs`, such as `tensor_parallel_size` and `max_model_len`."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """For the loader of the engine. That of transformers hands it to `from_pretrained`, except
 

@@ -33,9 +33,9 @@ class ScriptedCore:
         refusal: Raised when a text is to enter.
     """
 
-    def __init__(self, answer: Sequence[int], *, is_eager: bool = True, vocabulary_size: int = 1024) -> None:
+    def __init__(self, answer: Sequence[int], *, can_act: bool = True, vocabulary_size: int = 1024) -> None:
         self.answer = list(answer)
-        self.num_layers, self.is_eager = NUM_LAYERS, is_eager
+        self.num_layers, self.can_act = NUM_LAYERS, can_act
         self.reason_against_recursion = ""
         self.running: dict[str, Order] = {}
         self.forgotten: list[str] = []

@@ -93,6 +93,26 @@ def test_families(vllm_of, model_of, tokenizer, family, engine_kwargs) -> None:
         assert_equal(completion, right)
 
 
+@pytest.mark.parametrize("family", ["llama", "olmo2"], ids=["of vLLM", "of transformers"])
+def test_a_model_starts_whatever_the_memory_held(vllm_of, monkeypatch, family) -> None:
+    """Attention in the trial of its layers gives what was there before, which may be no number."""
+    from vllm.forward_context import get_forward_context
+    from vllm.model_executor.layers.attention import Attention
+
+    forward, num_trials = Attention.forward, 0
+
+    def garbage(*args: object, **kwargs: object) -> torch.Tensor:
+        nonlocal num_trials
+        is_trial = get_forward_context().attn_metadata is None
+        num_trials += is_trial
+        output = forward(*args, **kwargs)
+        return torch.full_like(output, torch.nan) if is_trial else output
+
+    monkeypatch.setattr(Attention, "forward", garbage)
+    assert vllm_of(family, max_model_len=256).num_layers == 4
+    assert num_trials > 0
+
+
 def test_norms_after_preemption(vllm_of, model_of, tokenizer) -> None:
     """Where memory is short, sequences are sent back and run again: each row is still that of its token."""
     engine = vllm_of("qwen3", num_gpu_blocks_override=6)

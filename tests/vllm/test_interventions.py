@@ -42,7 +42,7 @@ def test_blocks_are_looped_as_defined(vllm_of, model_of, option) -> None:
         assert_as_defined(model_of("qwen3", **sizes_of("qwen3")), request, completion)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "olmo2"])
 def test_other_families(vllm_of, model_of, family) -> None:
     """Layers that take and return other things."""
     engine, prompt = vllm_of(family), PROMPTS[0]

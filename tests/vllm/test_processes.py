@@ -10,8 +10,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.calls import PROMPTS
+from tests.support.interventions import (
+    LOOPS,
+    RECURSIONS,
+    STEERING,
+    SUPPRESSIONS,
+    assert_as_defined,
+    request_of,
+    thresholds,
+)
+from tests.support.vllm_script import run_script
+from tests.vllm.conftest import SMALL, sizes_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        "TRITON_INTERPRET" in os.environ, reason="Triton's kernels are interpreted in one process alone"
+    ),
+]
 
 SCRIPT = """
 import os
@@ -73,8 +93,6 @@ def gone(pids: Iterable[int]) -> bool:
     return not psutil.wait_procs(processes, timeout=30)[1]
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="Triton's kernels are interpreted in this process alone")
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes on Windows")
 def test_a_script_that_is_interrupted_goes_on(tmp_path) -> None:
     """Norms are those of transformers; Ctrl-C, which all processes get, ends one call; vLLM ends with the script."""
@@ -102,3 +120,22 @@ def test_a_script_that_is_interrupted_goes_on(tmp_path) -> None:
     assert said == ["ready", "interrupted", "done"]
     assert len(pids.split()) >= 2
     assert gone(map(int, pids.split()))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors cannot be named on this system")
+def test_workers_that_share_a_model_agree(vllm_of, model_of, folder_of, tmp_path) -> None:
+    """With tensor parallelism each decides for itself what is done to states, by norms that are the same on all."""
+    engine, model = vllm_of("qwen3"), model_of("qwen3", **sizes_of("qwen3"))
+    kinds = (RECURSIONS["several"], STEERING, SUPPRESSIONS["random"], LOOPS["peaks"])
+    requests = [
+        request_of(prompt, thresholds(engine, prompt) if options else None, *options)
+        for prompt in PROMPTS[:2]
+        for options in ((), *((kind,) for kind in kinds))
+    ]
+    shared = {**SMALL, "in_process": False, "tensor_parallel_size": 2}
+    jobs = [({**shared, "enforce_eager": False, "interventions": True}, requests)]
+    first, *_, last = [*sorted(os.sched_getaffinity(0)) * 2]
+    places = {"VLLM_CPU_OMP_THREADS_BIND": f"{first}|{last}"}  # vLLM asks for as many memory nodes as there are workers
+    (found,) = run_script(folder_of("qwen3"), tmp_path, jobs, VLLM_CPU_CI_ENV="1", **places)
+    for request, completion in zip(requests, found.completions, strict=True):
+        assert_as_defined(model, request, completion)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langnorm.engines.vllm.order import Order
-from langnorm.engines.vllm.starting import default_arguments, import_vllm, in_process
+from langnorm.engines.vllm.starting import cut_graphs, default_arguments, import_vllm, in_process
 from langnorm.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class VllmCore:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         try:
-            self.num_layers: int = self._call("describe")[0]["num_layers"]
+            description = self._call("describe")[0]
+            self.num_layers: int = description["num_layers"]
             """Number of decoder layers."""
         except Exception as error:
             msg = (
@@ -63,6 +64,7 @@ class VllmCore:
                 f"`langnorm` to it; otherwise install langnorm again. ({error})"
             )
             raise ModelError(msg) from error
+        self._knows_arguments: bool = description["knows_arguments"]
         self.reason_against_recursion = ""
         """Why no layer can be run again, or nothing."""
 
@@ -90,7 +92,7 @@ class VllmCore:
             **arguments,
             "additional_config": {
                 **options.arguments.get("additional_config", {}),
-                _CONFIG_NAME: {"in_process": options.in_process},
+                _CONFIG_NAME: {"in_process": options.in_process, "interventions": options.interventions},
             },
             "skip_tokenizer_init": True,
             "disable_log_stats": True,
@@ -104,6 +106,8 @@ class VllmCore:
             if getattr(config.compilation_config.pass_config, "enable_sp", False):
                 msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
                 raise OptionError(msg)
+            if options.interventions:
+                cut_graphs(config)
             runner = "V2" if config.use_v2_model_runner else "V1"
             config.model_config.logits_processors = [f"langnorm_vllm.logits_processors:TokenChoice{runner}"]
             engine = engine_class(
@@ -117,9 +121,10 @@ class VllmCore:
         return self._engine.vllm_config
 
     @property
-    def is_eager(self) -> bool:
-        """Whether layers are called one by one, as they must be to be acted on, and not compiled into a graph."""
-        return bool(self.config.model_config.enforce_eager)
+    def can_act(self) -> bool:
+        """Whether states can be acted on: layers are called one by one, or compiled into graphs that end at each."""
+        own = self.config.additional_config[_CONFIG_NAME]
+        return bool(self.config.model_config.enforce_eager or own["interventions"])
 
     @property
     def bytes_per_token(self) -> int:
@@ -264,7 +269,7 @@ class VllmCore:
             num_prompt_tokens=len(prompt_ids),
             layers=layers,
             max_tokens=num_tokens,
-            is_trial=self.is_eager,
+            is_trial=self.can_act and self._knows_arguments,
         )
         self.add(order, prompt_ids)
         while self._engine.has_unfinished_requests():
@@ -286,12 +291,14 @@ class VllmCore:
             return "some of its layers have a recurrent state, which a second pass would change"
         if config.kv_transfer_config is not None:
             return "keys and values leave for a connector while they are computed"
+        if not self._knows_arguments:
+            return "its layers take tensors that are known inside its graphs alone; `enforce_eager` does without graphs"
         found = self._call("describe")[0]["rerun"]
         if found["writing"]:
             return f"a second pass of the layers {found['writing']} changes keys and values, as a trial has shown"
         if found["differing"]:
             return f"the layers {found['differing']} give something else when they are run again, as a trial has shown"
-        if self.is_eager and len(found["tried"]) != self.num_layers:
+        if self.can_act and len(found["tried"]) != self.num_layers:
             return "a trial has not reached all of its layers"
         return ""
 

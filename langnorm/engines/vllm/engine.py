@@ -154,10 +154,10 @@ class VllmEngine(QueuedEngine):
             self._check_recursion(recursion.layers, recursion.options.block)
 
     def _check_acting(self, name: str) -> None:
-        if not self._core.is_eager:
+        if not self._core.can_act:
             msg = (
                 f"`{name}` acts between layers, and this model is compiled into a graph. Load it with "
-                '`engine_kwargs={"enforce_eager": True}`.'
+                '`engine_kwargs={"interventions": True}`.'
             )
             raise OptionError(msg)
 

@@ -9,7 +9,7 @@ from langnorm.engines.checkpoint import hash_checkpoint
 from langnorm.engines.transformers import loading as transformers_loading
 from langnorm.engines.transformers.files import checked_source, explained, file_on_hub, load_profile
 from langnorm.engines.transformers.load_errors import has_credentials, read_template
-from langnorm.engines.vllm.options import VllmOptions
+from langnorm.engines.vllm.options import OWN, VllmOptions
 from langnorm.errors import LangNormError, ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def weights_key(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapp
     """Return a text that is the same for whatever gives the same engine; arguments and errors as for `load`."""
     options = VllmOptions.from_dict(engine_kwargs)
     arguments = sorted(options.arguments.items())
-    return repr((_find(model, model_kwargs).key, options.in_process, options.verbose, arguments))
+    own = [getattr(options, name) for name in OWN]
+    return repr((_find(model, model_kwargs).key, own, arguments))
 
 
 def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> VllmEngine:
@@ -50,7 +51,7 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: `dtype`, `revision`, `token`, `cache_dir`, `trust_remote_code` and `code_revision`, as
             `from_pretrained` has them; `chat_template` replaces the tokenizer's.
-        engine_kwargs: `in_process`, `verbose`, and arguments of vLLM's `EngineArgs`.
+        engine_kwargs: `in_process`, `interventions`, `verbose`, and arguments of vLLM's `EngineArgs`.
 
     Raises:
         OptionError: An argument is unknown, or has a value that is not allowed.

@@ -1,4 +1,4 @@
-"""How vLLM is run: arguments of its own, and two of langnorm's."""
+"""How vLLM is run: arguments of its own, and three of langnorm's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from langnorm.checks import check_flag, refuse
 from langnorm.errors import OptionError, closest
+
+OWN = ("in_process", "interventions", "verbose")
+"""The options that are langnorm's own."""
 
 _OWNER = "engine_kwargs"
 
@@ -43,6 +46,8 @@ class VllmOptions:
         in_process: Whether the model is run in this process, on a thread of its own; else in processes of its own. Of a
             model that vLLM runs with layers of transformers it changes the classes there: the engine `transformers`
             cannot run that family afterwards.
+        interventions: Whether states can be acted on in a model that vLLM compiles: its graphs then end at each layer,
+            which takes somewhat longer. With `enforce_eager` they always can.
         verbose: Whether vLLM's own log goes to standard error, errors aside.
         arguments: Of vLLM's `EngineArgs`.
 
@@ -51,6 +56,7 @@ class VllmOptions:
     """
 
     in_process: bool
+    interventions: bool
     verbose: bool
     arguments: Mapping[str, Any]
 
@@ -58,9 +64,10 @@ class VllmOptions:
     def from_dict(cls, engine_kwargs: Mapping[str, Any]) -> VllmOptions:
         """Return the options that `engine_kwargs` is meant to be."""
         arguments = dict(engine_kwargs)
-        options = cls(arguments.pop("in_process", False), arguments.pop("verbose", False), arguments)
-        check_flag("in_process", options.in_process, owner=_OWNER)
-        check_flag("verbose", options.verbose, owner=_OWNER)
+        own = {name: arguments.pop(name, False) for name in OWN}
+        for name, value in own.items():
+            check_flag(name, value, owner=_OWNER)
+        options = cls(**own, arguments=arguments)
         for name, value in arguments.items():
             if name in _ELSEWHERE:
                 msg = f"`{name}` is not for `{_OWNER}`: it is said by {_ELSEWHERE[name]}."
@@ -83,9 +90,9 @@ class VllmOptions:
         """
         for name in self.arguments:
             if name not in known:
-                hint = closest(name, [*known, "in_process", "verbose"])
+                hint = closest(name, [*known, *OWN])
                 msg = (
-                    f"`{_OWNER}` has no option `{name}`. Use `in_process`, `verbose`, or an argument of vLLM's "
-                    f"`EngineArgs`, such as `max_model_len` or `tensor_parallel_size`.{hint}"
+                    f"`{_OWNER}` has no option `{name}`. Use {', '.join(f'`{own}`' for own in OWN)}, or an argument of "
+                    f"vLLM's `EngineArgs`, such as `max_model_len` or `tensor_parallel_size`.{hint}"
                 )
                 raise OptionError(msg)

@@ -9,6 +9,9 @@ from typing import Any
 
 from langnorm.errors import MissingDependencyError
 
+BETWEEN_LAYERS = "langnorm::between_layers"
+"""The operation by which workers look in between the layers of a compiled model."""
+
 _OLDEST, _FIRST_UNKNOWN = (0, 32), (0, 34)
 _MOST_CACHE_BYTES = 4 * 2**30  # on a CPU, where vLLM takes nearly all memory unless it is told otherwise
 
@@ -49,6 +52,22 @@ def default_arguments() -> dict[str, Any]:
     import psutil
 
     return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
+
+
+def cut_graphs(config: Any) -> None:
+    """Let the graphs of a compiled model end between its layers, where states can be acted on.
+
+    Args:
+        config: A `VllmConfig`, which is changed: a CUDA graph of a whole pass would leave the cuts out.
+    """
+    from vllm.config import CUDAGraphMode
+
+    compilation = config.compilation_config
+    is_in_pieces = compilation.splitting_ops_contain_attention()
+    if is_in_pieces:
+        compilation.splitting_ops.append(BETWEEN_LAYERS)
+    if compilation.cudagraph_mode != CUDAGraphMode.NONE:
+        compilation.cudagraph_mode = CUDAGraphMode.PIECEWISE if is_in_pieces else CUDAGraphMode.NONE
 
 
 @contextmanager

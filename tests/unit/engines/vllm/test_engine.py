@@ -275,7 +275,7 @@ def test_what_cannot_be_done_is_refused(engine, core, tokenizer) -> None:
     core.reason_against_recursion = "of the trial"
     refused(Request((5,), Sampling(), plans=PLANS["recursion"]), "not possible with this model on vLLM: of the trial")
     engine.check(Request((5,), Sampling(), plans=PLANS["suppression"]))
-    compiled = VllmEngine(ScriptedCore(WORDS, is_eager=False), tokenizer, None)
+    compiled = VllmEngine(ScriptedCore(WORDS, can_act=False), tokenizer, None)
     refused(Request((5,), Sampling(), plans=PLANS["suppression"]), "compiled into a graph", compiled)
 
 

@@ -28,6 +28,7 @@ from langnorm.interventions.plan import Plan, Plans
         ({"speculative_config": {"method": "ngram"}}, "only guessed"),
         ({"in_process": 1}, "Use True or False"),
         ({"verbose": "yes"}, "Use True or False"),
+        ({"interventions": "all"}, "Use True or False"),
         ({"additional_config": 3}, "Use a mapping"),
         ({"in_process": True, "tensor_parallel_size": 2}, "Leave `in_process` out"),
     ],
@@ -41,10 +42,12 @@ def test_options_that_are_refused(engine_kwargs, words) -> None:
 def test_options_that_are_taken() -> None:
     """Those that are refused may have the value that they have anyway; a misspelt one is named with what was meant."""
     options = VllmOptions.from_dict({"verbose": True, "max_model_len": 4096, "data_parallel_size": 1})
-    assert (options.in_process, options.verbose) == (False, True)
+    assert (options.in_process, options.interventions, options.verbose) == (False, False, True)
     options.check_names(["max_model_len", "data_parallel_size"])
     with pytest.raises(OptionError, match=r"has no option `max_model_length`.*Did you mean `max_model_len`"):
         VllmOptions.from_dict({"max_model_length": 1}).check_names(["max_model_len"])
+    with pytest.raises(OptionError, match="Did you mean `interventions`"):
+        VllmOptions.from_dict({"intervention": True}).check_names(["max_model_len"])
 
 
 def test_models_that_are_refused(tmp_path) -> None:
