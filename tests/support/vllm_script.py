@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.vllm_runner import let_triton_interpret
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -73,6 +75,8 @@ def _main() -> None:
     from tests.support import vllm_script  # by the name that the tests know its classes by
 
     folder, jobs, result, *flags = sys.argv[1:]
+    if "TRITON_INTERPRET" in os.environ:
+        let_triton_interpret()
     more: dict[str, Any] = {}
     if flags == ["as_on_gpus"]:
         _compile_as_on_gpus()
