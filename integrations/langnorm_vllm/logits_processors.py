@@ -11,7 +11,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
 
 from langnorm.engines.vllm.order import Order
-from langnorm_vllm.plugin import CONFIG_NAME
+from langnorm.engines.vllm.starting import CONFIG_NAME
 from langnorm_vllm.token_choice import CHOOSERS, Chooser, needs_chooser
 
 if TYPE_CHECKING:

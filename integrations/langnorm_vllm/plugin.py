@@ -1,6 +1,6 @@
 """What vLLM loads in each of its processes, as a plugin of the group `vllm.general_plugins`.
 
-Engines that langnorm has not started are left alone: they have no `langnorm` in their `additional_config`.
+Engines without `langnorm` in their `additional_config`, which langnorm itself sets, are left alone.
 """
 
 from __future__ import annotations
@@ -13,26 +13,35 @@ from multiprocessing import parent_process
 from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
+from langnorm.engines.vllm.starting import CONFIG_NAME, adapt
+
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from vllm.config import VllmConfig
     from vllm.v1.worker.worker_base import WorkerBase
 
-CONFIG_NAME = "langnorm"
-"""Of the settings of an engine in `additional_config`, and of those of a request in `extra_args`."""
-
 _SECONDS_TO_END = 10
 
 
 def register() -> None:
-    """Let workers of engines that langnorm starts observe their model, and answer to `langnorm_...` over RPC."""
+    """Let workers of engines that are meant for it observe their model, and answer to `langnorm_...` over RPC."""
+    from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.worker.gpu_worker import Worker
     from vllm.v1.worker.worker_base import WorkerBase
 
     if hasattr(WorkerBase, "langnorm_describe"):  # loaded before
         return
+    create = EngineArgs.create_engine_config
+
+    @wraps(create)
+    def create_adapted(self: EngineArgs, *args: Any, **kwargs: Any) -> VllmConfig:
+        config = create(self, *args, **kwargs)
+        adapt(config)
+        return config
+
+    EngineArgs.create_engine_config = create_adapted
     load_model = Worker.load_model
 
     @wraps(load_model)

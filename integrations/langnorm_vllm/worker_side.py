@@ -8,6 +8,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from langnorm.engines.vllm.order import Order, Taken
+from langnorm.engines.vllm.starting import CONFIG_NAME
 from langnorm_vllm.batch_view import BatchView, read_v1, read_v2
 from langnorm_vllm.boundaries import find_other_arguments, visit, watch_boundaries
 from langnorm_vllm.intervener import Intervener
@@ -15,7 +16,6 @@ from langnorm_vllm.layer_hooks import LayerHooks
 from langnorm_vllm.layers import ResidualStream, find_decoder_layers, find_residual_rule, signature_of
 from langnorm_vllm.norm_store import Kept, NormStore
 from langnorm_vllm.pass_norms import PassNorms
-from langnorm_vllm.plugin import CONFIG_NAME
 from langnorm_vllm.roster import ObservedSequence, Roster
 from langnorm_vllm.token_choice import CHOOSERS
 

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langnorm.engines.vllm.order import Order
-from langnorm.engines.vllm.starting import cut_graphs, default_arguments, import_vllm, in_process
-from langnorm.errors import ModelError, OptionError
+from langnorm.engines.vllm.starting import CONFIG_NAME, default_arguments, import_vllm, in_process
+from langnorm.errors import ModelError
 
 if TYPE_CHECKING:
     from langnorm.engines.vllm.options import VllmOptions
-
-_CONFIG_NAME = "langnorm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +90,16 @@ class VllmCore:
             **arguments,
             "additional_config": {
                 **options.arguments.get("additional_config", {}),
-                _CONFIG_NAME: {"in_process": options.in_process, "interventions": options.interventions},
+                CONFIG_NAME: {"in_process": options.in_process, "interventions": options.interventions},
             },
             "skip_tokenizer_init": True,
             "disable_log_stats": True,
-            "max_logprobs": -1,
             "use_tqdm_on_load": options.verbose,
         }
         if options.in_process:
             ours["distributed_executor_backend"] = "uni"
         with in_process(options.in_process):
-            config = engine_args(**ours).create_engine_config()
-            if getattr(config.compilation_config.pass_config, "enable_sp", False):
-                msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
-                raise OptionError(msg)
-            if options.interventions:
-                cut_graphs(config)
-            runner = "V2" if config.use_v2_model_runner else "V1"
-            config.model_config.logits_processors = [f"langnorm_vllm.logits_processors:TokenChoice{runner}"]
+            config = engine_args(**ours).create_engine_config()  # which langnorm's plugin adapts
             engine = engine_class(
                 config, executor.get_class(config), log_stats=False, multiprocess_mode=not options.in_process
             )
@@ -123,7 +113,7 @@ class VllmCore:
     @property
     def can_act(self) -> bool:
         """Whether states can be acted on: layers are called one by one, or compiled into graphs that end at each."""
-        own = self.config.additional_config[_CONFIG_NAME]
+        own = self.config.additional_config[CONFIG_NAME]
         return bool(self.config.model_config.enforce_eager or own["interventions"])
 
     @property
@@ -156,7 +146,7 @@ class VllmCore:
             detokenize=False,
             ignore_eos=True,
             output_kind=RequestOutputKind.DELTA,
-            extra_args={_CONFIG_NAME: order.to_dict()},
+            extra_args={CONFIG_NAME: order.to_dict()},
             skip_reading_prefix_cache=order.records_prompt or None,
         )
         self._engine.add_request(order.key, prompt, sampling)

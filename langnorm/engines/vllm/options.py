@@ -26,7 +26,7 @@ _ELSEWHERE = {
 }
 """Arguments of vLLM, and what says what they say."""
 
-_REFUSED = {
+REFUSED = {
     "data_parallel_size": "with several engines behind one, norms come back from the first one alone",
     "pipeline_parallel_size": "the layers would be spread over processes that do not know each other's",
     "prefill_context_parallel_size": "the tokens of a sequence would be spread over processes",
@@ -36,6 +36,14 @@ _REFUSED = {
     "runner": "only models that generate are run",
 }
 """Arguments of vLLM that are left at their defaults, and why."""
+
+
+def check_possible(arguments: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if an argument of vLLM's has a value with which langnorm cannot observe a model."""
+    for name, value in arguments.items():
+        if name in REFUSED and value not in (None, False, 1, "auto"):
+            msg = f"`{name}` is not possible with langnorm: {REFUSED[name]}. Leave it out."
+            raise OptionError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +76,11 @@ class VllmOptions:
         for name, value in own.items():
             check_flag(name, value, owner=_OWNER)
         options = cls(**own, arguments=arguments)
-        for name, value in arguments.items():
+        for name in arguments:
             if name in _ELSEWHERE:
                 msg = f"`{name}` is not for `{_OWNER}`: it is said by {_ELSEWHERE[name]}."
                 raise OptionError(msg)
-            if name in _REFUSED and value not in (None, False, 1, "auto"):
-                msg = f"`{name}` is not possible with langnorm: {_REFUSED[name]}. Leave it out."
-                raise OptionError(msg)
+        check_possible(arguments)
         if not isinstance(arguments.get("additional_config", {}), Mapping):
             refuse("additional_config", arguments["additional_config"], "a mapping", _OWNER)
         if options.in_process and arguments.get("tensor_parallel_size", 1) != 1:

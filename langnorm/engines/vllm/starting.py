@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from langnorm.errors import MissingDependencyError
+from langnorm.checks import check_flag
+from langnorm.engines.vllm.options import REFUSED, check_possible
+from langnorm.errors import MissingDependencyError, OptionError
+
+CONFIG_NAME = "langnorm"
+"""Of the settings of an engine in vLLM's `additional_config`, and of those of a request in its `extra_args`."""
+
+_SETTINGS = ("in_process", "interventions")
+"""Those of an engine, as `VllmOptions` has them."""
 
 BETWEEN_LAYERS = "langnorm::between_layers"
 """The operation by which workers look in between the layers of a compiled model."""
@@ -54,7 +62,43 @@ def default_arguments() -> dict[str, Any]:
     return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
 
 
-def cut_graphs(config: Any) -> None:
+def adapt(config: Any) -> None:
+    """Change the configuration of an engine whose `additional_config` has settings of langnorm's, and complete these.
+
+    Args:
+        config: A `VllmConfig` that has just been made; with others, nothing is done.
+
+    Raises:
+        OptionError: A setting is unknown, or langnorm cannot observe a model that is run so.
+    """
+    own = (config.additional_config or {}).get(CONFIG_NAME)
+    if own is None:
+        return
+    for name in own:
+        if name not in _SETTINGS:
+            msg = f"`{CONFIG_NAME}` of `additional_config` has no `{name}`. Use `interventions` or nothing."
+            raise OptionError(msg)
+    own = dict.fromkeys(_SETTINGS, False) | own
+    for name, value in own.items():
+        check_flag(name, value, owner=CONFIG_NAME)
+    parallel, model = config.parallel_config, config.model_config
+    check_possible({name: getattr(parallel, name, None) for name in REFUSED})
+    check_possible({"speculative_config": config.speculative_config})
+    if getattr(config.compilation_config.pass_config, "enable_sp", False):
+        msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
+        raise OptionError(msg)
+    config.additional_config = {**config.additional_config, CONFIG_NAME: own}
+    if own["interventions"]:
+        _cut_graphs(config)
+    runner = "V2" if config.use_v2_model_runner else "V1"
+    model.logits_processors = [
+        *(model.logits_processors or ()),
+        f"langnorm_vllm.logits_processors:TokenChoice{runner}",
+    ]
+    model.max_logprobs = -1  # of a request of langnorm's: as many as it asks for
+
+
+def _cut_graphs(config: Any) -> None:
     """Let the graphs of a compiled model end between its layers, where states can be acted on.
 
     Args:
