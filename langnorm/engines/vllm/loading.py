@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from langnorm.engines.transformers.source import Source
+    from langnorm.engines.vllm.core import VllmCore
     from langnorm.engines.vllm.engine import VllmEngine
 
 _ARGUMENTS = {
@@ -59,16 +60,11 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
         MissingDependencyError: vLLM is not installed.
     """
     from langnorm.engines.vllm.core import VllmCore
-    from langnorm.engines.vllm.engine import VllmEngine
 
     options, source = VllmOptions.from_dict(engine_kwargs), _find(model, model_kwargs)
-    template = read_template(source.chat_template)
-    with explained(source):
-        tokenizer = transformers_loading.load_tokenizer(model, model_kwargs)
-    if template is not None:
-        tokenizer.chat_template = template
-        if not source.is_local:
-            file_on_hub(source, "config.json")  # before it is asked for the dtype
+    tokenizer = _load_tokenizer(source, model, model_kwargs)
+    if source.chat_template is not None and not source.is_local:
+        file_on_hub(source, "config.json")  # before it is asked for the dtype
     arguments = {_ARGUMENTS[name]: value for name, value in source.arguments.items() if name in _ARGUMENTS}
     if source.dtype is not None:  # left to itself, vLLM narrows float32, and norms would not be those of transformers
         arguments["dtype"] = source.dtype
@@ -81,9 +77,39 @@ def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str
         if has_credentials(error, source):  # tracebacks print causes
             raise ModelError(_reason(type(error).__name__, options)) from None
         raise ModelError(_reason(error, options)) from error
+    return _engine(core, source, tokenizer, model)
+
+
+def engine_over(core: VllmCore, model: str, model_kwargs: Mapping[str, Any]) -> VllmEngine:
+    """Return the engine over vLLM's engine for a model, which somebody else has started.
+
+    Args:
+        core: It.
+        model: A folder, or a name on the Hugging Face hub.
+        model_kwargs: As for `load`.
+
+    Raises:
+        ModelError: There is no such model, or a trial shows that norms do not come back as they should.
+    """
+    source = _find(model, model_kwargs)
+    return _engine(core, source, _load_tokenizer(source, model, model_kwargs), model)
+
+
+def _load_tokenizer(source: Source, model: str, model_kwargs: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    template = read_template(source.chat_template)
+    with explained(source):
+        tokenizer = transformers_loading.load_tokenizer(model, model_kwargs)
+    if template is not None:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def _engine(core: VllmCore, source: Source, tokenizer: PreTrainedTokenizerBase, name: str) -> VllmEngine:
+    from langnorm.engines.vllm.engine import VllmEngine
+
     with explained(source):
         folder = source.folder if source.is_local else file_on_hub(source, "config.json", local_files_only=True).parent
-        return VllmEngine(core, tokenizer, hash_checkpoint(folder), load_profile(folder), name=model)
+        return VllmEngine(core, tokenizer, hash_checkpoint(folder), load_profile(folder), name=name)
 
 
 def _reason(error: object, options: VllmOptions) -> str:

@@ -41,7 +41,7 @@ REFUSED = {
 def check_possible(arguments: Mapping[str, Any]) -> None:
     """Raise `OptionError` if an argument of vLLM's has a value with which langnorm cannot observe a model."""
     for name, value in arguments.items():
-        if name in REFUSED and value not in (None, False, 1, "auto"):
+        if name in REFUSED and (value is True or value not in (None, False, 1, "auto")):  # True is 1
             msg = f"`{name}` is not possible with langnorm: {REFUSED[name]}. Leave it out."
             raise OptionError(msg)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from langnorm.checks import check_flag
+from langnorm.checks import check_flag, refuse
 from langnorm.engines.vllm.options import REFUSED, check_possible
 from langnorm.errors import MissingDependencyError, OptionError
 
@@ -74,11 +74,13 @@ def adapt(config: Any) -> None:
     own = (config.additional_config or {}).get(CONFIG_NAME)
     if own is None:
         return
+    if not isinstance(own, Mapping):
+        refuse(CONFIG_NAME, own, 'an object, such as {"interventions": true}', "additional_config")
     for name in own:
         if name not in _SETTINGS:
             msg = f"`{CONFIG_NAME}` of `additional_config` has no `{name}`. Use `interventions` or nothing."
             raise OptionError(msg)
-    own = dict.fromkeys(_SETTINGS, False) | own
+    own = {**dict.fromkeys(_SETTINGS, False), **own}
     for name, value in own.items():
         check_flag(name, value, owner=CONFIG_NAME)
     parallel, model = config.parallel_config, config.model_config

@@ -26,6 +26,7 @@ from langnorm.interventions.plan import Plan, Plans
         ({"data_parallel_size": 2}, "`data_parallel_size` is not possible with langnorm: with several engines"),
         ({"pipeline_parallel_size": 2}, "spread over processes"),
         ({"speculative_config": {"method": "ngram"}}, "only guessed"),
+        ({"enable_dbo": True}, "a pass would be cut in two"),
         ({"in_process": 1}, "Use True or False"),
         ({"verbose": "yes"}, "Use True or False"),
         ({"interventions": "all"}, "Use True or False"),
