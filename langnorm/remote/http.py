@@ -118,7 +118,8 @@ class Address:
         return httpx.AsyncClient(timeout=_time_limits(timeout), verify=self._verify())
 
     def _verify(self) -> ssl.SSLContext | bool:
-        return _ssl_context() if self.base_url.startswith("https") else False
+        # The scheme may be in capitals, too: only where there is no TLS is there nothing to verify.
+        return False if self.base_url.lower().startswith("http://") else _ssl_context()
 
     def _url(self, path: str) -> str:
         return self.base_url.removesuffix("/v1") + path if path.startswith("/") else f"{self.base_url}/{path}"

@@ -17,7 +17,7 @@ import pytest
 from langnorm import ChatLangNorm
 from langnorm.errors import OptionError, RemoteError
 from langnorm.remote.events import EventReader
-from langnorm.remote.http import _retries
+from langnorm.remote.http import Address, _retries
 from langnorm.testing import ScriptedEngine
 from tests.support.servers import LOOPBACK, running_server
 
@@ -257,6 +257,14 @@ def test_addresses_have_one_form(url: str) -> None:
     assert chat.base_url == "http://x/v1"
     assert chat.model == "auto"
     assert chat._identifying_params != remote("http://y")._identifying_params
+
+
+@pytest.mark.parametrize(
+    ("url", "is_verified"), [("https://x/v1", True), ("HTTPS://x/v1", True), ("HTTP://x/v1", False)]
+)
+def test_certificates_are_verified(url: str, is_verified: bool) -> None:
+    """However the scheme is written: else a key would go to anybody who answers in the place of the server."""
+    assert bool(Address(url)._verify()) == is_verified
 
 
 def test_events_come_in_any_parts() -> None:
