@@ -99,6 +99,7 @@ def url() -> Iterator[str]:
         ({"tools": [{"type": "x"}]}, 400, None, "cannot be a tool"),
         ({"tool_choice": "f"}, 400, "tool_choice", "names no tool of this call"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, None, "reads text only"),
+        ({"messages": [{"role": "user", "content": [{"type": []}]}]}, 400, None, "reads text only"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, None, "leaves no room for an answer"),
         ({"langnorm": {"layers": [99]}}, 400, None, "outside this model"),
     ],
