@@ -60,9 +60,14 @@ class ServerOptions:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_local_name(self.host)
+
+
+def is_local_name(host: str) -> bool:
+    """Return whether a host, without brackets, is `localhost` or a loopback address, however that is written."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -194,8 +194,15 @@ def test_other_names_of_this_machine_are_refused_without_a_key(url: str) -> None
     with httpx.Client(trust_env=False) as client:
         for name in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example:80"):
             assert client.get(f"{url}/models", headers={"host": name}).status_code in (400, 403)
-        for name in ("localhost", "localhost:80", "[::1]", "[::1]:8000", "127.0.0.1"):
+        for name in ("localhost", "Localhost:80", "[::1]", "[::1]:8000", "127.0.0.1", "[0:0:0:0:0:0:0:1]:80"):
             assert client.get(f"{url}/models", headers={"host": name}).status_code == 200
+
+
+@pytest.mark.allow_hosts(["127.0.0.2"])
+def test_a_server_answers_to_the_address_that_it_listens_at() -> None:
+    """Also to a loopback address that is not the usual one."""
+    with running_server(chat_of(ScriptedEngine(["Yes."])), host="127.0.0.2") as url:
+        assert post(url, question()).status_code == 200
 
 
 def test_too_many_are_told_to_come_again() -> None:
