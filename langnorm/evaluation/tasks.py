@@ -103,7 +103,8 @@ def load_task(
         return Task(ABACUS, items, template or QUESTION, answer or "number")
     path = Path(source)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Lines end with a line feed and nothing else: texts have other characters that `splitlines` takes for ends.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         msg = f'`{str(source)[:200]}` cannot be read ({why}). Give a file of JSON lines, or "{ABACUS}".'

@@ -44,6 +44,16 @@ def test_answers_in_words_are_compared_as_texts(tmp_path: Path) -> None:
     assert task.read("The answer is Lyon.") != task.items[0].answer
 
 
+@pytest.mark.parametrize("beginning", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_question_may_have_any_character(tmp_path: Path, beginning: bytes, end: bytes) -> None:
+    """Those that end lines of text, too, which JSON need not escape; a file may begin as Windows has it."""
+    row = {"question": "a\u2028b\u2029c\x85d\x7f", "answer": "1"}
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(beginning + 2 * (json.dumps(row, ensure_ascii=False).encode() + end))
+    assert [item.question for item in load_task(path).items] == [row["question"]] * 2
+
+
 def test_abacus_has_a_task_of_its_own() -> None:
     """The same problems each time, more where more are asked for."""
     task = load_task("abacus", num_problems=5)
