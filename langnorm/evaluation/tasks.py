@@ -110,10 +110,16 @@ def load_task(
         msg = f'`{str(source)[:200]}` cannot be read ({why}). Give a file of JSON lines, or "{ABACUS}".'
         raise OptionError(msg) from error
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()][:num_problems]
-    has_numbers = all(read_answer("number", right) is not None and len(right) < 40 for _, right in rows)
+    has_numbers = all(_is_number(right) for _, right in rows)
     form: AnswerForm = answer or ("number" if has_numbers else "auto")
     items = tuple(Item(question, read_answer(form, right) or even(right) or right) for question, right in rows)
     return Task(path.stem, items, template or (STEP_BY_STEP if has_numbers else QUESTION), form)
+
+
+def _is_number(right: str) -> bool:
+    """Return whether a right answer is a number: of `(2, 3)` or `x = 3, y = 4`, a number is only a part."""
+    number = read_answer("number", right)
+    return number is not None and number == read_answer("auto", right) and len(right) < 40
 
 
 def _row(path: Path, number: int, line: str) -> tuple[str, str]:

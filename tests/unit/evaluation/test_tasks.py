@@ -44,6 +44,21 @@ def test_answers_in_words_are_compared_as_texts(tmp_path: Path) -> None:
     assert task.read("The answer is Lyon.") != task.items[0].answer
 
 
+@pytest.mark.parametrize(
+    ("right", "form"),
+    [
+        *(("18", "number"), ("$1,080.50", "number"), ("-7", "number"), ("18 dollars", "number"), ("x = 4", "number")),
+        *(("1/2", "number"), ("(2, 3)", "auto"), ("x = 2, y = 3", "auto"), ("2 or 3", "auto"), ("10:30", "auto")),
+    ],
+)
+def test_answers_that_are_more_than_a_number_are_not_read_as_one(tmp_path: Path, right: str, form: str) -> None:
+    """Else a wrong answer would be right that has the last of their numbers."""
+    task = load_task(written(tmp_path / "t.jsonl", {"question": "What?", "answer": right}))
+    assert task.answer == form
+    assert task.read(f"The answer is \\boxed{{{right}}}.") == task.items[0].answer
+    assert task.read("The answer is \\boxed{3}.") != task.items[0].answer
+
+
 @pytest.mark.parametrize("beginning", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_question_may_have_any_character(tmp_path: Path, beginning: bytes, end: bytes) -> None:
