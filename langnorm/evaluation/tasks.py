@@ -131,10 +131,11 @@ def _row(path: Path, number: int, line: str) -> tuple[str, str]:
         raise OptionError(msg) from error
     values = [row.get(name) if isinstance(row, dict) else None for name in ("question", "answer")]
     question, right = (str(value) if isinstance(value, int | float) else value for value in values)
-    if not isinstance(question, str) or not isinstance(right, str) or not question.strip() or not right.strip():
+    right = right.rpartition(_MARK)[2].strip() if isinstance(right, str) else None
+    if not isinstance(question, str) or not question.strip() or not right:
         msg = f'Line {number} of `{path}` needs a "question" and an "answer", both texts that are not empty.'
         raise OptionError(msg)
-    return question, right.rpartition(_MARK)[2].strip()
+    return question, right
 
 
 def _abacus(num_problems: int) -> tuple[Item, ...]:

@@ -84,6 +84,7 @@ def test_abacus_has_a_task_of_its_own() -> None:
         ('{"question": "a"}', 'Line 1 of .* needs a "question" and an "answer"'),
         ('{"question": " ", "answer": "b"}', 'needs a "question" and an "answer"'),
         ("[1]", 'needs a "question" and an "answer"'),
+        ('{"question": "a", "answer": "b ####"}', 'needs a "question" and an "answer"'),
         ("", "has no questions"),
     ],
 )
