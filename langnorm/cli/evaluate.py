@@ -99,7 +99,8 @@ def evaluate(
     names += map(own_method, own or [])
     resolve_methods(names, n)  # before a model is loaded
     asked = load_task(task, num_problems=num_problems, template=template)
-    folder = out or Path(f"eval-{asked.name}-{Path(model).stem}")
+    # Not `stem`, which would make one name of Qwen2.5-7B and Qwen2.5-14B.
+    folder = out or Path(f"eval-{asked.name}-{Path(model).name.removesuffix('.gguf')}")
     chat = loading.load_chat(
         model=model,
         gguf=gguf,
