@@ -20,6 +20,9 @@ from langnorm.evaluation.methods import SAMPLES, Method, drawn_ranking, resolve_
 from langnorm.evaluation.report import Report, Scored, build_report
 from langnorm.evaluation.store import AnswerStore
 from langnorm.evaluation.tasks import Item, Task, load_task
+from langnorm.norms.layers import select_layers
+from langnorm.norms.profile import NormProfile
+from langnorm.norms.thresholds import readable_rule, threshold_rule_to_dict
 from langnorm.selection.options import Selection
 from langnorm.selection.selector import candidates_of
 from langnorm.work import digest_of, in_words
@@ -97,9 +100,18 @@ def evaluate(
 
 
 def _work(chat: ChatLangNorm, task: Task, *, n: int, seed: int) -> dict[str, str]:
-    """Return what decides the answers, in words."""
+    """Return what decides the answers and what is known of them, in words."""
     engine = chat.loaded_engine()
     settings = chat.deciding_settings() | {"engine": engine.kind, "batch_size": chat.max_batch_size}
+    # What messages say of norms, which selections choose by.
+    layers, splitter, profile = select_layers(chat.layers, engine.num_layers), chat.step_splitter, chat.norm_profile
+    settings |= {
+        "layers": list(layers),
+        "threshold": threshold_rule_to_dict(readable_rule(chat.threshold)),
+        "norm_profile": digest_of([profile.to_dict()]) if isinstance(profile, NormProfile) else str(profile),
+        "step_splitter": splitter if isinstance(splitter, str) else getattr(splitter, "__name__", "one's own"),
+        "lens": chat.lens,
+    }
     return in_words({"answers_read_as": task.form, "n": n, "seed": seed, **settings, **asdict(engine.identity)})
 
 

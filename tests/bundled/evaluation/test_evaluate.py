@@ -174,6 +174,9 @@ def test_what_cannot_work_is_refused_before_any_answer(
         run(chat, task, tmp_path, methods=["oracle", "oracle"])
     with pytest.raises(OptionError, match="another evaluation: temperature"):
         run(chat.model_copy(update={"temperature": 0.9}), task, whole[0])
+    for name, value in (("layers", [3]), ("threshold", "quantile"), ("step_splitter", "line"), ("norm_profile", None)):
+        with pytest.raises(OptionError, match=f"another evaluation: {name.replace('_', ' ')} "):
+            run(chat.model_copy(update={name: value}), task, whole[0])
     for broken, said in (
         (Method("a", "", "../a"), "no name of a file"),
         (Method("a", "", "baseline", {"steering": {}}), "other options than its run `baseline`"),
