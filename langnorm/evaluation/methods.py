@@ -142,6 +142,27 @@ def _named(name: str, known: Mapping[str, Method], n: int) -> Method:
     raise OptionError(msg + closest(name, known))
 
 
+def check_scores(methods: Sequence[Method], *, has_lens: bool) -> None:
+    """Raise `OptionError` unless the samples of an evaluation keep what all selections read.
+
+    Args:
+        methods: The methods.
+        has_lens: Whether messages keep how late tokens settled.
+    """
+    for method in methods:
+        pick = method.pick
+        if not isinstance(pick, Selection):
+            continue
+        if pick.needs_updates or pick.needs_mean_states:
+            what, mend = "hidden states, which messages do not keep", "Leave it out."
+        elif pick.needs_lens and not has_lens:
+            what, mend = "how late tokens settled", "Give the chat model `lens=True`, or leave it out."
+        else:
+            continue
+        msg = f"The score of the method `{method.name}` reads {what}, and samples are ranked by their messages. {mend}"
+        raise OptionError(msg)
+
+
 def drawn_ranking(selection: Selection, candidates: Sequence[Candidate]) -> Ranking:
     """Return the ranking of as many of n candidates as the selection would have drawn."""
     stopping = selection.stopping

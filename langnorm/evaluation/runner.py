@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict,
 from langnorm.checks import check_integer
 from langnorm.engines.base import has_ability
 from langnorm.errors import OptionError, PromptError
-from langnorm.evaluation.methods import SAMPLES, Method, drawn_ranking, resolve_methods
+from langnorm.evaluation.methods import SAMPLES, Method, check_scores, drawn_ranking, resolve_methods
 from langnorm.evaluation.report import Report, Scored, build_report
 from langnorm.evaluation.store import AnswerStore
 from langnorm.evaluation.tasks import Item, Task, load_task
@@ -73,6 +73,7 @@ def evaluate(
     asked = task if isinstance(task, Task) else load_task(task, num_problems=num_problems)
     items = asked.items[:num_problems]
     chosen = resolve_methods(methods, n)
+    check_scores(chosen, has_lens=bool(chat.lens))
     runs = {method.run: method for method in chosen}
     if SAMPLES in runs and not chat.is_sampling():
         msg = "Samples of a greedy model are all the same. Give it a temperature, such as 0.7, or only other methods."

@@ -174,6 +174,9 @@ def test_what_cannot_work_is_refused_before_any_answer(
         run(chat, task, tmp_path, methods=["oracle", "oracle"])
     with pytest.raises(OptionError, match="another evaluation: temperature"):
         run(chat.model_copy(update={"temperature": 0.9}), task, whole[0])
+    for score, said in (("coe_r", "hidden states"), ("update_cosine", "hidden states"), ("settling", "`lens=True`")):
+        with pytest.raises(OptionError, match=rf"The score of the method `selection:{score}` reads .*{said}"):
+            run(chat, task, tmp_path, methods=[f"selection:{score}"])
     for name, value in (("layers", [3]), ("threshold", "quantile"), ("step_splitter", "line"), ("norm_profile", None)):
         with pytest.raises(OptionError, match=f"another evaluation: {name.replace('_', ' ')} "):
             run(chat.model_copy(update={name: value}), task, whole[0])
@@ -198,6 +201,13 @@ def test_what_cannot_work_is_refused_before_any_answer(
     with pytest.raises(OptionError, match="with other options"):
         run(chat, task, whole[0], methods=[own])
     assert not list(tmp_path.glob("*.gz"))
+
+
+def test_a_score_reads_what_the_chat_model_keeps(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
+    """How late tokens settled, where it keeps that."""
+    options: dict[str, Any] = {"methods": ["selection:settling"], "num_problems": 1, "n": 2}
+    report = run(chat.model_copy(update={"lens": True}), task, tmp_path, **options)
+    assert report["selection:settling"].num_errors == 0
 
 
 def test_methods_of_the_command_line(tmp_path: Path) -> None:
