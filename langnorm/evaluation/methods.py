@@ -92,8 +92,8 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
         n: Number of samples that selections choose from.
 
     Raises:
-        OptionError: There is no such method, two have one name, or a run has options of two kinds or a name that is no
-            name of a file.
+        OptionError: There is no such method, two have one name, one chooses from more samples than are drawn, or a run
+            has options of two kinds or a name that is no name of a file.
     """
     known = known_methods(n)
     methods = [known[BASELINE]]
@@ -103,6 +103,11 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
             continue
         if any(method.name == other.name for other in methods):
             msg = f"The method `{method.name}` is given twice. Give each once, or methods of your own other names."
+            raise OptionError(msg)
+        if isinstance(method.pick, Selection) and method.pick.n > n:
+            msg = (
+                f"The method `{method.name}` chooses from {method.pick.n} samples, and `n={n}` are drawn. Draw as many."
+            )
             raise OptionError(msg)
         methods.append(method)
     _check_runs(methods)

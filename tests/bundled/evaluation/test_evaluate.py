@@ -184,6 +184,7 @@ def test_what_cannot_work_is_refused_before_any_answer(
         (Method("a", "", "../a"), "no name of a file"),
         (Method("a", "", "baseline", {"steering": {}}), "other options than its run `baseline`"),
         (Method("a", "", "samples", {"steering": {}}, pick="random"), "other options than its run `samples`"),
+        (Method("a", "", "samples", pick=Selection(n=5)), "chooses from 5 samples, and `n=4` are drawn"),
         (Method("a", "", "samples"), "Give a `pick` to those of the run `samples` alone"),
         (Method("a", "", "a", pick="oracle"), "Give a `pick` to those of the run `samples` alone"),
         (Method("baseline", "mine", "mine", {"steering": {}}), "`baseline` is given twice"),
