@@ -91,6 +91,8 @@ def test_a_run_that_is_stopped_trains_no_layer_again(chat: ChatLangNorm, tmp_pat
         probe_sae(chat, tasks, tmp_path, probe, is_quiet=True)
     with pytest.raises(ModelError, match="a training with other options"):
         probe_sae(chat, tasks, tmp_path, replace(probe, seeds=[1]), is_quiet=True)
+    with pytest.raises(ModelError, match="a training with other options"):
+        probe_sae(chat, read_problems("abacus", 5)[1:], tmp_path, probe, is_quiet=True)
     monkeypatch.undo()
     steps = []
     monkeypatch.setattr(sae_training._Trainer, "take_step", lambda *_: steps.append(1))
