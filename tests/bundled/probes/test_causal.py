@@ -101,7 +101,10 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
     assert json.loads(out.with_suffix(".json").read_text())["arms"][0]["layers"] == [9]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.json", "page.md"]
 
+    problems = tmp_path / "mine.json"
+    problems.write_text(2 * '{"question": "What is 3 + 4?", "answer": "7"}\n')
     for wrong, said in (
+        (["--tasks", str(problems), "--out", str(tmp_path / "mine.md")], "would write over the problems"),
         (["--quantiles", "0.9,x"], "no list of numbers"),
         (["--controls", "rando"], "`--controls rando` is not allowed"),
         (["--quantiles", "2"], "`--quantiles 2.0` is not allowed"),
