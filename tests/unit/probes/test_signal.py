@@ -84,6 +84,16 @@ def test_sinks_are_counted_and_left_out() -> None:
         assert one["quantile_99"] == pytest.approx(other["quantile_99"])
 
 
+def test_an_answer_without_tokens_is_right_or_wrong_all_the_same() -> None:
+    """One that ended at once has none that were run, nor has one of attention sinks alone."""
+    reasoned, direct = planted(4)
+    direct[1] = answer(1, [])
+    direct[3] = answer(3, np.full((1, NUM_LAYERS), 5000.0))
+    figures = signal_figures(reasoned, direct, LATE)
+    assert figures["num_answers"]["direct"] == 4
+    assert figures["right"]["direct"].mean == 0.5
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-9, 9)), min_size=2, max_size=20))
 def test_the_share_that_tokens_explain_is_that_of_the_definition(pairs: list[tuple[int, float]]) -> None:
     """By the variances within groups and of all."""
