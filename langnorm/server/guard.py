@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,6 +64,8 @@ class Guard:
             self._check(scope)
             scope["app"] = self._app  # so that the router raises what it does not find
             await self._app(scope, receive, watched)
+        except ClientDisconnect:  # there is nobody to answer
+            return
         except Exception as error:
             if error_status(error) == 500 and not isinstance(error, HTTPException):
                 _log.exception("A request has met an error.")

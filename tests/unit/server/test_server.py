@@ -244,6 +244,19 @@ def test_a_client_that_leaves_ends_its_generation(stream: bool) -> None:
         assert "langnorm_requests_running 0.0" in metrics
 
 
+@pytest.mark.parametrize("path", ["/tokenize", "/v1/chat/completions"])
+def test_a_client_that_leaves_before_it_has_asked_is_no_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the server, whose log says nothing of it."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    with running_server(chat_of(ScriptedEngine(["Yes."]))) as url:
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 0)) as connection:
+            connection.sendall(head.encode() + b"{")
+            time.sleep(0.2)
+        assert post(url, question()).status_code == 200
+    assert not caplog.records
+
+
 def test_a_stream_that_runs_when_the_server_stops_is_ended_cleanly() -> None:
     """Its last event says why, and its connection is closed as HTTP has it; whole answers get a status for it."""
     engine = SlowEngine()
