@@ -223,6 +223,20 @@ def test_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[0][1]["authorization"] == "Bearer from there"
 
 
+@pytest.mark.parametrize("key", ["hidden\n", "hidden\x00", "hídden", " hidden"])
+def test_a_key_that_cannot_be_sent_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was read from a file, with the end of its line; nor is that of the environment."""
+    with other_server(whole()) as (url, asked):
+        for run in in_all_ways(remote(url, api_key=key)):
+            with pytest.raises(OptionError, match="`api_key` or LANGNORM_API_KEY, is not allowed") as caught:
+                run()
+            assert key.strip() not in str(caught.value)
+        monkeypatch.setenv("LANGNORM_API_KEY", key.replace("\x00", "\n"))
+        with pytest.raises(OptionError, match="is not allowed"):
+            remote(url).invoke("?")
+    assert not asked
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [

@@ -366,6 +366,8 @@ def test_a_time_limit_holds() -> None:
         ({"host": ""}, "`host="),
         ({"api_key": ""}, "`api_key` is not allowed"),
         ({"api_key": "schlüssel"}, "`api_key` is not allowed"),
+        ({"api_key": "key "}, "`api_key` is not allowed"),
+        ({"api_key": " "}, "`api_key` is not allowed"),
         ({"max_requests": 0}, "`max_requests=0`"),
         ({"max_tokens": 0}, "`max_tokens=0`"),
         ({"timeout": 0}, "`timeout=0`"),
