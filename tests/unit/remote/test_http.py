@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -289,6 +290,15 @@ def test_events_come_in_any_parts() -> None:
         events = [event for i in range(0, len(data), size) for event in reader.feed(data[i : i + size])]
         assert events == [{"a": "é\u2028"}, {"b": 1}]
         assert reader.is_ended
+
+
+def test_a_long_event_is_read_in_time() -> None:
+    """In a fraction of a second, where joining it anew at each of its parts took ten."""
+    event = b'data: "' + b"x" * 2**24 + b'"\n\n'
+    reader, start = EventReader(), time.monotonic()
+    found = [each for at in range(0, len(event), 2**14) for each in reader.feed(event[at : at + 2**14])]
+    assert [len(each) for each in found] == [2**24]
+    assert time.monotonic() - start < 3
 
 
 def test_closing_a_stream_ends_it_on_the_server() -> None:
