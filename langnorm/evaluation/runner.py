@@ -185,9 +185,8 @@ class _Runner:
         prompts: Any = [[HumanMessage(self._task.prompt(self._task.items[number]))] for number in group]
         first = group[0] // self._size
         drawn = hashlib.blake2b(f"{self._seed}/{first}".encode(), digest_size=4).digest()
-        options: dict[str, Any] = dict(self._options)
-        if self._chat.is_sampling():
-            options["seed"] = int.from_bytes(drawn, "big") >> 1
+        # Also of a greedy model, which some methods may have sample.
+        options: dict[str, Any] = {"seed": int.from_bytes(drawn, "big") >> 1, **self._options}
         generations = self._chat.generate(prompts, **options).generations
         return [[generation.message for generation in of_one] for of_one in generations]  # type: ignore[union-attr,misc]
 

@@ -204,6 +204,16 @@ def test_what_cannot_work_is_refused_before_any_answer(
     assert not list(tmp_path.glob("*.gz"))
 
 
+def test_a_method_that_samples_of_a_greedy_model_has_its_seed(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
+    """That of the evaluation, from which all answers follow."""
+    greedy, hot = chat.model_copy(update={"temperature": 0}), Method("hot", "", "hot", {"temperature": 1.5})
+    texts = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(greedy, task, tmp_path / name, methods=[hot], seed=seed)
+        texts.append([str(of_one[0].additional_kwargs) for of_one in answers_of(tmp_path / name, task, "hot")])
+    assert texts[0] == texts[1] != texts[2]
+
+
 def test_a_score_reads_what_the_chat_model_keeps(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
     """How late tokens settled, where it keeps that."""
     options: dict[str, Any] = {"methods": ["selection:settling"], "num_problems": 1, "n": 2}
