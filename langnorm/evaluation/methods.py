@@ -129,6 +129,9 @@ def _check_runs(methods: Sequence[Method]) -> None:
                 f"those of the run `{SAMPLES}` alone."
             )
             raise OptionError(msg)
+        if method.options.get("n", 1) != 1:
+            msg = f"The method `{method.name}` asks for several answers, by `n`. Leave it out: selections have several."
+            raise OptionError(msg)
         if options.setdefault(method.run, method.options) != method.options:
             msg = (
                 f"The method `{method.name}` has other options than its run `{method.run}` has already. Give it a "

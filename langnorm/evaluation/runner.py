@@ -140,7 +140,7 @@ class _Runner:
         self._task = task
         is_sampled = method.run == SAMPLES
         self._size = max(1, chat.max_batch_size // (n if is_sampled else 1))
-        self._chat = chat.model_copy(update={"selection": None})
+        self._chat = chat.model_copy(update={"selection": None, "n": 1})
         self._seed = seed
         keeps_distribution = has_ability(chat.loaded_engine(), "distribution")
         of_samples = {"n": n, "norms": "tokens", "logprobs": True, "distribution": keeps_distribution}

@@ -184,6 +184,7 @@ def test_what_cannot_work_is_refused_before_any_answer(
         (Method("a", "", "../a"), "no name of a file"),
         (Method("a", "", "baseline", {"steering": {}}), "other options than its run `baseline`"),
         (Method("a", "", "samples", {"steering": {}}, pick="random"), "other options than its run `samples`"),
+        (Method("a", "", "a", {"n": 3}), "asks for several answers"),
         (Method("a", "", "samples", pick=Selection(n=5)), "chooses from 5 samples, and `n=4` are drawn"),
         (Method("a", "", "samples"), "Give a `pick` to those of the run `samples` alone"),
         (Method("a", "", "a", pick="oracle"), "Give a `pick` to those of the run `samples` alone"),
@@ -212,6 +213,13 @@ def test_a_method_that_samples_of_a_greedy_model_has_its_seed(chat: ChatLangNorm
         run(greedy, task, tmp_path / name, methods=[hot], seed=seed)
         texts.append([str(of_one[0].additional_kwargs) for of_one in answers_of(tmp_path / name, task, "hot")])
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_baseline_is_one_answer(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
+    """Also of a chat model that gives several, or the best of several."""
+    for name, fields in (("n", {"n": 3}), ("selection", {"selection": Selection(n=3)})):
+        run(chat.model_copy(update=fields), task, tmp_path / name, methods=[])
+        assert [len(of_one) for of_one in answers_of(tmp_path / name, task, "baseline")] == [1] * len(task.items)
 
 
 def test_a_score_reads_what_the_chat_model_keeps(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
