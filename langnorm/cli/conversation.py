@@ -112,9 +112,15 @@ class Conversation:
         if question is None:
             msg = "There is no question yet. Ask one."
             raise OptionError(msg)
+        before = list(self._messages)
         while self._messages.pop().type != "human":
             pass
-        return self._ask(question)
+        num_left = len(self._messages)
+        try:
+            return self._ask(question)
+        finally:
+            if len(self._messages) == num_left:  # there is no other answer
+                self._messages = before
 
     def _ask(self, question: str) -> bool:
         from langchain_core.messages import AIMessage, HumanMessage

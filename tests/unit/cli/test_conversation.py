@@ -85,6 +85,29 @@ def test_the_conversation_begins_anew() -> None:
     assert "Be brief." not in prompts[3]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_what_is_asked_again_in_vain_stays_as_it_was(monkeypatch, error) -> None:
+    """The question and its first answer; it can be asked again after that."""
+    talk, stream = Talk("One.", "Two.", "Three."), ChatLangNorm.stream
+
+    def broken(*_args, **_kwargs):
+        raise error
+
+    talk.run("First?", "Second?")
+    before = talk.conversation.messages
+    monkeypatch.setattr(ChatLangNorm, "stream", broken)
+    talk.run("/retry")
+    assert talk.conversation.messages == before
+    monkeypatch.setattr(ChatLangNorm, "stream", stream)
+    talk.run("/retry")
+    assert [str(message.content) for message in talk.conversation.messages[1:]] == [
+        "First?",
+        "One.",
+        "Second?",
+        "Three.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
