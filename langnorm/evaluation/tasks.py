@@ -57,7 +57,7 @@ class Task:
             raise OptionError(msg)
         try:
             filled = self.template.format(question="")
-        except (KeyError, IndexError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             msg = f"`template={self.template!r}` cannot be filled in ({error}). Write `{{{{` for a brace of its own."
             raise OptionError(msg) from error
         if filled == self.template.format(question="?"):

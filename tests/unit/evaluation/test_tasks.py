@@ -104,6 +104,8 @@ def test_a_file_that_is_no_task_is_refused(tmp_path: Path, content: str, said: s
         ("Solve this.", "no place for the question"),
         ("{question} {x}", "cannot be filled in"),
         ("{", "cannot be filled"),
+        ("{question.x}", "cannot be filled"),
+        ("{question[x]}", "cannot be filled"),
     ],
 )
 def test_a_template_needs_a_place_for_the_question(template: str, said: str) -> None:
