@@ -160,10 +160,20 @@ def test_without_direct_answers_there_is_a_page_all_the_same(tmp_path: Path) -> 
     figures = signal_figures(reasoned, empty, LATE)
     page = signal_page(figures, "a model")
     assert "not comparable" in page
+    assert "nan" not in page.partition("<h2>All layers</h2>")[2]
     write_figures(tmp_path / "figures.json", figures)
     stored = json.loads((tmp_path / "figures.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert stored["late"]["relative_difference"] == {"mean": None, "low": None, "high": None}
     assert stored["layers"][3]["layer"] == 3
+
+
+def test_of_few_tokens_no_page_says_that_something_is_no_number() -> None:
+    """A dash stands for what cannot be known of them, or no sentence."""
+    short = [answer(problem, [[1.0 + problem] * NUM_LAYERS] * 2, range(2)) for problem in range(2)]
+    page = signal_page(signal_figures(short, short, LATE), "a model")
+    said = page.partition("<figure>")[0] + page.partition("<h2>Attention sinks</h2>")[2]
+    assert "nan" not in said
+    assert "<td>–</td>" in said
 
 
 def test_figures_are_written_in_plain_types(tmp_path: Path) -> None:
