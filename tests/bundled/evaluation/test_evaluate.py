@@ -260,18 +260,20 @@ def test_methods_of_the_command_line(tmp_path: Path) -> None:
         ("Qwen/Qwen2.5-7B", "eval-abacus-Qwen2.5-7B"),
         ("models/some.gguf", "eval-abacus-some"),
         ("m/v1.5/", "eval-abacus-v1.5"),
+        (".", "eval-abacus-here.1"),
     ],
 )
 def test_each_model_has_a_folder_of_its_own(
     chat: ChatLangNorm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, folder: str
 ) -> None:
     """Unless the command line names one: names of models have dots."""
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.1").mkdir()
+    monkeypatch.chdir(tmp_path / "here.1")
     monkeypatch.setattr(loading, "load_chat", lambda **_: chat)
     arguments = ["eval", "--num-problems", "1", "--methods", "baseline", "--max-tokens", "5", "--model", model]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert [path.name for path in tmp_path.iterdir()] == [folder]
+    assert [path.name for path in (tmp_path / "here.1").iterdir()] == [folder]
 
 
 def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from langnorm import ChatLangNorm
 from langnorm.engines.requests import Delta, Request, Response
 from langnorm.errors import MemoryLimitError, OptionError
+from langnorm.server.app import model_name
 from langnorm.server.options import ServerOptions
 from langnorm.server.running import Server, listen, warn_if_open
 from langnorm.testing import ScriptedEngine
@@ -403,12 +404,16 @@ def test_an_open_server_is_warned_of(fields: dict[str, Any], is_warned: bool, ca
     assert ("Set a key" in caplog.text) == is_warned
 
 
-def test_names_and_addresses(tmp_path: Any) -> None:
-    """A model of a file is called by its own name, not by where it lies."""
+def test_names_and_addresses(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of a file or a folder is called by its own name, not by where it lies."""
     engine = ScriptedEngine(["x"])
     chat = ChatLangNorm(engine=engine, model=str(tmp_path / "some.gguf"))
     server = Server(chat, ServerOptions(port=0, host="127.0.0.1"))
     assert server.model_name == "some.gguf"
     assert Server(chat, ServerOptions(name="mine")).model_name == "mine"
+    (tmp_path / "some" / "other").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "some")
+    for model, name in ((".", "some"), ("./", "some"), ("other/..", "some"), ("other", "other"), ("a/b", "a/b")):
+        assert model_name(ChatLangNorm(engine=engine, model=model), ServerOptions()) == name
     assert ServerOptions(host="localhost").is_local
     assert not ServerOptions(host="models.example").is_local
