@@ -303,7 +303,9 @@ def sae(
         chat_template=chat_template,
         max_batch_size=batch_size,
     )
-    report = probe_sae(chat, asked, out, options, published=published, device=device or "cpu")
+    transformers: Any = chat.loaded_engine()
+    place = str(transformers.model.device)  # which `device` need not be: it may be "auto"
+    report = probe_sae(chat, asked, out, options, published=published, device=place)
     write_figures(figures, {"model": model, "tasks": tasks, **report})
     text = sae_page(report, f"{model} on {tasks}")
     write_atomically(page, text)
