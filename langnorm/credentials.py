@@ -15,6 +15,9 @@ from pydantic import SecretStr
 KEY_VARIABLE = "LANGNORM_API_KEY"
 """The environment variable that has the key to a server, so that no list of processes shows it."""
 
+KEY_FORM = "letters and digits, at least one, and no space or end of a line around them"
+"""What a key to a server may be, for errors: what a header of HTTP can carry, and a server gets as it was sent."""
+
 _MASK = "**********"
 _LEAST_LENGTH = 4  # of what is looked for in a text: shorter ones would be found in any
 
@@ -28,6 +31,11 @@ _NAMES = re.compile(
 
 _VALUES = re.compile(r"hf_\w{8,}|(Bearer|Basic)\s+\S+|[\w+.-]+://[^/\s@]+@.*", re.IGNORECASE | re.DOTALL)
 """What is a secret under any name: a token of the hub, a header that authorises, a URL with a password."""
+
+
+def is_key(value: object) -> bool:
+    """Return whether a value is of `KEY_FORM`."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip() != ""
 
 
 def hide_credentials(value: Any) -> Any:

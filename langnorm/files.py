@@ -23,6 +23,11 @@ def check_folder(path: Path) -> None:
         raise OptionError(msg)
 
 
+def own_name(path: Path) -> str:
+    """Return the last part of a path; of one that ends with dots, such as `.`, that of the folder which it names."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
 def is_stream(path: Path) -> bool:
     """Return whether what is at `path` is no file that could be replaced: a pipe, a terminal, a device."""
     return path.exists() and not path.is_file() and not path.is_dir()

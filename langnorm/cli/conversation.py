@@ -46,7 +46,8 @@ class Conversation:
         self._console = console
         self._system = system
         self._messages: list[BaseMessage] = []
-        self._last: AIMessage | None = None
+        self._last: AIMessage | None = None  # whole, with the question and the seconds that it took
+        self._question = ""
         self._seconds = 0.0
         self._commands: dict[str, Callable[[str], bool]] = {
             "/help": self._help,
@@ -111,9 +112,15 @@ class Conversation:
         if question is None:
             msg = "There is no question yet. Ask one."
             raise OptionError(msg)
+        before = list(self._messages)
         while self._messages.pop().type != "human":
             pass
-        return self._ask(question)
+        num_left = len(self._messages)
+        try:
+            return self._ask(question)
+        finally:
+            if len(self._messages) == num_left:  # there is no other answer
+                self._messages = before
 
     def _ask(self, question: str) -> bool:
         from langchain_core.messages import AIMessage, HumanMessage
@@ -136,7 +143,7 @@ class Conversation:
         # What was read is part of the conversation, whole or not; the model is not shown its norms.
         self._messages += [HumanMessage(question), AIMessage(message.content, tool_calls=message.tool_calls)]
         if "steps" in message.response_metadata.get(KEY, {}):
-            self._last, self._seconds = message, time.perf_counter() - started
+            self._last, self._question, self._seconds = message, question, time.perf_counter() - started
             self._console.print(_in_one_line(message), style="dim", soft_wrap=True)
         return True
 
@@ -160,8 +167,7 @@ class Conversation:
         if not path:
             msg = "There is no name of a file. Give one: `/html answer.html`."
             raise OptionError(msg)
-        question = next(str(m.content) for m in reversed(self._messages) if m.type == "human")
-        heatmap(answer, title=question).save(Path(path).expanduser())
+        heatmap(answer, title=self._question).save(Path(path).expanduser())
         self._console.print(f"{path} shows it in a browser.", style="dim", soft_wrap=True)
         return True
 

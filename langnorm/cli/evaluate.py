@@ -19,6 +19,7 @@ from langnorm.cli.options import (
     ModelOption,
 )
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
+from langnorm.files import own_name
 
 EXAMPLES = """Examples:
 
@@ -99,7 +100,8 @@ def evaluate(
     names += map(own_method, own or [])
     resolve_methods(names, n)  # before a model is loaded
     asked = load_task(task, num_problems=num_problems, template=template)
-    folder = out or Path(f"eval-{asked.name}-{Path(model).stem}")
+    # Not `stem`, which would make one name of Qwen2.5-7B and Qwen2.5-14B.
+    folder = out or Path(f"eval-{asked.name}-{own_name(Path(model)).removesuffix('.gguf')}")
     chat = loading.load_chat(
         model=model,
         gguf=gguf,

@@ -57,8 +57,8 @@ def _numbers(kind: type[int] | type[float]) -> Any:
     return parse
 
 
-def _out_files(out: Path, suffix: str) -> tuple[Path, Path]:
-    """Return the page and the file of figures, both of which can be written."""
+def _out_files(out: Path, suffix: str, tasks: str) -> tuple[Path, Path]:
+    """Return the page and the file of figures, both of which can be written and are not that of the problems."""
     if out.suffix != suffix:
         kind = _KINDS_OF_PAGE[suffix]
         as_page = out.with_suffix(suffix)
@@ -67,6 +67,9 @@ def _out_files(out: Path, suffix: str) -> tuple[Path, Path]:
     figures = out.with_suffix(".json")
     for path in (out, figures):
         check_folder(path)
+        if path.exists() and Path(tasks).exists() and path.samefile(tasks):
+            msg = f"`--out {out}` would write over the problems in `{tasks}`. Give another name."
+            raise OptionError(msg)
     return out, figures
 
 
@@ -107,7 +110,7 @@ def signal(
 
     check_plots()
     asked = read_problems(tasks, num_tasks)
-    page, file = _out_files(out, ".html")
+    page, file = _out_files(out, ".html", tasks)
     chat = loading.load_chat(
         model=model,
         gguf=gguf,
@@ -191,7 +194,7 @@ def causal(
         max_tokens=max_tokens,
     )
     asked = read_problems(tasks, num_tasks)
-    page, figures = _out_files(out, ".md")
+    page, figures = _out_files(out, ".md", tasks)
     chat = loading.load_chat(
         model=model,
         gguf=gguf,
@@ -300,7 +303,9 @@ def sae(
         chat_template=chat_template,
         max_batch_size=batch_size,
     )
-    report = probe_sae(chat, asked, out, options, published=published, device=device or "cpu")
+    transformers: Any = chat.loaded_engine()
+    place = str(transformers.model.device)  # which `device` need not be: it may be "auto"
+    report = probe_sae(chat, asked, out, options, published=published, device=place)
     write_figures(figures, {"model": model, "tasks": tasks, **report})
     text = sae_page(report, f"{model} on {tasks}")
     write_atomically(page, text)

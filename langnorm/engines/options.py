@@ -56,6 +56,7 @@ class Sampling:
         if self.seed is not None:
             check_integer("seed", self.seed, allowed="an integer, or None for a new one")
         check_integer("n", self.n, low=1, allowed="1 or above")
+        object.__setattr__(self, "repetition_penalty", float(self.repetition_penalty))  # transformers takes no integer
         object.__setattr__(self, "stop", _stop_texts(self.stop))
 
     @property

@@ -11,13 +11,18 @@ Figures = Sequence[float | None] | Mapping[str, float | None]
 """An `Interval`, or what JSON makes of one: a list, or an object by name, with null for what is no number."""
 
 UNKNOWN = "–"
-"""What stands for an interval without values."""
+"""What stands for an interval without values, and for a number that is none."""
 
 
 def read_interval(figures: Figures) -> Interval:
     """Return an interval; NaN where JSON has null."""
     values = [figures[name] for name in Interval._fields] if isinstance(figures, Mapping) else figures
     return Interval(*(math.nan if value is None else value for value in values))
+
+
+def figure(value: float, form: str) -> str:
+    """Return a number in some format."""
+    return UNKNOWN if math.isnan(value) else format(value, form)
 
 
 def with_bounds(figures: Figures, form: str = ".3f", *, times: float = 1, unit: str = "") -> str:

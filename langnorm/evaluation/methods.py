@@ -92,8 +92,8 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
         n: Number of samples that selections choose from.
 
     Raises:
-        OptionError: There is no such method, two have one name, or a run has options of two kinds or a name that is no
-            name of a file.
+        OptionError: There is no such method, two have one name, one chooses from more samples than are drawn, or a run
+            has options of two kinds or a name that is no name of a file.
     """
     known = known_methods(n)
     methods = [known[BASELINE]]
@@ -103,6 +103,11 @@ def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
             continue
         if any(method.name == other.name for other in methods):
             msg = f"The method `{method.name}` is given twice. Give each once, or methods of your own other names."
+            raise OptionError(msg)
+        if isinstance(method.pick, Selection) and method.pick.n > n:
+            msg = (
+                f"The method `{method.name}` chooses from {method.pick.n} samples, and `n={n}` are drawn. Draw as many."
+            )
             raise OptionError(msg)
         methods.append(method)
     _check_runs(methods)
@@ -124,6 +129,9 @@ def _check_runs(methods: Sequence[Method]) -> None:
                 f"those of the run `{SAMPLES}` alone."
             )
             raise OptionError(msg)
+        if method.options.get("n", 1) != 1:
+            msg = f"The method `{method.name}` asks for several answers, by `n`. Leave it out: selections have several."
+            raise OptionError(msg)
         if options.setdefault(method.run, method.options) != method.options:
             msg = (
                 f"The method `{method.name}` has other options than its run `{method.run}` has already. Give it a "
@@ -140,6 +148,27 @@ def _named(name: str, known: Mapping[str, Method], n: int) -> Method:
         return Method(name, f"the best of {n} by {score}", SAMPLES, pick=Selection(n=n, score=score))
     msg = f"There is no method `{name}`. There are {', '.join(known)} and selection:SCORE."
     raise OptionError(msg + closest(name, known))
+
+
+def check_scores(methods: Sequence[Method], *, has_lens: bool) -> None:
+    """Raise `OptionError` unless the samples of an evaluation keep what all selections read.
+
+    Args:
+        methods: The methods.
+        has_lens: Whether messages keep how late tokens settled.
+    """
+    for method in methods:
+        pick = method.pick
+        if not isinstance(pick, Selection):
+            continue
+        if pick.needs_updates or pick.needs_mean_states:
+            what, mend = "hidden states, which messages do not keep", "Leave it out."
+        elif pick.needs_lens and not has_lens:
+            what, mend = "how late tokens settled", "Give the chat model `lens=True`, or leave it out."
+        else:
+            continue
+        msg = f"The score of the method `{method.name}` reads {what}, and samples are ranked by their messages. {mend}"
+        raise OptionError(msg)
 
 
 def drawn_ranking(selection: Selection, candidates: Sequence[Candidate]) -> Ranking:

@@ -16,10 +16,13 @@ from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict,
 from langnorm.checks import check_integer
 from langnorm.engines.base import has_ability
 from langnorm.errors import OptionError, PromptError
-from langnorm.evaluation.methods import SAMPLES, Method, drawn_ranking, resolve_methods
+from langnorm.evaluation.methods import SAMPLES, Method, check_scores, drawn_ranking, resolve_methods
 from langnorm.evaluation.report import Report, Scored, build_report
 from langnorm.evaluation.store import AnswerStore
 from langnorm.evaluation.tasks import Item, Task, load_task
+from langnorm.norms.layers import select_layers
+from langnorm.norms.profile import NormProfile
+from langnorm.norms.thresholds import readable_rule, threshold_rule_to_dict
 from langnorm.selection.options import Selection
 from langnorm.selection.selector import candidates_of
 from langnorm.work import digest_of, in_words
@@ -70,6 +73,7 @@ def evaluate(
     asked = task if isinstance(task, Task) else load_task(task, num_problems=num_problems)
     items = asked.items[:num_problems]
     chosen = resolve_methods(methods, n)
+    check_scores(chosen, has_lens=bool(chat.lens))
     runs = {method.run: method for method in chosen}
     if SAMPLES in runs and not chat.is_sampling():
         msg = "Samples of a greedy model are all the same. Give it a temperature, such as 0.7, or only other methods."
@@ -97,9 +101,18 @@ def evaluate(
 
 
 def _work(chat: ChatLangNorm, task: Task, *, n: int, seed: int) -> dict[str, str]:
-    """Return what decides the answers, in words."""
+    """Return what decides the answers and what is known of them, in words."""
     engine = chat.loaded_engine()
     settings = chat.deciding_settings() | {"engine": engine.kind, "batch_size": chat.max_batch_size}
+    # What messages say of norms, which selections choose by.
+    layers, splitter, profile = select_layers(chat.layers, engine.num_layers), chat.step_splitter, chat.norm_profile
+    settings |= {
+        "layers": list(layers),
+        "threshold": threshold_rule_to_dict(readable_rule(chat.threshold)),
+        "norm_profile": digest_of([profile.to_dict()]) if isinstance(profile, NormProfile) else str(profile),
+        "step_splitter": splitter if isinstance(splitter, str) else getattr(splitter, "__name__", "one's own"),
+        "lens": chat.lens,
+    }
     return in_words({"answers_read_as": task.form, "n": n, "seed": seed, **settings, **asdict(engine.identity)})
 
 
@@ -127,7 +140,7 @@ class _Runner:
         self._task = task
         is_sampled = method.run == SAMPLES
         self._size = max(1, chat.max_batch_size // (n if is_sampled else 1))
-        self._chat = chat.model_copy(update={"selection": None})
+        self._chat = chat.model_copy(update={"selection": None, "n": 1})
         self._seed = seed
         keeps_distribution = has_ability(chat.loaded_engine(), "distribution")
         of_samples = {"n": n, "norms": "tokens", "logprobs": True, "distribution": keeps_distribution}
@@ -172,9 +185,8 @@ class _Runner:
         prompts: Any = [[HumanMessage(self._task.prompt(self._task.items[number]))] for number in group]
         first = group[0] // self._size
         drawn = hashlib.blake2b(f"{self._seed}/{first}".encode(), digest_size=4).digest()
-        options: dict[str, Any] = dict(self._options)
-        if self._chat.is_sampling():
-            options["seed"] = int.from_bytes(drawn, "big") >> 1
+        # Also of a greedy model, which some methods may have sample.
+        options: dict[str, Any] = {"seed": int.from_bytes(drawn, "big") >> 1, **self._options}
         generations = self._chat.generate(prompts, **options).generations
         return [[generation.message for generation in of_one] for of_one in generations]  # type: ignore[union-attr,misc]
 

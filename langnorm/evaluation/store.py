@@ -24,6 +24,7 @@ from langnorm.work import differences
 _WORK = "work.json"
 _SUFFIX = ".jsonl.gz"
 _PART = 65_536  # bytes that are read at once
+_BEGINNING = b'{"item": '  # of every line
 
 
 class AnswerStore:
@@ -59,7 +60,7 @@ class AnswerStore:
     def _begin(self, work: Mapping[str, str], *, restart: bool) -> None:
         path = self.folder / _WORK
         if restart:
-            for file in [*self.folder.glob(f"*{_SUFFIX}"), path]:
+            for file in [*filter(_has_answers, self.folder.glob(f"*{_SUFFIX}")), path]:
                 file.unlink(missing_ok=True)
         if path.exists():
             try:
@@ -124,6 +125,16 @@ class AnswerStore:
 
     def _path(self, run: str) -> Path:
         return self.folder / f"{run}{_SUFFIX}"
+
+
+def _has_answers(path: Path) -> bool:
+    """Return whether a file begins like those of a store; any other in the same folder is somebody's own."""
+    try:
+        with path.open("rb") as file:
+            reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            return reader.decompress(file.read(_PART), len(_BEGINNING)) == _BEGINNING
+    except (OSError, zlib.error):
+        return False
 
 
 def _next_member(file: BinaryIO) -> bytes:

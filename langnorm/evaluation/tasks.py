@@ -57,7 +57,7 @@ class Task:
             raise OptionError(msg)
         try:
             filled = self.template.format(question="")
-        except (KeyError, IndexError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             msg = f"`template={self.template!r}` cannot be filled in ({error}). Write `{{{{` for a brace of its own."
             raise OptionError(msg) from error
         if filled == self.template.format(question="?"):
@@ -103,16 +103,23 @@ def load_task(
         return Task(ABACUS, items, template or QUESTION, answer or "number")
     path = Path(source)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Lines end with a line feed and nothing else: texts have other characters that `splitlines` takes for ends.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         msg = f'`{str(source)[:200]}` cannot be read ({why}). Give a file of JSON lines, or "{ABACUS}".'
         raise OptionError(msg) from error
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()][:num_problems]
-    has_numbers = all(read_answer("number", right) is not None and len(right) < 40 for _, right in rows)
+    has_numbers = all(_is_number(right) for _, right in rows)
     form: AnswerForm = answer or ("number" if has_numbers else "auto")
     items = tuple(Item(question, read_answer(form, right) or even(right) or right) for question, right in rows)
     return Task(path.stem, items, template or (STEP_BY_STEP if has_numbers else QUESTION), form)
+
+
+def _is_number(right: str) -> bool:
+    """Return whether a right answer is a number: of `(2, 3)` or `x = 3, y = 4`, a number is only a part."""
+    number = read_answer("number", right)
+    return number is not None and number == read_answer("auto", right) and len(right) < 40
 
 
 def _row(path: Path, number: int, line: str) -> tuple[str, str]:
@@ -124,10 +131,11 @@ def _row(path: Path, number: int, line: str) -> tuple[str, str]:
         raise OptionError(msg) from error
     values = [row.get(name) if isinstance(row, dict) else None for name in ("question", "answer")]
     question, right = (str(value) if isinstance(value, int | float) else value for value in values)
-    if not isinstance(question, str) or not isinstance(right, str) or not question.strip() or not right.strip():
+    right = right.rpartition(_MARK)[2].strip() if isinstance(right, str) else None
+    if not isinstance(question, str) or not question.strip() or not right:
         msg = f'Line {number} of `{path}` needs a "question" and an "answer", both texts that are not empty.'
         raise OptionError(msg)
-    return question, right.rpartition(_MARK)[2].strip()
+    return question, right
 
 
 def _abacus(num_problems: int) -> tuple[Item, ...]:

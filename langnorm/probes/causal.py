@@ -140,7 +140,7 @@ def run_causal_check(
     selections = [select_layers(layers, num_layers) for layers in check.layers]
     every = tuple(sorted({layer for layers in selections for layer in layers}))
     decisive = {name: value for name, value in asdict(check).items() if name != "controls"}
-    done = CausalStore(store, {**decisive, "tasks": [task.item.question for task in tasks], **(about or {})})
+    done = CausalStore(store, {**decisive, "tasks": [task.decisive for task in tasks], **(about or {})})
     arms = [(layers, quantile) for layers in selections for quantile in check.quantiles]
     total = len(tasks) * len(check.seeds) * (1 + len(arms) * (1 + len(check.controls)))
     with tqdm(total=total, unit="answer", disable=is_quiet) as bar:

@@ -42,6 +42,11 @@ class Problem:
             prompt = DIRECT.format(question=self.item.question)
         return Asked([{"role": "user", "content": prompt}], settings)
 
+    @property
+    def decisive(self) -> list[str]:
+        """What decides the answers to the problem, and which of them are right, in plain types."""
+        return [self.task.prompt(self.item), self.item.answer, self.task.form]
+
     def is_right(self, text: str) -> bool:
         """Return whether an answer states the right one."""
         return self.task.read(text) == self.item.answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langnorm.evaluation.intervals import with_bounds
+from langnorm.evaluation.intervals import figure, with_bounds
 from langnorm.probes.problems import are_direct
 
 
@@ -30,7 +30,7 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
         num_above = bound["above_bound_on_states"] + bound["above_bound_on_norms"]
         cells = [
             str(row["layer"]),
-            f"{held['explained_variance']:.3f}",
+            figure(held["explained_variance"], ".3f"),
             f"{held['num_active']:.1f}",
             f"{held['share_dead']:.1%}",
             with_bounds(norms["reasoned"], ".4g"),
@@ -53,7 +53,7 @@ def sae_page(report: Mapping[str, Any], title: str) -> str:
             raw, direction = row[name]["raw"], row[name]["direction_only"]
             cells = [str(row["layer"]), name, str(row[name]["num_features"])]
             cells += [with_bounds(raw["reasoned"], ".4g"), with_bounds(raw["direct"], ".4g")]
-            cells += [f"{kind['spearman']:+.2f}" for kind in (raw, direction)]
+            cells += [figure(kind["spearman"], "+.2f") for kind in (raw, direction)]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -19,6 +19,7 @@ from langnorm.probes.problems import Problem, check_seeds, seed_of
 from langnorm.probes.sae import SAEConfig, load_sae, save_sae
 from langnorm.probes.sae_report import compare, count_violations, groups_of, norm_curves, over_layers, same_tokens
 from langnorm.probes.sae_training import CHECKPOINT_FILE, SAETraining, measure_sae, train_sae
+from langnorm.work import digest_of
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -98,7 +99,7 @@ def probe_sae(
     width = _width(chat, tasks[0], layers)
     if given and given.config.d_in != width:
         refuse("d_in", given.config.d_in, f"an SAE of states of this model, which have {width} entries")
-    configs = {layer: _config(chat.model, width, layer, len(tasks), probe) for layer in layers}
+    configs = {layer: _config(chat, width, layer, tasks, probe) for layer in layers}
     is_held = torch.zeros(len(tasks), dtype=torch.bool)
     num_held = min(len(tasks) - 2, max(2, round(probe.held_out * len(tasks))))
     is_held[torch.randperm(len(tasks), generator=torch.Generator().manual_seed(0))[:num_held]] = True
@@ -159,10 +160,12 @@ def _answers(probe: SAEProbe) -> dict[str, Any]:
     return {"seeds": list(probe.seeds), "temperature": probe.temperature, "max_tokens": probe.max_tokens}
 
 
-def _config(model: str, width: int, layer: int, num_problems: int, probe: SAEProbe) -> SAEConfig:
-    metadata = {"model_name": model, "hook_name": f"blocks.{layer}.hook_resid_post", "hook_layer": layer}
+def _config(chat: ChatLangNorm, width: int, layer: int, tasks: Sequence[Problem], probe: SAEProbe) -> SAEConfig:
+    metadata = {"model_name": chat.model, "hook_name": f"blocks.{layer}.hook_resid_post", "hook_layer": layer}
     # Also what the states are of, so that no checkpoint of other answers is taken for one of these.
-    metadata |= {"num_problems": num_problems, **_answers(probe)}
+    asked_of = [asdict(chat.loaded_engine().identity), chat.deciding_settings()]
+    metadata |= {"num_problems": len(tasks), **_answers(probe)}
+    metadata["states_of"] = digest_of([*asked_of, *(task.decisive for task in tasks)])
     k = probe.k if probe.architecture == "topk" else None
     return SAEConfig(width, probe.expansion * width, probe.architecture, k, metadata=metadata)
 

@@ -102,8 +102,8 @@ def signal_figures(
         "num_answers": {"reasoned": len(reasoned), "direct": len(direct)},
         "num_tokens": {"reasoned": len(norms), "direct": sum(len(answer.ids) for answer in direct)},
         "right": {
-            "reasoned": bootstrap_mean(_by_problem(reasoned, lambda a: float(a.is_right))),
-            "direct": bootstrap_mean(_by_problem(direct, lambda a: float(a.is_right))),
+            "reasoned": bootstrap_mean(_means(reasoned, lambda a: float(a.is_right))),
+            "direct": bootstrap_mean(_means(direct, lambda a: float(a.is_right))),
         },
         "cut": float(np.mean([answer.is_cut for answer in reasoned])),
         "late_layers": places,
@@ -196,10 +196,14 @@ def _mean_norm(layer: int) -> Callable[[RecordedTokens], float]:
 
 def _by_problem(answers: Sequence[RecordedTokens], value: Callable[[RecordedTokens], float]) -> NDArray[np.float64]:
     """Return the mean over answers (P,), for each problem that has some with tokens, ascending by its number."""
+    return _means([answer for answer in answers if len(answer.ids)], value)
+
+
+def _means(answers: Sequence[RecordedTokens], value: Callable[[RecordedTokens], float]) -> NDArray[np.float64]:
+    """Return the mean over answers (P,), for each problem that has some, ascending by its number."""
     values: dict[int, list[float]] = {}
     for answer in answers:
-        if len(answer.ids):
-            values.setdefault(answer.problem, []).append(value(answer))
+        values.setdefault(answer.problem, []).append(value(answer))
     return np.array([np.mean(values[problem]) for problem in sorted(values)])
 
 

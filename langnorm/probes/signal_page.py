@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langnorm.errors import MissingDependencyError
-from langnorm.evaluation.intervals import change, higher_or_lower, percent, points
+from langnorm.evaluation.intervals import change, figure, higher_or_lower, percent, points
 from langnorm.evaluation.statistics import Interval
 from langnorm.probes.problems import are_direct
 
@@ -84,8 +84,9 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
         "on the tokens that direct answers consist of, "
         f"{higher_or_lower(late['relative_difference_on_the_same_tokens'])}. "
         f"{_rise(late['against_first_half'])}",
-        f"Which token it is explains {late['share_explained_by_token']:.0%} of the variance of norms in these layers.",
     ]
+    if not math.isnan(explained := late["share_explained_by_token"]):
+        sentences.append(f"Which token it is explains {explained:.0%} of the variance of norms in these layers.")
     if not math.isnan(auroc):
         sentences.append(
             f"A right answer has a higher mean norm there than a wrong one in {auroc:.0%} of pairs (50 % is chance)."
@@ -135,11 +136,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['quartiles'][1]:.4g}",
             f"{row['quantile_99']:.4g}",
             *(change(row[name]) for name in ("relative_difference", "relative_difference_on_the_same_tokens")),
-            f"{row['share_explained_by_token']:.2f}",
-            f"{row['correlation_with_surprisal'].mean:+.2f}",
-            f"{row['correlation_with_position'].mean:+.2f}",
-            f"{row['auroc_of_right_answers']:.2f}",
-            *(f"{row['trigger_rates'][rule]:.2%}" for rule in rules),
+            figure(row["share_explained_by_token"], ".2f"),
+            figure(row["correlation_with_surprisal"].mean, "+.2f"),
+            figure(row["correlation_with_position"].mean, "+.2f"),
+            figure(row["auroc_of_right_answers"], ".2f"),
+            *(figure(row["trigger_rates"][rule], ".2%") for rule in rules),
         ]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"

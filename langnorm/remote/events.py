@@ -17,7 +17,7 @@ class EventReader:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # parts of a line whose end has not come
         self.is_ended = False
 
     def feed(self, data: bytes) -> list[Any]:
@@ -28,7 +28,11 @@ class EventReader:
         Raises:
             ValueError: An event is no JSON.
         """
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest.append(data)
+        if b"\n" not in data:  # an answer's norms are one line of megabytes, which is not to be joined at each part
+            return []
+        *lines, rest = b"".join(self._rest).split(b"\n")
+        self._rest = [rest]
         events = []
         for line in lines:
             if not line.startswith(b"data:"):  # a comment, or an empty line

@@ -14,8 +14,8 @@ import httpx
 from pydantic_core import from_json
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from langnorm.credentials import KEY_VARIABLE
-from langnorm.errors import RemoteError
+from langnorm.credentials import KEY_FORM, KEY_VARIABLE, is_key
+from langnorm.errors import OptionError, RemoteError
 from langnorm.remote.events import EventReader
 from langnorm.wire.errors import AGAIN, read_error
 
@@ -47,6 +47,7 @@ class Address:
             max_retries: How often it is tried again where that may help.
 
         Raises:
+            OptionError: The key cannot be sent.
             RemoteError: The server cannot be reached, or breaks off or refuses for a reason of its own.
             LangNormError: What the server raised.
             TimeoutError: It took too long.
@@ -118,14 +119,20 @@ class Address:
         return httpx.AsyncClient(timeout=_time_limits(timeout), verify=self._verify())
 
     def _verify(self) -> ssl.SSLContext | bool:
-        return _ssl_context() if self.base_url.startswith("https") else False
+        # The scheme may be in capitals, too: only where there is no TLS is there nothing to verify.
+        return False if self.base_url.lower().startswith("http://") else _ssl_context()
 
     def _url(self, path: str) -> str:
         return self.base_url.removesuffix("/v1") + path if path.startswith("/") else f"{self.base_url}/{path}"
 
     def _headers(self) -> dict[str, str]:
         key = self.api_key or os.environ.get(KEY_VARIABLE)
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        if not key:
+            return {}
+        if not is_key(key):  # or else the error of HTTP's own would show it
+            msg = f"The key, `api_key` or {KEY_VARIABLE}, is not allowed. Use {KEY_FORM}."
+            raise OptionError(msg)
+        return {"Authorization": f"Bearer {key}"}
 
     def _read(self, response: httpx.Response) -> Any:
         """Return what a response says as JSON, or raise the error that it is."""

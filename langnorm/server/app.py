@@ -18,6 +18,7 @@ from langnorm.chat_models import ChatLangNorm
 from langnorm.checks import brief
 from langnorm.engines.base import ABILITIES
 from langnorm.errors import OptionError
+from langnorm.files import own_name
 from langnorm.server.bodies import read_json
 from langnorm.server.completions import Completions, check_model
 from langnorm.server.gate import Gate
@@ -87,7 +88,8 @@ def model_name(chat: ChatLangNorm, server: ServerOptions) -> str:
     """Return what the served model is called: of a file or a folder on this machine, no more than its own name."""
     if server.name:
         return server.name
-    return Path(chat.model).name if Path(chat.model).is_absolute() or Path(chat.model).exists() else chat.model
+    path = Path(chat.model)
+    return own_name(path) if path.is_absolute() or path.exists() else chat.model
 
 
 def _count_tokens(chat: ChatLangNorm, body: Any) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from langnorm.server.options import ServerOptions
+from langnorm.server.options import ServerOptions, is_local_name
 from langnorm.wire.errors import AGAIN, WireError, error_status, write_error
 
 _OPEN = "/health"  # to anybody, so that whoever watches the server needs no key
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ class Guard:
             self._check(scope)
             scope["app"] = self._app  # so that the router raises what it does not find
             await self._app(scope, receive, watched)
+        except ClientDisconnect:  # there is nobody to answer
+            return
         except Exception as error:
             if error_status(error) == 500 and not isinstance(error, HTTPException):
                 _log.exception("A request has met an error.")
@@ -75,9 +77,9 @@ class Guard:
         headers = Headers(scope=scope)
         if self._has_local_names:
             host = headers.get("host", "")
-            name, bracket, _ = host.partition("]")
-            if (name + bracket if bracket else host.partition(":")[0]) not in _LOCAL_NAMES:
-                msg = f"This server answers to {', '.join(_LOCAL_NAMES)} only. Start it with a key for other names."
+            name, bracket, _ = host.removeprefix("[").partition("]")
+            if not is_local_name(name if bracket else host.partition(":")[0]):
+                msg = "This server answers to localhost and loopback addresses. Start it with a key for other names."
                 raise WireError(msg, status=403, code="wrong_host")
         if self._key is None or scope["path"] == _OPEN:
             return

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from langnorm.checks import check_integer, check_number, refuse
+from langnorm.credentials import KEY_FORM, is_key
 from langnorm.errors import OptionError
 
 
@@ -44,9 +45,8 @@ class ServerOptions:
         if not isinstance(self.host, str) or not self.host:
             refuse("host", self.host, 'an address, such as "127.0.0.1"')
         check_integer("port", self.port, low=0, high=65535)
-        key: object = self.api_key
-        if key is not None and not (isinstance(key, str) and key and key.isascii() and key.isprintable()):
-            msg = "`api_key` is not allowed. Use letters and digits, at least one, or None for no key."
+        if self.api_key is not None and not is_key(self.api_key):
+            msg = f"`api_key` is not allowed. Use {KEY_FORM}; or None for no key."
             raise OptionError(msg)
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             refuse("name", self.name, "a text, or None")
@@ -60,9 +60,14 @@ class ServerOptions:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_local_name(self.host)
+
+
+def is_local_name(host: str) -> bool:
+    """Return whether a host, without brackets, is `localhost` or a loopback address, however that is written."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -20,7 +20,10 @@ MAX_HEAD = 512
 """Most characters before the arguments of a call. What takes longer is no call, which keeps reading it cheap."""
 
 _NAME = r"[\w./-]+"
-_STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
+_STRING = (  # in which halves of a surrogate pair stand together
+    r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
+    r'|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*"'
+)
 _BODY_HEADS = rf"""
     (?P<outer>\{{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"function"\s*:\s*\{{\s*)?)
         "name"\s*:\s*(?P<quoted>{_STRING})\s*,\s*"(?:arguments|parameters)"\s*:\s*(?P<json>\{{)

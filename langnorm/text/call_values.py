@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from langnorm.text.tool_calls import load_json
+from langnorm.text.tool_calls import check_characters, load_json
 
 _JSON_TYPES: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
@@ -66,7 +66,7 @@ def python_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the calls of a text such as `[weather(city="Oslo"), time()]` or of one call, which is never run.
 
     Raises:
-        ValueError: It is something else, or an argument has no name or is no literal.
+        ValueError: It is something else, or an argument has no name, is no literal, or has half of a surrogate pair.
     """
     # A backslash that escapes nothing stays one, without a warning of Python.
     text = re.sub(
@@ -88,6 +88,7 @@ def python_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
                 msg = "its arguments are unpacked"
                 raise ValueError(msg)
             arguments[keyword.arg] = _literal(keyword.value)
+        check_characters(arguments)
         calls.append((_dotted(node.func), arguments))
     return calls
 

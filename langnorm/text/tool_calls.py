@@ -15,6 +15,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+from langnorm.checks import lone_surrogate
 from langnorm.text.brackets import spoiled
 
 
@@ -185,7 +186,8 @@ def load_json(text: str) -> Any:
     """Return what a JSON text says; line breaks in its strings are allowed.
 
     Raises:
-        ValueError: It is no JSON, or has what a message cannot carry: NaN, infinity, too long a number, too deep lists.
+        ValueError: It is no JSON, or has what a message cannot carry: NaN, infinity, too long a number, too deep lists,
+            or half of a surrogate pair.
     """
 
     def refuse(constant: str) -> None:
@@ -198,10 +200,19 @@ def load_json(text: str) -> Any:
         return value
 
     try:
-        return json.loads(text, strict=False, parse_constant=refuse, parse_float=finite)
+        value = json.loads(text, strict=False, parse_constant=refuse, parse_float=finite)
     except RecursionError as error:
         msg = "it is nested too deeply"
         raise ValueError(msg) from error
+    check_characters(value)
+    return value
+
+
+def check_characters(value: Any) -> None:
+    """Raise `ValueError` if a text in a value has half of a surrogate pair, as a cut or mistaken escape leaves it."""
+    if half := lone_surrogate(value):
+        msg = f"`{half!r}` is half of a surrogate pair"
+        raise ValueError(msg)
 
 
 def load_calls(text: str, *, is_marked: bool) -> list[tuple[str, dict[str, Any]]]:

@@ -50,12 +50,15 @@ def read_messages(messages: Any) -> list[BaseMessage]:
     """Return OpenAI's messages as LangChain's.
 
     Raises:
-        PromptError: One of them is malformed; what is in them a call checks.
+        PromptError: One of them is malformed, or has parts of other content than text.
     """
     if not isinstance(messages, list) or not messages:
         msg = f"`messages={brief(messages)}` is not allowed. Give a list of at least one message."
         raise PromptError(msg)
-    return [_read_message(number, message) for number, message in enumerate(messages)]
+    read = [_read_message(number, message) for number, message in enumerate(messages)]
+    if not all(isinstance(message.content, str) for message in read):
+        to_turns(read)  # LangChain looks at parts before a call checks them, and stumbles over some that are malformed
+    return read
 
 
 def _read_message(number: int, message: Any) -> BaseMessage:

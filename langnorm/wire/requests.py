@@ -19,7 +19,7 @@ from langnorm.wire.names import FIELD, MAX_TOKENS, MORE_SAMPLING, OPENAI_OPTIONS
 
 _WITHOUT_EFFECT = (
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-    "prediction",
+    *("prompt_cache_options", "prediction"),
 )
 """What says nothing of the answer, and is passed over."""
 
@@ -27,6 +27,8 @@ _ONLY_OFF: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
+    "verbosity": ("medium",),
+    "moderation": (),
     "modalities": (["text"],),
     "audio": (),
     "functions": ([],),
@@ -35,7 +37,7 @@ _ONLY_OFF: Mapping[str, tuple[Any, ...]] = {
 }
 """What a model here cannot do, and the values that ask for nothing."""
 
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NAMES = (
     *("model", "messages", "stream", "stream_options", "reasoning_effort", "chat_template_kwargs", FIELD),
     *(*OPENAI_OPTIONS, *MAX_TOKENS, *MORE_SAMPLING, *_WITHOUT_EFFECT, *_ONLY_OFF),

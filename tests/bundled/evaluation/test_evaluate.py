@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from langnorm import ChatLangNorm, Selection
-from langnorm.cli import app
+from langnorm.cli import app, loading
 from langnorm.errors import OptionError
 from langnorm.evaluation import Item, Method, Report, Task, evaluate, load_task
 from langnorm.evaluation.store import AnswerStore
@@ -174,10 +174,18 @@ def test_what_cannot_work_is_refused_before_any_answer(
         run(chat, task, tmp_path, methods=["oracle", "oracle"])
     with pytest.raises(OptionError, match="another evaluation: temperature"):
         run(chat.model_copy(update={"temperature": 0.9}), task, whole[0])
+    for score, said in (("coe_r", "hidden states"), ("update_cosine", "hidden states"), ("settling", "`lens=True`")):
+        with pytest.raises(OptionError, match=rf"The score of the method `selection:{score}` reads .*{said}"):
+            run(chat, task, tmp_path, methods=[f"selection:{score}"])
+    for name, value in (("layers", [3]), ("threshold", "quantile"), ("step_splitter", "line"), ("norm_profile", None)):
+        with pytest.raises(OptionError, match=f"another evaluation: {name.replace('_', ' ')} "):
+            run(chat.model_copy(update={name: value}), task, whole[0])
     for broken, said in (
         (Method("a", "", "../a"), "no name of a file"),
         (Method("a", "", "baseline", {"steering": {}}), "other options than its run `baseline`"),
         (Method("a", "", "samples", {"steering": {}}, pick="random"), "other options than its run `samples`"),
+        (Method("a", "", "a", {"n": 3}), "asks for several answers"),
+        (Method("a", "", "samples", pick=Selection(n=5)), "chooses from 5 samples, and `n=4` are drawn"),
         (Method("a", "", "samples"), "Give a `pick` to those of the run `samples` alone"),
         (Method("a", "", "a", pick="oracle"), "Give a `pick` to those of the run `samples` alone"),
         (Method("baseline", "mine", "mine", {"steering": {}}), "`baseline` is given twice"),
@@ -195,6 +203,30 @@ def test_what_cannot_work_is_refused_before_any_answer(
     with pytest.raises(OptionError, match="with other options"):
         run(chat, task, whole[0], methods=[own])
     assert not list(tmp_path.glob("*.gz"))
+
+
+def test_a_method_that_samples_of_a_greedy_model_has_its_seed(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
+    """That of the evaluation, from which all answers follow."""
+    greedy, hot = chat.model_copy(update={"temperature": 0}), Method("hot", "", "hot", {"temperature": 1.5})
+    texts = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(greedy, task, tmp_path / name, methods=[hot], seed=seed)
+        texts.append([str(of_one[0].additional_kwargs) for of_one in answers_of(tmp_path / name, task, "hot")])
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_baseline_is_one_answer(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
+    """Also of a chat model that gives several, or the best of several."""
+    for name, fields in (("n", {"n": 3}), ("selection", {"selection": Selection(n=3)})):
+        run(chat.model_copy(update=fields), task, tmp_path / name, methods=[])
+        assert [len(of_one) for of_one in answers_of(tmp_path / name, task, "baseline")] == [1] * len(task.items)
+
+
+def test_a_score_reads_what_the_chat_model_keeps(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
+    """How late tokens settled, where it keeps that."""
+    options: dict[str, Any] = {"methods": ["selection:settling"], "num_problems": 1, "n": 2}
+    report = run(chat.model_copy(update={"lens": True}), task, tmp_path, **options)
+    assert report["selection:settling"].num_errors == 0
 
 
 def test_methods_of_the_command_line(tmp_path: Path) -> None:
@@ -220,6 +252,28 @@ def test_methods_of_the_command_line(tmp_path: Path) -> None:
         assert done.exit_code != 0
         assert said in done.output
         assert not (tmp_path / "broken").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "folder"),
+    [
+        ("Qwen/Qwen2.5-7B", "eval-abacus-Qwen2.5-7B"),
+        ("models/some.gguf", "eval-abacus-some"),
+        ("m/v1.5/", "eval-abacus-v1.5"),
+        (".", "eval-abacus-here.1"),
+    ],
+)
+def test_each_model_has_a_folder_of_its_own(
+    chat: ChatLangNorm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, folder: str
+) -> None:
+    """Unless the command line names one: names of models have dots."""
+    (tmp_path / "here.1").mkdir()
+    monkeypatch.chdir(tmp_path / "here.1")
+    monkeypatch.setattr(loading, "load_chat", lambda **_: chat)
+    arguments = ["eval", "--num-problems", "1", "--methods", "baseline", "--max-tokens", "5", "--model", model]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "here.1").iterdir()] == [folder]
 
 
 def test_a_process_that_is_killed_loses_nothing(chat: ChatLangNorm, tmp_path: Path) -> None:

@@ -68,8 +68,11 @@ def test_controls_shrink_as_many_states(chat: ChatLangNorm, tmp_path: Path, monk
     alone = run_causal_check(chat, tasks, replace(CHECK, controls=["random"]), store=store, is_quiet=True)
     assert not calls  # what is there serves a check with other controls
     assert alone.arms[0].outcomes == {name: again.arms[0].outcomes[name] for name in ("high", "random")}
-    with pytest.raises(OptionError, match="other options, problems or model"):
-        run_causal_check(chat, tasks[:2], CHECK, store=store, is_quiet=True)
+    corrected = replace(tasks[2], item=replace(tasks[2].item, answer="-1"))
+    asked_otherwise = replace(tasks[2], task=replace(tasks[2].task, template="What is this? {question}"))
+    for others in (tasks[:2], [*tasks[:2], corrected], [*tasks[:2], asked_otherwise]):
+        with pytest.raises(OptionError, match="other options, problems or model"):
+            run_causal_check(chat, others, CHECK, store=store, is_quiet=True)
 
 
 def counting(ask_all: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
@@ -98,7 +101,10 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
     assert json.loads(out.with_suffix(".json").read_text())["arms"][0]["layers"] == [9]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.json", "page.md"]
 
+    problems = tmp_path / "mine.json"
+    problems.write_text(2 * '{"question": "What is 3 + 4?", "answer": "7"}\n')
     for wrong, said in (
+        (["--tasks", str(problems), "--out", str(tmp_path / "mine.md")], "would write over the problems"),
         (["--quantiles", "0.9,x"], "no list of numbers"),
         (["--controls", "rando"], "`--controls rando` is not allowed"),
         (["--quantiles", "2"], "`--quantiles 2.0` is not allowed"),

@@ -91,6 +91,8 @@ def test_a_run_that_is_stopped_trains_no_layer_again(chat: ChatLangNorm, tmp_pat
         probe_sae(chat, tasks, tmp_path, probe, is_quiet=True)
     with pytest.raises(ModelError, match="a training with other options"):
         probe_sae(chat, tasks, tmp_path, replace(probe, seeds=[1]), is_quiet=True)
+    with pytest.raises(ModelError, match="a training with other options"):
+        probe_sae(chat, read_problems("abacus", 5)[1:], tmp_path, probe, is_quiet=True)
     monkeypatch.undo()
     steps = []
     monkeypatch.setattr(sae_training._Trainer, "take_step", lambda *_: steps.append(1))
@@ -110,10 +112,10 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 
 
 def test_the_command_writes_a_folder(tmp_path: Path) -> None:
-    """With a page, figures and the SAE; mistakes are named in a line."""
+    """With a page, figures and the SAE, trained where the model is; mistakes are named in a line."""
     out = tmp_path / "new"
     options = ["--num-tasks", "4", "--max-tokens", "12", "--steps", "5", "--step-states", "16", "--k", "4"]
-    done = CliRunner().invoke(app, ["probe", "sae", "--out", str(out), *options])
+    done = CliRunner().invoke(app, ["probe", "sae", "--out", str(out), *options, "--device", "auto"])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in out.iterdir()) == ["layer-10", "report.json", "report.md"]
     assert (out / "report.md").read_text().startswith("# SAE: abacus on abacus")

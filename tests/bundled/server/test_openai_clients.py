@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import openai
 import pytest
@@ -13,6 +13,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from pydantic import BaseModel
 
 from langnorm import ChatLangNorm, NormTrace
@@ -177,6 +178,20 @@ def test_errors_are_those_of_openai(client: openai.OpenAI, url: str) -> None:
     ):
         stranger.models.list()
     assert client.models.list().data[0].id == "abacus"
+
+
+def test_each_option_of_the_client_is_known(client: openai.OpenAI) -> None:
+    """What asks for nothing is passed over, and what cannot be had is refused as that, not as a word unheard of."""
+    options = {*CompletionCreateParamsBase.__annotations__, "stream"} - {"messages", "model"}
+    for name in options:
+        assert client.chat.completions.create(**ASKED | {"max_tokens": 1, name: None}).choices
+    efforts = get_args(get_args(get_type_hints(CompletionCreateParamsBase)["reasoning_effort"])[0])
+    for effort in efforts:
+        assert client.chat.completions.create(**ASKED | {"max_tokens": 1}, reasoning_effort=effort).choices
+    idle: dict[str, Any] = {"verbosity": "medium", "prompt_cache_options": {"ttl": "30m"}, "service_tier": "flex"}
+    assert client.chat.completions.create(**ASKED | {"max_tokens": 1}, **idle).choices
+    with pytest.raises(openai.BadRequestError, match="`verbosity='low'` is not allowed"):
+        client.chat.completions.create(**ASKED, verbosity="low")
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")

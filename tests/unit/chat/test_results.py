@@ -123,6 +123,8 @@ def test_without_tools_marks_of_calls_are_text() -> None:
         '<tool_call>\n{"name": "f", "arguments": {"a": tru}}\n</tool_call>',
         '<tool_call>\n{"name": "f", "arguments": {"a": NaN}}\n</tool_call>',
         '<tool_call>\n{"name": "\\q", "arguments": {}}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": {"a": "\\ud83d"}}\n</tool_call>',
+        '<tool_call>\n{"name": "\\ude00", "arguments": {}}\n</tool_call>',
         '<tool_call>\n{"arguments": {"a": 1}, "name": "f"}\n</tool_call>',
         '<tool_call>\n{"name": "f", "arguments": {"a": "half of',
     ],
@@ -139,6 +141,18 @@ def test_streamed_calls_are_those_of_invoke(text: str) -> None:
     assert bare(parts) == bare(whole)
     assert parts.response_metadata == whole.response_metadata
     assert parts.usage_metadata == whole.usage_metadata
+
+
+@pytest.mark.parametrize(
+    "call", ['{"name": "f", "arguments": {"a": "\\ud83d"}}', '{"name": "\\ud83d", "arguments": {}}']
+)
+def test_half_of_a_character_is_in_no_call(call: str) -> None:
+    """It could be sent to nobody, and the next prompt could not have it: what the model wrote can."""
+    message = completed(list(f"<tool_call>\n{call}\n</tool_call>"), form=HERMES)
+    assert not message.tool_calls
+    assert "\\ud83d" in str(message.invalid_tool_calls[0]["args"])
+    whole = completed(list(CALL.replace("x}", "\\ud83d\\ude00")), form=HERMES)
+    assert whole.tool_calls[0]["args"]["b"] == "\U0001f600"
 
 
 def test_half_of_a_call_is_never_a_call() -> None:

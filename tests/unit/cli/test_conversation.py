@@ -59,6 +59,20 @@ def test_commands_show_and_save_the_last_answer(tmp_path) -> None:
     assert all(command in printed for command in HELP)
 
 
+def test_a_page_has_the_question_of_its_answer(monkeypatch, tmp_path) -> None:
+    """Where a later answer was ended, which has no page."""
+    talk, stream = Talk("Four.", "One two three four."), ChatLangNorm.stream
+
+    def broken(self, *args, **kwargs):
+        yield next(stream(self, *args, **kwargs))
+        raise KeyboardInterrupt
+
+    talk.run("What is 2 + 2?")
+    monkeypatch.setattr(ChatLangNorm, "stream", broken)
+    talk.run("Can you count?", f"/html {tmp_path / 'answer.html'}")
+    assert "<title>What is 2 + 2?</title>" in (tmp_path / "answer.html").read_text("utf-8")
+
+
 def test_the_conversation_begins_anew() -> None:
     """By `/clear` with the same system message, by `/system` with another; `/retry` asks once more."""
     talk = Talk("One.", "Two.", "Three.", "Four.")
@@ -69,6 +83,29 @@ def test_the_conversation_begins_anew() -> None:
     assert "Be brief." in prompts[2]
     assert "Be long." in prompts[3]
     assert "Be brief." not in prompts[3]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_what_is_asked_again_in_vain_stays_as_it_was(monkeypatch, error) -> None:
+    """The question and its first answer; it can be asked again after that."""
+    talk, stream = Talk("One.", "Two.", "Three."), ChatLangNorm.stream
+
+    def broken(*_args, **_kwargs):
+        raise error
+
+    talk.run("First?", "Second?")
+    before = talk.conversation.messages
+    monkeypatch.setattr(ChatLangNorm, "stream", broken)
+    talk.run("/retry")
+    assert talk.conversation.messages == before
+    monkeypatch.setattr(ChatLangNorm, "stream", stream)
+    talk.run("/retry")
+    assert [str(message.content) for message in talk.conversation.messages[1:]] == [
+        "First?",
+        "One.",
+        "Second?",
+        "Three.",
+    ]
 
 
 @pytest.mark.parametrize(

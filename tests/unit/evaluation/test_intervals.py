@@ -11,6 +11,7 @@ from langnorm.evaluation.intervals import (
     UNKNOWN,
     Figures,
     change,
+    figure,
     higher_or_lower,
     percent,
     points,
@@ -51,7 +52,8 @@ def test_intervals_from_json_are_read(stored: Figures) -> None:
 
 @pytest.mark.parametrize("empty", [NOTHING, [None] * 3, {"mean": None, "low": None, "high": None}])
 def test_an_interval_without_values_says_so(empty: Figures) -> None:
-    """In every form."""
+    """In every form; so does a number that is none."""
+    assert (figure(math.nan, "+.2f"), figure(0.5, "+.2f")) == (UNKNOWN, "+0.50")
     for form in (with_bounds, percent, points, change):
         assert form(empty) == UNKNOWN
     assert higher_or_lower(empty).startswith("not comparable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from random import Random
 
@@ -53,6 +54,18 @@ def test_a_folder_has_the_answers_of_one_evaluation(tmp_path: Path) -> None:
     (tmp_path / "work.json").write_text("{")
     with pytest.raises(OptionError, match="cannot be read"):
         AnswerStore(tmp_path, WORK)
+
+
+def test_beginning_anew_throws_away_nothing_else(tmp_path: Path) -> None:
+    """A folder may have data of its user, of the same kind of file."""
+    own = tmp_path / "train.jsonl.gz"
+    own.write_bytes(gzip.compress(b'{"question": "a", "answer": "b"}\n'))
+    (tmp_path / "broken.jsonl.gz").write_bytes(b"no gzip")
+    with AnswerStore(tmp_path, WORK) as store:
+        store.append("r", KEYS, {0: 1})
+    with AnswerStore(tmp_path, WORK, restart=True):
+        left = {path.name for path in tmp_path.glob("*.gz")}
+    assert left == {"train.jsonl.gz", "broken.jsonl.gz"}
 
 
 def test_answers_to_other_questions_are_refused(tmp_path: Path) -> None:

@@ -44,6 +44,31 @@ def test_answers_in_words_are_compared_as_texts(tmp_path: Path) -> None:
     assert task.read("The answer is Lyon.") != task.items[0].answer
 
 
+@pytest.mark.parametrize(
+    ("right", "form"),
+    [
+        *(("18", "number"), ("$1,080.50", "number"), ("-7", "number"), ("18 dollars", "number"), ("x = 4", "number")),
+        *(("1/2", "number"), ("(2, 3)", "auto"), ("x = 2, y = 3", "auto"), ("2 or 3", "auto"), ("10:30", "auto")),
+    ],
+)
+def test_answers_that_are_more_than_a_number_are_not_read_as_one(tmp_path: Path, right: str, form: str) -> None:
+    """Else a wrong answer would be right that has the last of their numbers."""
+    task = load_task(written(tmp_path / "t.jsonl", {"question": "What?", "answer": right}))
+    assert task.answer == form
+    assert task.read(f"The answer is \\boxed{{{right}}}.") == task.items[0].answer
+    assert task.read("The answer is \\boxed{3}.") != task.items[0].answer
+
+
+@pytest.mark.parametrize("beginning", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_question_may_have_any_character(tmp_path: Path, beginning: bytes, end: bytes) -> None:
+    """Those that end lines of text, too, which JSON need not escape; a file may begin as Windows has it."""
+    row = {"question": "a\u2028b\u2029c\x85d\x7f", "answer": "1"}
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(beginning + 2 * (json.dumps(row, ensure_ascii=False).encode() + end))
+    assert [item.question for item in load_task(path).items] == [row["question"]] * 2
+
+
 def test_abacus_has_a_task_of_its_own() -> None:
     """The same problems each time, more where more are asked for."""
     task = load_task("abacus", num_problems=5)
@@ -59,6 +84,7 @@ def test_abacus_has_a_task_of_its_own() -> None:
         ('{"question": "a"}', 'Line 1 of .* needs a "question" and an "answer"'),
         ('{"question": " ", "answer": "b"}', 'needs a "question" and an "answer"'),
         ("[1]", 'needs a "question" and an "answer"'),
+        ('{"question": "a", "answer": "b ####"}', 'needs a "question" and an "answer"'),
         ("", "has no questions"),
     ],
 )
@@ -78,6 +104,8 @@ def test_a_file_that_is_no_task_is_refused(tmp_path: Path, content: str, said: s
         ("Solve this.", "no place for the question"),
         ("{question} {x}", "cannot be filled in"),
         ("{", "cannot be filled"),
+        ("{question.x}", "cannot be filled"),
+        ("{question[x]}", "cannot be filled"),
     ],
 )
 def test_a_template_needs_a_place_for_the_question(template: str, said: str) -> None:

@@ -84,6 +84,16 @@ def test_sinks_are_counted_and_left_out() -> None:
         assert one["quantile_99"] == pytest.approx(other["quantile_99"])
 
 
+def test_an_answer_without_tokens_is_right_or_wrong_all_the_same() -> None:
+    """One that ended at once has none that were run, nor has one of attention sinks alone."""
+    reasoned, direct = planted(4)
+    direct[1] = answer(1, [])
+    direct[3] = answer(3, np.full((1, NUM_LAYERS), 5000.0))
+    figures = signal_figures(reasoned, direct, LATE)
+    assert figures["num_answers"]["direct"] == 4
+    assert figures["right"]["direct"].mean == 0.5
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-9, 9)), min_size=2, max_size=20))
 def test_the_share_that_tokens_explain_is_that_of_the_definition(pairs: list[tuple[int, float]]) -> None:
     """By the variances within groups and of all."""
@@ -150,10 +160,20 @@ def test_without_direct_answers_there_is_a_page_all_the_same(tmp_path: Path) -> 
     figures = signal_figures(reasoned, empty, LATE)
     page = signal_page(figures, "a model")
     assert "not comparable" in page
+    assert "nan" not in page.partition("<h2>All layers</h2>")[2]
     write_figures(tmp_path / "figures.json", figures)
     stored = json.loads((tmp_path / "figures.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert stored["late"]["relative_difference"] == {"mean": None, "low": None, "high": None}
     assert stored["layers"][3]["layer"] == 3
+
+
+def test_of_few_tokens_no_page_says_that_something_is_no_number() -> None:
+    """A dash stands for what cannot be known of them, or no sentence."""
+    short = [answer(problem, [[1.0 + problem] * NUM_LAYERS] * 2, range(2)) for problem in range(2)]
+    page = signal_page(signal_figures(short, short, LATE), "a model")
+    said = page.partition("<figure>")[0] + page.partition("<h2>Attention sinks</h2>")[2]
+    assert "nan" not in said
+    assert "<td>–</td>" in said
 
 
 def test_figures_are_written_in_plain_types(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ import pytest
 from langnorm import ChatLangNorm
 from langnorm.errors import OptionError, RemoteError
 from langnorm.remote.events import EventReader
-from langnorm.remote.http import _retries
+from langnorm.remote.http import Address, _retries
 from langnorm.testing import ScriptedEngine
 from tests.support.servers import LOOPBACK, running_server
 
@@ -223,6 +224,20 @@ def test_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[0][1]["authorization"] == "Bearer from there"
 
 
+@pytest.mark.parametrize("key", ["hidden\n", "hidden\x00", "hídden", " hidden"])
+def test_a_key_that_cannot_be_sent_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was read from a file, with the end of its line; nor is that of the environment."""
+    with other_server(whole()) as (url, asked):
+        for run in in_all_ways(remote(url, api_key=key)):
+            with pytest.raises(OptionError, match="`api_key` or LANGNORM_API_KEY, is not allowed") as caught:
+                run()
+            assert key.strip() not in str(caught.value)
+        monkeypatch.setenv("LANGNORM_API_KEY", key.replace("\x00", "\n"))
+        with pytest.raises(OptionError, match="is not allowed"):
+            remote(url).invoke("?")
+    assert not asked
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
@@ -259,6 +274,14 @@ def test_addresses_have_one_form(url: str) -> None:
     assert chat._identifying_params != remote("http://y")._identifying_params
 
 
+@pytest.mark.parametrize(
+    ("url", "is_verified"), [("https://x/v1", True), ("HTTPS://x/v1", True), ("HTTP://x/v1", False)]
+)
+def test_certificates_are_verified(url: str, is_verified: bool) -> None:
+    """However the scheme is written: else a key would go to anybody who answers in the place of the server."""
+    assert bool(Address(url)._verify()) == is_verified
+
+
 def test_events_come_in_any_parts() -> None:
     """Byte by byte as well as all at once."""
     data = 'data: {"a": "é\u2028"}\n\n: ping\n\ndata:{"b": 1}\r\n\r\ndata: [DONE]\n\n'.encode()
@@ -267,6 +290,15 @@ def test_events_come_in_any_parts() -> None:
         events = [event for i in range(0, len(data), size) for event in reader.feed(data[i : i + size])]
         assert events == [{"a": "é\u2028"}, {"b": 1}]
         assert reader.is_ended
+
+
+def test_a_long_event_is_read_in_time() -> None:
+    """In a fraction of a second, where joining it anew at each of its parts took ten."""
+    event = b'data: "' + b"x" * 2**24 + b'"\n\n'
+    reader, start = EventReader(), time.monotonic()
+    found = [each for at in range(0, len(event), 2**14) for each in reader.feed(event[at : at + 2**14])]
+    assert [len(each) for each in found] == [2**24]
+    assert time.monotonic() - start < 3
 
 
 def test_closing_a_stream_ends_it_on_the_server() -> None:

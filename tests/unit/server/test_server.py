@@ -16,6 +16,7 @@ import pytest
 from langnorm import ChatLangNorm
 from langnorm.engines.requests import Delta, Request, Response
 from langnorm.errors import MemoryLimitError, OptionError
+from langnorm.server.app import model_name
 from langnorm.server.options import ServerOptions
 from langnorm.server.running import Server, listen, warn_if_open
 from langnorm.testing import ScriptedEngine
@@ -99,6 +100,7 @@ def url() -> Iterator[str]:
         ({"tools": [{"type": "x"}]}, 400, None, "cannot be a tool"),
         ({"tool_choice": "f"}, 400, "tool_choice", "names no tool of this call"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, None, "reads text only"),
+        ({"messages": [{"role": "user", "content": [{"type": []}]}]}, 400, None, "reads text only"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, None, "leaves no room for an answer"),
         ({"langnorm": {"layers": [99]}}, 400, None, "outside this model"),
     ],
@@ -193,8 +195,15 @@ def test_other_names_of_this_machine_are_refused_without_a_key(url: str) -> None
     with httpx.Client(trust_env=False) as client:
         for name in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example:80"):
             assert client.get(f"{url}/models", headers={"host": name}).status_code in (400, 403)
-        for name in ("localhost", "localhost:80", "[::1]", "[::1]:8000", "127.0.0.1"):
+        for name in ("localhost", "Localhost:80", "[::1]", "[::1]:8000", "127.0.0.1", "[0:0:0:0:0:0:0:1]:80"):
             assert client.get(f"{url}/models", headers={"host": name}).status_code == 200
+
+
+@pytest.mark.allow_hosts(["127.0.0.2"])
+def test_a_server_answers_to_the_address_that_it_listens_at() -> None:
+    """Also to a loopback address that is not the usual one."""
+    with running_server(chat_of(ScriptedEngine(["Yes."])), host="127.0.0.2") as url:
+        assert post(url, question()).status_code == 200
 
 
 def test_too_many_are_told_to_come_again() -> None:
@@ -234,6 +243,19 @@ def test_a_client_that_leaves_ends_its_generation(stream: bool) -> None:
         metrics = httpx.get(f"{url.removesuffix('/v1')}/metrics", trust_env=False).text
         assert 'status="499"} 1.0' in metrics
         assert "langnorm_requests_running 0.0" in metrics
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/v1/chat/completions"])
+def test_a_client_that_leaves_before_it_has_asked_is_no_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the server, whose log says nothing of it."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    with running_server(chat_of(ScriptedEngine(["Yes."]))) as url:
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 0)) as connection:
+            connection.sendall(head.encode() + b"{")
+            time.sleep(0.2)
+        assert post(url, question()).status_code == 200
+    assert not caplog.records
 
 
 def test_a_stream_that_runs_when_the_server_stops_is_ended_cleanly() -> None:
@@ -345,6 +367,8 @@ def test_a_time_limit_holds() -> None:
         ({"host": ""}, "`host="),
         ({"api_key": ""}, "`api_key` is not allowed"),
         ({"api_key": "schlüssel"}, "`api_key` is not allowed"),
+        ({"api_key": "key "}, "`api_key` is not allowed"),
+        ({"api_key": " "}, "`api_key` is not allowed"),
         ({"max_requests": 0}, "`max_requests=0`"),
         ({"max_tokens": 0}, "`max_tokens=0`"),
         ({"timeout": 0}, "`timeout=0`"),
@@ -380,12 +404,16 @@ def test_an_open_server_is_warned_of(fields: dict[str, Any], is_warned: bool, ca
     assert ("Set a key" in caplog.text) == is_warned
 
 
-def test_names_and_addresses(tmp_path: Any) -> None:
-    """A model of a file is called by its own name, not by where it lies."""
+def test_names_and_addresses(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of a file or a folder is called by its own name, not by where it lies."""
     engine = ScriptedEngine(["x"])
     chat = ChatLangNorm(engine=engine, model=str(tmp_path / "some.gguf"))
     server = Server(chat, ServerOptions(port=0, host="127.0.0.1"))
     assert server.model_name == "some.gguf"
     assert Server(chat, ServerOptions(name="mine")).model_name == "mine"
+    (tmp_path / "some" / "other").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "some")
+    for model, name in ((".", "some"), ("./", "some"), ("other/..", "some"), ("other", "other"), ("a/b", "a/b")):
+        assert model_name(ChatLangNorm(engine=engine, model=model), ServerOptions()) == name
     assert ServerOptions(host="localhost").is_local
     assert not ServerOptions(host="models.example").is_local

@@ -12,6 +12,7 @@ from langchain_core.utils.json import parse_partial_json
 from transformers import AutoTokenizer
 
 import langnorm.abacus
+from langnorm.text.call_values import python_calls
 from langnorm.text.marks import THINKING_TAGS
 from langnorm.text.readers import ParsedAnswer, PieceReader, TagReader, parse_answer
 from langnorm.text.reasoning import Segment
@@ -307,3 +308,10 @@ def test_pieces_say_what_the_whole_says_by_a_response_template(text: str, sizes:
         return texts, [(call.name, call.arguments, call.raw) for call in answer.calls]
 
     assert told([*pieces, rest]) == told([text]) == told(list(text))
+
+
+def test_half_of_a_character_is_no_argument() -> None:
+    """In Python's notation as in JSON."""
+    assert python_calls(r'f(a="\U0001f600")') == [("f", {"a": "\U0001f600"})]
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        python_calls(r'f(a=["\ud83d"])')

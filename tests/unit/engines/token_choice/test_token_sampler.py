@@ -189,6 +189,12 @@ def test_plain_greedy_batch_needs_no_sampler() -> None:
     assert sampler_of([Sampling(repetition_penalty=1.1)]).is_needed
 
 
+def test_whole_numbers_are_numbers() -> None:
+    """In JSON they are often written without a point."""
+    sampling = Sampling(temperature=1, top_p=1, min_p=0, repetition_penalty=2)
+    assert sampler_of([sampling]).is_needed
+
+
 def test_repetition_penalty_ignores_padding() -> None:
     """Tokens of a sequence's prompt and answer are penalised, the padding before them is not."""
     ids = torch.tensor([[9, 9, 3, 4, 5], [1, 2, 3, 9, 9]])
