@@ -12,7 +12,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict, messages_to_dict
+from langchain_core.runnables.config import ContextThreadPoolExecutor
 
+from langnorm.chat.batches import batch_of_calls
 from langnorm.checks import check_integer
 from langnorm.engines.base import has_ability
 from langnorm.errors import OptionError, PromptError
@@ -132,7 +134,7 @@ def _progress(num_there: int, total: int, *, is_shown: bool) -> Iterator[Any]:
 class _Runner:
     """Answers the questions of one run, some at a time.
 
-    What is answered together, and from which seed, follows from the numbers of the questions alone: so a run that was
+    What is answered together follows from the numbers of the questions alone, and so do their seeds: a run that was
     stopped gives the answers that it would have given.
     """
 
@@ -182,13 +184,22 @@ class _Runner:
         }
 
     def _ask(self, group: Sequence[int]) -> list[list[AIMessage]]:
-        prompts: Any = [[HumanMessage(self._task.prompt(self._task.items[number]))] for number in group]
-        first = group[0] // self._size
-        drawn = hashlib.blake2b(f"{self._seed}/{first}".encode(), digest_size=4).digest()
+        with batch_of_calls(self._chat, len(group)), ContextThreadPoolExecutor(self._chat.max_batch_size) as executor:
+            futures = [executor.submit(self._ask_one, number) for number in group]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    def _ask_one(self, number: int) -> list[AIMessage]:
+        """Return the answers to a question, from a seed of its own: one for several would draw alike for all of them."""
+        drawn = hashlib.blake2b(f"{self._seed}/{number}".encode(), digest_size=4).digest()
         # Also of a greedy model, which some methods may have sample.
         options: dict[str, Any] = {"seed": int.from_bytes(drawn, "big") >> 1, **self._options}
-        generations = self._chat.generate(prompts, **options).generations
-        return [[generation.message for generation in of_one] for of_one in generations]  # type: ignore[union-attr,misc]
+        prompt = HumanMessage(self._task.prompt(self._task.items[number]))
+        (generations,) = self._chat.generate([[prompt]], **options).generations
+        return [generation.message for generation in generations]  # type: ignore[union-attr,misc]
 
 
 def _scored(method: Method, task: Task, item: Item, stored: Any) -> Scored:

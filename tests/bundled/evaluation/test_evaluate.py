@@ -215,6 +215,15 @@ def test_a_method_that_samples_of_a_greedy_model_has_its_seed(chat: ChatLangNorm
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_each_question_draws_for_itself(chat: ChatLangNorm, tmp_path: Path) -> None:
+    """The same one, asked twice in one batch, gets different answers: intervals take questions for independent."""
+    item = Item("Mia has 12 boxes with 14 pens each. How many pens does she have?", "168")
+    twice = Task("twice", (item, item), "{question}", "number")
+    run(chat.model_copy(update={"temperature": 2.0}), twice, tmp_path, methods=["oracle"], n=2)
+    one, other = ([str(message) for message in of_one] for of_one in answers_of(tmp_path, twice, "samples"))
+    assert not {*one} & {*other}
+
+
 def test_a_baseline_is_one_answer(chat: ChatLangNorm, task: Task, tmp_path: Path) -> None:
     """Also of a chat model that gives several, or the best of several."""
     for name, fields in (("n", {"n": 3}), ("selection", {"selection": Selection(n=3)})):
