@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -170,8 +171,9 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         attempts = Attempts(self._policy)
 
         def attempt() -> Attempts:
-            number, change = len(attempts), self._resolve_change(attempts, kwargs)
+            number, change = len(attempts), NO_CHANGE
             try:
+                change = self._resolve_change(attempts, kwargs)
                 llm, settings = self._resolve_call(change, kwargs)
                 message = llm.invoke(question, _of_attempt(config, run_manager, number), **settings)
             except Exception as error:
@@ -194,8 +196,10 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         attempts = Attempts(self._policy)
 
         async def attempt() -> Attempts:
-            number, change = len(attempts), self._resolve_change(attempts, kwargs)
+            number, change = len(attempts), NO_CHANGE
             try:
+                # A model may have to be loaded for that, or a server asked.
+                change = await asyncio.to_thread(self._resolve_change, attempts, kwargs)
                 llm, settings = self._resolve_call(change, kwargs)
                 message = await llm.ainvoke(question, _of_attempt(config, run_manager, number), **settings)
             except Exception as error:
