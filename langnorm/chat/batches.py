@@ -7,9 +7,10 @@ each input has that error for itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from langnorm.engines.base import Engine
 from langnorm.norms.frozen import frozen_snapshots
@@ -66,3 +67,12 @@ def announce_batch(chat: object, engine: Engine) -> None:
     batch = _batch.get()
     if batch and batch.chat is chat:
         batch.announce(engine)
+
+
+def most_together(options: Mapping[str, Any], otherwise: int) -> int:
+    """Return how many sequences calls with these options may run together, or what else they do.
+
+    What is no such number is refused by each of the calls.
+    """
+    given = options.get("max_batch_size")
+    return given if isinstance(given, int) and given > 0 else otherwise

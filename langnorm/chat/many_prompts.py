@@ -13,7 +13,7 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 
-from langnorm.chat.batches import batch_of_calls
+from langnorm.chat.batches import batch_of_calls, most_together
 from langnorm.chat.fields import ChatFields
 
 
@@ -44,7 +44,8 @@ class ManyPrompts(ChatFields):
         generate = super().generate
         if len(messages) < 2:
             return generate(messages, stop, callbacks, run_id=run_id, **kwargs)
-        with batch_of_calls(self, len(messages)), ContextThreadPoolExecutor(self.max_batch_size) as executor:
+        num_threads = most_together(kwargs, self.max_batch_size)
+        with batch_of_calls(self, len(messages)), ContextThreadPoolExecutor(num_threads) as executor:
             futures = [
                 executor.submit(generate, [prompt], stop, callbacks, run_id=None if number else run_id, **kwargs)
                 for number, prompt in enumerate(messages)
@@ -77,7 +78,8 @@ class ManyPrompts(ChatFields):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
+        most = most_together(kwargs, self.max_batch_size)
+        configs = _with_threads_for(most, get_config_list(config, len(inputs)))
         with batch_of_calls(self, len(inputs)):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 

@@ -14,6 +14,7 @@ from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict, SkipValidation
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_any, wait_none
 
+from langnorm.chat.batches import most_together
 from langnorm.checks import brief, refuse
 from langnorm.errors import OptionError
 from langnorm.retry.attempts import Attempts
@@ -266,7 +267,10 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         **kwargs: Any | None,
     ) -> list[AIMessage]:
         """Answer all inputs at once, so that their attempts share the model's padded batches."""
-        num_together = getattr(unwrap_model(self.llm)[0], "max_batch_size", _MOST_CALLS_AT_ONCE)
+        model, settings = unwrap_model(self.llm)
+        num_together = most_together(
+            {**settings, **kwargs}, otherwise=getattr(model, "max_batch_size", _MOST_CALLS_AT_ONCE)
+        )
         configs: list[RunnableConfig] = [
             {"max_concurrency": num_together, **of_input} for of_input in get_config_list(config, len(inputs))
         ]

@@ -95,6 +95,22 @@ def test_a_batch_is_one_padded_batch(chat: ChatLangNorm) -> None:
     assert passes.prompt_batch_sizes == [8]
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda chat: chat.batch(["Hi!"] * 20, max_batch_size=20),
+        lambda chat: chat.bind(max_batch_size=20).batch(["Hi!"] * 20),
+        lambda chat: chat.generate([[HumanMessage("Hi!")]] * 20, max_batch_size=20),
+    ],
+)
+def test_a_call_may_say_how_many_run_together(chat: ChatLangNorm, ask: Callable[[ChatLangNorm], Any]) -> None:
+    """More than the model does as well as fewer, whether it is given or bound."""
+    engine: Any = chat.loaded_engine()
+    with counted_passes(engine.model) as passes:
+        ask(chat)
+    assert max(passes.batch_sizes) == 20
+
+
 async def test_a_batch_returns_exceptions_in_their_place(chat: ChatLangNorm) -> None:
     """One bad input does not cost the others their answer."""
     inputs: list[LanguageModelInput] = ["Hi!", [], "Hi!"]

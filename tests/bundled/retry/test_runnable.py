@@ -129,6 +129,25 @@ async def test_batches_keep_the_order_and_are_padded_batches(chat) -> None:
     assert isinstance(bad, Exception)
 
 
+def test_so_many_inputs_are_asked_at_once_as_run_together(chat) -> None:
+    """By the settings of the call, those that are bound, or the model's own."""
+    at_once: list[Any] = []
+
+    class Watched(NormRetry):
+        """A retry that remembers how many of it may run at once."""
+
+        def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> AIMessage:  # noqa: A002, ARG002
+            """Return nothing."""
+            at_once.append(config["max_concurrency"])
+            return AIMessage("")
+
+    Watched(chat).batch(["Hi!"])
+    Watched(chat.bind(max_batch_size=20)).batch(["Hi!"])
+    Watched(chat.bind(max_batch_size=20)).batch(["Hi!"], max_batch_size=30)
+    Watched(chat).batch(["Hi!"], {"max_concurrency": 2})
+    assert at_once == [chat.max_batch_size, 20, 30, 2]
+
+
 @pytest.mark.parametrize("on_exhausted", ["best", "last"])
 def test_exhausted_attempts(chat, on_exhausted) -> None:
     """The last one is kept where that is asked for, even when it was cut short."""
