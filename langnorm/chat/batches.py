@@ -21,22 +21,22 @@ class _Batch:
 
     Args:
         chat: The chat model that makes them.
-        num_calls: How many there are.
+        num_expected: For how many of them the engine waits.
     """
 
-    def __init__(self, chat: object, num_calls: int) -> None:
+    def __init__(self, chat: object, num_expected: int) -> None:
         self.chat = chat
-        self._num_calls = num_calls
+        self._num_expected = num_expected
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._announcement = ExitStack()
 
     def announce(self, engine: Engine) -> None:
-        """Announce all calls to the engine, if none has yet done so."""
+        """Announce the calls to the engine, if none has yet done so."""
         with self._lock:
             if self._engine is None:
                 self._engine = engine
-                self._announcement.enter_context(engine.expect(self._num_calls))
+                self._announcement.enter_context(engine.expect(self._num_expected))
 
     def close(self) -> None:
         """Take the announcement back."""
@@ -47,12 +47,18 @@ _batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 
 
 @contextmanager
-def batch_of_calls(chat: object, num_calls: int) -> Iterator[None]:
-    """Take what a chat model is asked inside the `with` block, in its threads and tasks, for the calls of one batch."""
+def batch_of_calls(chat: object, num_calls: int, num_expected: int | None = None) -> Iterator[None]:
+    """Take what a chat model is asked inside the `with` block, in its threads and tasks, for the calls of one batch.
+
+    Args:
+        chat: The chat model.
+        num_calls: How many there are.
+        num_expected: For how many of them the engine waits, so that they are run together; by default all.
+    """
     if num_calls < 2:
         yield
         return
-    batch = _Batch(chat, num_calls)
+    batch = _Batch(chat, num_calls if num_expected is None else num_expected)
     token = _batch.set(batch)
     try:
         with frozen_snapshots():
