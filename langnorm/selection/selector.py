@@ -14,6 +14,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 from pydantic import create_model, model_validator
 
+from langnorm.chat.settings import TOOL_NAMES
 from langnorm.checks import brief, build_options
 from langnorm.errors import OptionError
 from langnorm.reductions import DISTRIBUTION, LENS, Distribution, Lens, Reductions
@@ -78,9 +79,13 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
         return NormSelector(with_tools(self.bound, tools, options), selection=self.selection, config=self.config)
 
     def with_structured_output(self, schema: Any = None, **options: Any) -> Runnable[LanguageModelInput, Any]:
-        """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`."""
+        """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`.
+
+        The schema takes the place of tools that were bound before.
+        """
         inner, settings, config = unwrap_bindings(self.bound)
-        settings = settings | {"selection": self.selection} | options
+        kept = {name: value for name, value in settings.items() if name not in TOOL_NAMES}
+        settings = kept | {"selection": self.selection} | options
         chain: Runnable[LanguageModelInput, Any] = inner.with_structured_output(schema, **settings)
         return chain.with_config(merge_configs(config, self.config))
 

@@ -59,3 +59,12 @@ def test_a_schema_is_added_to_what_was_bound(chat) -> None:
     chain = NormSelector(chat.bind(seed=1, temperature=0.9), n=2).with_structured_output(Sum)
     assert unwrap_model(chain.first)[1]["seed"] == 1
     assert unwrap_model(chain.first)[1]["selection"].n == 2
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_schema_takes_the_place_of_tools(chat, method) -> None:
+    """As it does where they are bound to the model itself."""
+    bound = chat.bind_tools([Sum], tool_choice="any").bind(response_format={"type": "json_object"}, seed=1)
+    settings = unwrap_model(NormSelector(bound, n=2).with_structured_output(Sum, method=method).first)[1]
+    direct = unwrap_model(chat.with_structured_output(Sum, method=method, seed=1).first)[1]
+    assert {name: value for name, value in settings.items() if name != "selection"} == direct

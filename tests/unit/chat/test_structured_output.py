@@ -41,6 +41,21 @@ def test_flags_are_true_or_false(value: Any) -> None:
         chat.bind_tools([], strict=value)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "name"),
+    [
+        ("json_schema", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("json_mode", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("function_calling", {"tool_choice": "any"}, "tool_choice"),
+        ("function_calling", {"tools": [SCHEMA]}, "tools"),
+    ],
+)
+def test_what_a_method_sets_by_itself_is_refused(method: Any, settings: dict[str, Any], name: str) -> None:
+    """In a sentence, and not as an argument that is there twice."""
+    with pytest.raises(OptionError, match=f'`{name}` is not allowed here: `method="{method}"` sets it'):
+        ChatLangNorm().with_structured_output(SCHEMA, method=method, **settings)
+
+
 def test_a_misspelt_method_has_a_hint() -> None:
     """The closest method is named."""
     with pytest.raises(OptionError, match="Did you mean `json_schema`"):
