@@ -216,6 +216,14 @@ def test_a_call_of_another_tool_is_no_answer() -> None:
             chain.invoke("?")
 
 
+def test_a_call_in_place_of_a_value_is_called_so() -> None:
+    """Where tools are offered beside the schema, the model may call one; that is no broken JSON."""
+    engine = ScriptedEngine(['<tool_call>\n{"name": "Item", "arguments": {"name": "x"}}\n</tool_call>'])
+    chain = ChatLangNorm(engine=engine, norms="off").with_structured_output(Item, tools=[Item])
+    with pytest.raises(OutputParserException, match="has no value: it calls `Item`. Read `tool_calls`"):
+        chain.invoke("?")
+
+
 @pytest.mark.parametrize("include_raw", [False, True])
 def test_settings_of_a_call_reach_the_model(include_raw: bool) -> None:
     """Those of `invoke`, with the raw message and without."""
