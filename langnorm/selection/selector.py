@@ -26,7 +26,7 @@ from langnorm.stored import Stored, StoredForm
 from langnorm.trace import KEY, NormTrace
 from langnorm.wrapped_models import is_langnorm, unwrap_bindings, with_tools
 
-_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason")  # Anthropic's, Ollama's, Bedrock's
 
 
 class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
@@ -203,14 +203,21 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     if selection.needs_norms:
         trace = NormTrace.from_message(message)
         sample = sample_of(trace, logprobs, texts or trace.token_texts, reductions)
-    reasons = (metadata.get(name) for name in _FINISH_REASONS)
     return Candidate(
         sample=sample,
         answer=read_answer(selection.answer, message.text, message.tool_calls),
         tokens=usage["output_tokens"] if usage else len(entries) or len(message.text),
-        finish_reason=next((reason for reason in reasons if reason and isinstance(reason, str)), "stop"),
+        finish_reason=_finish_reason(metadata),
         text=message.text,
     )
+
+
+def _finish_reason(metadata: Mapping[str, Any]) -> str:
+    """Return why an answer ended; `"stop"` where nothing is said."""
+    incomplete = metadata.get("incomplete_details")  # of OpenAI's Responses
+    reasons = [metadata.get(name) for name in _FINISH_REASONS]
+    reasons.append(incomplete.get("reason") if isinstance(incomplete, Mapping) else None)
+    return next((reason for reason in reasons if reason and isinstance(reason, str)), "stop")
 
 
 def _kept(message: AIMessage, name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.messages import AIMessage
 
 from langnorm.selection import rank
@@ -19,10 +21,21 @@ def test_messages_of_other_models_can_be_ranked_by_votes() -> None:
 
 
 def test_words_of_other_models_for_the_end_are_known() -> None:
-    """An answer that Anthropic, Ollama or Gemini call cut off has no vote; one of which nothing is said has."""
-    ends = [{"stop_reason": "max_tokens"}, {"done_reason": "length"}, {"finish_reason": "MAX_TOKENS"}, {}]
+    """An answer that other providers call cut off has no vote; one of which nothing is said has."""
+    ends: list[dict[str, Any]] = [
+        {"stop_reason": "max_tokens"},
+        {"stop_reason": "model_context_window_exceeded"},
+        {"done_reason": "length"},
+        {"finish_reason": "MAX_TOKENS"},
+        {"finish_reason": "model_length"},
+        {"stopReason": "max_tokens"},
+        {"stopReason": "content_filtered"},
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+        {"status": "completed", "incomplete_details": None},
+    ]
     messages = [AIMessage("It is 7.", response_metadata=end) for end in ends]
     ranked = rank(messages, score=None, vote="majority")
 
-    assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 3
-    assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [0, 0, 0, 1]
+    assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 8
+    assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [*[0] * 8, 1]
+    assert "8 of 9 were cut off at max_tokens (1 of them by a filter)" in ranking(ranked[0])["warnings"][0]
