@@ -8,6 +8,8 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langnorm import ChatLangNorm, NormRetry, NormSelector
+from langnorm.retry.escalation import resolve_change
+from langnorm.testing import ScriptedEngine
 from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
 
 
@@ -37,6 +39,22 @@ def test_the_model_is_found_inside_its_wrappers(chat) -> None:
         assert is_langnorm(llm)
     assert unwrap_model(chat.bind(seed=1).bind(stop=["x"]))[1] == {"seed": 1, "stop": ["x"]}
     assert not is_langnorm(FakeListChatModel(responses=[]))
+
+
+def test_a_class_of_the_users_own_is_one_of_ours() -> None:
+    """Whatever it calls its kind in logs."""
+
+    class Own(ChatLangNorm):
+        """A chat model of the user's own."""
+
+        @property
+        def _llm_type(self) -> str:
+            return "own"
+
+    own = Own(engine=ScriptedEngine(["x"]), temperature=0)
+    assert is_langnorm(own.bind(seed=1))
+    assert NormSelector(own, n=2).selection.n == 2
+    assert resolve_change([{}], 1, own, {}).settings["temperature"] > 0  # a retry repeats no greedy answer
 
 
 def test_tools_are_added_to_what_was_bound(chat) -> None:
