@@ -15,12 +15,12 @@ from langchain_core.runnables.config import merge_configs
 from pydantic import create_model, model_validator
 
 from langnorm.chat.settings import TOOL_NAMES
-from langnorm.checks import brief, build_options
+from langnorm.checks import brief
 from langnorm.errors import OptionError
 from langnorm.reductions import DISTRIBUTION, LENS, Distribution, Lens, Reductions
 from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
-from langnorm.selection.options import Selection
+from langnorm.selection.options import Selection, resolve_selection
 from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.stored import Stored, StoredForm
 from langnorm.trace import KEY, NormTrace
@@ -37,7 +37,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
 
     Args:
         llm: A ChatLangNorm, or one that has something bound, such as `chat.bind_tools(tools)`.
-        selection: The selection; by default one of these options.
+        selection: The selection; where it is not given, one of these options.
         **options: Fields of `Selection`: `n`, `score`, `combine`, `vote`, `answer`, `keep`, `near`, `prune`, `stop`,
             `window`, `stop_above`.
 
@@ -59,7 +59,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> None:
-        chosen = build_options(Selection, "selection", options if selection is None else selection)
+        chosen = resolve_selection(selection, options)
         _check_is_langnorm(llm)
         super().__init__(bound=llm, kwargs={"selection": chosen}, config=config)
 
@@ -101,14 +101,13 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
         messages: Answers with what the score reads: made with `norms="tokens"`, with `logprobs=True`, or with both that
             and `distribution=True`. Where the score is None or reads log-probabilities alone, messages of any chat
             model do; so they do by default, which then is `numeral_logprob`, where one lacks its distributions.
-        selection: The selection; by default one of these options. Its `n` and `stop` are of no account.
+        selection: The selection; where it is not given, one of these options. Its `n` and `stop` are of no account.
         **options: Fields of `Selection`, such as `score` and `vote`.
 
     Raises:
         OptionError: There is no message, one is no answer, or one lacks what the score reads.
     """
-    chosen = build_options(Selection, "selection", options if selection is None else selection)
-    assert chosen
+    chosen = resolve_selection(selection, options)
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
         msg = f"There is no message to rank in `{brief(messages)}`. Give at least one, in a list."
         raise OptionError(msg)
