@@ -33,12 +33,11 @@ from langnorm.chat.prompts import Prompt
 from langnorm.chat.settings import check_call_options, of_one
 from langnorm.chat.structured_output import Method, build_structured_output
 from langnorm.chat.tools import convert_tools
-from langnorm.checks import build_options
 from langnorm.engines.base import ABILITIES
 from langnorm.engines.options import Sampling
 from langnorm.norms.calibration import RecordedAnswer
 from langnorm.remote.chat import RemoteCalls
-from langnorm.selection.options import Selection
+from langnorm.selection.options import Selection, resolve_selection
 
 # In version 1 of its messages LangChain numbers the blocks of a stream as they come and merges those of equal number.
 # Calls bring numbers of their own, which must not be among them.
@@ -320,11 +319,10 @@ class ChatLangNorm(ManyPrompts, RemoteCalls):
         when all answers have ended.
 
         Args:
-            selection: The selection; by default one of these options.
+            selection: The selection; where it is not given, one of these options.
             **options: Fields of `Selection`, such as `n`, `score` and `vote`.
 
         Raises:
             OptionError: An option is unknown, or its value is not allowed.
         """
-        resolved = build_options(Selection, "selection", options if selection is None else selection)
-        return self.model_copy(update={"selection": resolved})
+        return self.model_copy(update={"selection": resolve_selection(selection, options)})

@@ -11,6 +11,8 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.configurable import DynamicRunnable
 
+from langnorm.chat.fields import ChatFields
+
 
 def unwrap_model(llm: Any) -> tuple[Any, dict[str, Any]]:
     """Return the chat model inside of bindings, fallbacks and configurable fields, and the settings bound to it.
@@ -32,8 +34,7 @@ def unwrap_model(llm: Any) -> tuple[Any, dict[str, Any]]:
 
 def is_langnorm(llm: Any) -> bool:
     """Return whether the chat model inside is a ChatLangNorm, whose messages carry norms."""
-    model, _ = unwrap_model(llm)
-    return isinstance(model, BaseChatModel) and model._llm_type == "langnorm"
+    return isinstance(unwrap_model(llm)[0], ChatFields)
 
 
 def is_only_langnorm(llm: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from langchain_core.language_models import ModelProfile
 
 import langnorm.abacus
-from langnorm.engines.base import Engine
+from langnorm.engines.base import ABILITIES, Engine
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.text.marks import THINKING_TAGS
 
@@ -26,7 +26,8 @@ def describe_abilities(engine: str | Engine, model: str, model_kwargs: Mapping[s
         model: `"abacus"`, a folder, or a name on the Hugging Face hub.
         model_kwargs: For the engine's loader.
     """
-    has_grammars = all(find_spec(package) for package in ("llguidance", "jsonschema"))
+    abilities = ABILITIES if isinstance(engine, str) else getattr(engine, "abilities", ABILITIES)
+    has_grammars = "grammar" in abilities and all(find_spec(package) for package in ("llguidance", "jsonschema"))
     profile = ModelProfile(
         text_inputs=True,
         text_outputs=True,

@@ -86,6 +86,10 @@ class AnswerParser(BaseTransformOutputParser[Any]):
         """Return the value that is the content, and its text."""
         text = str(message.text)
         _check_end(message, text)
+        if (calls := getattr(message, "tool_calls", [])) and not text.strip():
+            names = ", ".join(f"`{call['name']}`" for call in calls)
+            mend = "Read `tool_calls` of the message, or offer no tools."
+            _fail(f"The answer has no value: it calls {names}. {mend}", text)
         return _load(text), text
 
     def _read_call(self, message: BaseMessage) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from typing import Protocol
 
@@ -44,7 +45,9 @@ class LocalAnswering:
 
     async def agenerate(self) -> ChatResult:
         """Return the messages; cancelling stops the generation."""
-        return build_result(self._call, (await self._call.engine.agenerate([self._call.request]))[0])
+        (response,) = await self._call.engine.agenerate([self._call.request])
+        # Reading long answers, or ranking many, takes its time, which the event loop has not.
+        return await asyncio.to_thread(build_result, self._call, response)
 
     def stream(self) -> Iterator[ChatGenerationChunk]:
         """Yield the message in chunks; closing the iterator stops the generation."""

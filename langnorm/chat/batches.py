@@ -7,9 +7,10 @@ each input has that error for itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from langnorm.engines.base import Engine
 from langnorm.norms.frozen import frozen_snapshots
@@ -20,22 +21,22 @@ class _Batch:
 
     Args:
         chat: The chat model that makes them.
-        num_calls: How many there are.
+        num_expected: For how many of them the engine waits.
     """
 
-    def __init__(self, chat: object, num_calls: int) -> None:
+    def __init__(self, chat: object, num_expected: int) -> None:
         self.chat = chat
-        self._num_calls = num_calls
+        self._num_expected = num_expected
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._announcement = ExitStack()
 
     def announce(self, engine: Engine) -> None:
-        """Announce all calls to the engine, if none has yet done so."""
+        """Announce the calls to the engine, if none has yet done so."""
         with self._lock:
             if self._engine is None:
                 self._engine = engine
-                self._announcement.enter_context(engine.expect(self._num_calls))
+                self._announcement.enter_context(engine.expect(self._num_expected))
 
     def close(self) -> None:
         """Take the announcement back."""
@@ -46,12 +47,18 @@ _batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 
 
 @contextmanager
-def batch_of_calls(chat: object, num_calls: int) -> Iterator[None]:
-    """Take what a chat model is asked inside the `with` block, in its threads and tasks, for the calls of one batch."""
+def batch_of_calls(chat: object, num_calls: int, num_expected: int | None = None) -> Iterator[None]:
+    """Take what a chat model is asked inside the `with` block, in its threads and tasks, for the calls of one batch.
+
+    Args:
+        chat: The chat model.
+        num_calls: How many there are.
+        num_expected: For how many of them the engine waits, so that they are run together; by default all.
+    """
     if num_calls < 2:
         yield
         return
-    batch = _Batch(chat, num_calls)
+    batch = _Batch(chat, num_calls if num_expected is None else num_expected)
     token = _batch.set(batch)
     try:
         with frozen_snapshots():
@@ -66,3 +73,12 @@ def announce_batch(chat: object, engine: Engine) -> None:
     batch = _batch.get()
     if batch and batch.chat is chat:
         batch.announce(engine)
+
+
+def most_together(options: Mapping[str, Any], otherwise: int) -> int:
+    """Return how many sequences calls with these options may run together, or what else they do.
+
+    What is no such number is refused by each of the calls.
+    """
+    given = options.get("max_batch_size")
+    return given if isinstance(given, int) and given > 0 else otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, closing
 
@@ -57,11 +58,8 @@ class Chunks:
 
 def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
     """Yield what a call streams; closing the iterator stops the generation."""
-    if call.candidates:
-        yield from _chunks_of_chosen(call, call.engine.generate([call.request])[0])
-        return
-    if call.has_beginning:
-        yield from _chunks_of_whole(call, call.engine.generate([call.request])[0])
+    if call.candidates or call.has_beginning:
+        yield from _chunks_of_ended(call, call.engine.generate([call.request])[0])
         return
     chunks = Chunks(call)
     with closing(call.engine.stream(call.request)) as deltas:
@@ -71,12 +69,10 @@ def stream_chunks(call: PreparedCall) -> Iterator[ChatGenerationChunk]:
 
 async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChunk]:
     """Yield what `stream_chunks` yields."""
-    if call.candidates:
-        for chunk in _chunks_of_chosen(call, (await call.engine.agenerate([call.request]))[0]):
-            yield chunk
-        return
-    if call.has_beginning:
-        for chunk in _chunks_of_whole(call, (await call.engine.agenerate([call.request]))[0]):
+    if call.candidates or call.has_beginning:
+        (response,) = await call.engine.agenerate([call.request])
+        # Reading long answers, or ranking many, takes its time, which the event loop has not.
+        for chunk in await asyncio.to_thread(list, _chunks_of_ended(call, response)):
             yield chunk
         return
     chunks = Chunks(call)
@@ -86,18 +82,14 @@ async def astream_chunks(call: PreparedCall) -> AsyncGenerator[ChatGenerationChu
                 yield chunk
 
 
-def _chunks_of_chosen(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
-    """Yield the selected message as a stream: it can begin only when all candidates have ended."""
-    assert call.candidates
-    choice = choose_completion(call.candidates, response)
-    completion = choice.completion
+def _chunks_of_ended(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
+    """Yield a message as a stream that can begin only when its answers have ended.
+
+    That is one that was selected of several, and one that begins with given tokens: a stop text may begin in them.
+    """
+    choice = choose_completion(call.candidates, response) if call.candidates else None
+    completion = choice.completion if choice else call.whole(response).completions[0]
     yield from Chunks(call, choice).of(Delta(tuple(enumerate(completion.pieces)), completion))
-
-
-def _chunks_of_whole(call: PreparedCall, response: Response) -> Iterator[ChatGenerationChunk]:
-    """Yield an answer that begins with given tokens when it has ended: a stop text may begin in them."""
-    completion = call.whole(response).completions[0]
-    yield from Chunks(call).of(Delta(tuple(enumerate(completion.pieces)), completion))
 
 
 def _chunk(item: ReaderEvent, first_call_index: int) -> ChatGenerationChunk | None:

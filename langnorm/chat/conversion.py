@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType, MethodType
 from typing import Any
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import TypeAdapter
@@ -93,15 +94,35 @@ def _at_top(schema: dict[str, Any]) -> dict[str, Any]:
 
 def as_function(tool: Any) -> Any:
     """Return a tool in a form that LangChain converts without loss."""
-    if isinstance(tool, dict) and "title" in tool and not _FUNCTION_KEYS & set(tool):
-        return function_of(_at_top(tool), tool["title"])
-    model: Any = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
-    if is_pydantic_class(model):
-        schema = _schema_of_class(model)
-        if is_recursive(schema):
-            described = {"description": tool.description} if isinstance(tool, BaseTool) else {}
-            return function_of(schema | described, tool.name if isinstance(tool, BaseTool) else model.__name__)
-    return tool
+    if isinstance(tool, dict):
+        is_schema = "title" in tool and not _FUNCTION_KEYS & set(tool)
+        return function_of(_at_top(tool), tool["title"]) if is_schema else tool
+    schema, name, described = _arguments_of(tool)
+    return function_of(schema | described, name) if is_recursive(schema) else tool
+
+
+def _arguments_of(tool: Any) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Return the schema of a tool's arguments, its name, and its description where the schema has not the right one.
+
+    Of what is no tool that has such a schema, it is empty.
+    """
+    if isinstance(tool, BaseTool):
+        model: Any = tool.tool_call_schema
+        schema = _at_top(plain_copy(model)) if isinstance(model, Mapping) else _schema_of_class(model)
+        return schema, tool.name, {"description": tool.description}
+    if is_pydantic_class(tool):
+        return _schema_of_class(tool), tool.__name__, {}
+    if not isinstance(tool, FunctionType | MethodType):
+        return {}, "", {}
+    model = create_schema_from_function(
+        tool.__name__,
+        tool,
+        filter_args=(),
+        parse_docstring=True,
+        error_on_invalid_docstring=False,
+        include_injected=False,
+    )
+    return _schema_of_class(model), tool.__name__, {"description": model.__doc__ or ""}
 
 
 def function_of(schema: Mapping[str, Any], name: Any) -> dict[str, Any]:

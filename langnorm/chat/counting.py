@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import HumanMessage
 
+from langnorm.chat.control_tokens import SpecialTokens
 from langnorm.chat.message_checks import to_turns
 from langnorm.chat.prompts import render_prompt
 from langnorm.checks import check_text
@@ -26,6 +27,7 @@ def count_prompt_tokens(
     tools: Sequence[dict[str, Any]] = (),
     *,
     enable_thinking: bool = True,
+    special_tokens: SpecialTokens = "literal",
 ) -> int:
     """Return how many tokens a prompt has, with the beginning of the answer.
 
@@ -37,6 +39,8 @@ def count_prompt_tokens(
         messages: The conversation, or a part of one.
         tools: The tools that are offered, in OpenAI's form.
         enable_thinking: Passed to the template.
+        special_tokens: What becomes of control tokens that the messages spell out; those that are refused are counted
+            as text.
 
     Raises:
         PromptError: A message has something else than text.
@@ -46,8 +50,9 @@ def count_prompt_tokens(
         return 0
 
     def count(messages: Sequence[BaseMessage]) -> int:
+        read_as: SpecialTokens = "allow" if special_tokens == "allow" else "literal"
         prompt = render_prompt(
-            tokenizer, messages, enable_thinking=enable_thinking, special_tokens="literal", tools=tools
+            tokenizer, messages, enable_thinking=enable_thinking, special_tokens=read_as, tools=tools
         )
         return len(prompt.ids)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import wait
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 
-from langnorm.chat.batches import batch_of_calls
+from langnorm.chat.batches import batch_of_calls, most_together
 from langnorm.chat.fields import ChatFields
 
 
@@ -44,7 +45,8 @@ class ManyPrompts(ChatFields):
         generate = super().generate
         if len(messages) < 2:
             return generate(messages, stop, callbacks, run_id=run_id, **kwargs)
-        with batch_of_calls(self, len(messages)), ContextThreadPoolExecutor(self.max_batch_size) as executor:
+        num_threads = most_together(kwargs, self.max_batch_size)
+        with batch_of_calls(self, len(messages)), ContextThreadPoolExecutor(num_threads) as executor:
             futures = [
                 executor.submit(generate, [prompt], stop, callbacks, run_id=None if number else run_id, **kwargs)
                 for number, prompt in enumerate(messages)
@@ -77,8 +79,9 @@ class ManyPrompts(ChatFields):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        configs = _with_threads_for(self.max_batch_size, get_config_list(config, len(inputs)))
-        with batch_of_calls(self, len(inputs)):
+        most = most_together(kwargs, self.max_batch_size)
+        configs = _with_threads_for(most, get_config_list(config, len(inputs)))
+        with batch_of_calls(self, len(inputs), _num_expected(configs, most)):
             return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -90,8 +93,18 @@ class ManyPrompts(ChatFields):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs, together in padded batches of up to `max_batch_size`."""
-        with batch_of_calls(self, len(inputs)):
+        configs = get_config_list(config, len(inputs))
+        with batch_of_calls(self, len(inputs), _num_expected(configs, most_together(kwargs, self.max_batch_size))):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+
+def _num_expected(configs: Sequence[RunnableConfig], most: int) -> int | None:
+    """Return for how many calls of a batch the engine is to wait: no more than the caller lets run at once.
+
+    None is all of them. Where more run at once than there is room for, no batch has to wait.
+    """
+    at_once = configs[0].get("max_concurrency") if configs else None
+    return at_once if at_once and at_once < most else None
 
 
 def _with_threads_for(batch_size: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:

@@ -111,10 +111,13 @@ def _norm_fields(
     if recording and recording.in_messages:
         trace = build_message_trace(completion, answer.segments, recording, keep_tokens=recording.keeps_tokens)
         # Once for each message that is kept: what candidates of a selection would teach is not learnt.
-        # Steps that an intervention has acted on are not the model's own.
-        steps = () if completion.interventions else trace.steps
+        # Steps that an intervention has acted on are not the model's own, and those that the answer begins with have
+        # been learnt from the answer that they are of.
+        num_given = len(call.answer_prefix.token_ids) if call.answer_prefix else 0
+        steps = [step for step in trace.steps if step.start >= num_given and not completion.interventions]
         intensities = [step.intensity for step in steps if step.intensity is not None]
-        learn_norms(call.engine, completion.norms, recording.layers, recording.baseline, trace.sinks, intensities)
+        sinks = [token - num_given for token in trace.sinks if token >= num_given]
+        learn_norms(call.engine, completion.norms[num_given:], recording.layers, recording.baseline, sinks, intensities)
         of_ours = trace.to_dict() | ({"prefix_cache": asdict(hit)} if (hit := completion.prefix_hit) else {})
         if trace.token_norms is not None:
             extra[KEY] = trace.token_dict()

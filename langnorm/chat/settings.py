@@ -34,7 +34,8 @@ INTERVENTIONS: Mapping[str, type[Intervention]] = {kind.name: kind for kind in (
 """The options of all interventions, by name, in the order in which they act."""
 
 _SAMPLING_NAMES = tuple(field.name for field in fields(Sampling))
-_TOOL_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")  # of calls alone
+TOOL_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+"""What a call may set, and the constructor may not: which forms an answer may have."""
 _ANSWER_NAMES = ("answer_prefix",)  # of calls alone
 _WITHOUT_EFFECT = ("stream", "strict", "ls_structured_output_format")  # LangChain's own, which need nothing done
 
@@ -133,7 +134,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 CALL_NAMES = tuple(_CHECKS)
 """What a call may set, as it may be set in the constructor."""
 
-_ALL_NAMES = (*CALL_NAMES, *_TOOL_NAMES, *_ANSWER_NAMES, *_WITHOUT_EFFECT, "profile")
+_ALL_NAMES = (*CALL_NAMES, *TOOL_NAMES, *_ANSWER_NAMES, *_WITHOUT_EFFECT, "profile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

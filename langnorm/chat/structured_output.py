@@ -20,6 +20,13 @@ from langnorm.errors import OptionError
 Method = Literal["json_schema", "function_calling", "json_mode"]
 METHODS = get_args(Method)
 
+_SET_HERE: Mapping[str, tuple[str, ...]] = {
+    "json_schema": ("response_format", "ls_structured_output_format"),
+    "function_calling": ("tools", "tool_choice", "ls_structured_output_format"),
+    "json_mode": ("response_format", "ls_structured_output_format"),
+}
+"""Settings of a call that each method has of its own."""
+
 
 def build_structured_output(
     chat: BaseChatModel,
@@ -48,8 +55,8 @@ def build_structured_output(
         off for example, are LangChain's `OutputParserException`.
 
     Raises:
-        OptionError: The method is unknown, a flag is neither True nor False, or `schema` cannot be read as a schema or
-            is malformed.
+        OptionError: The method is unknown or sets one of the settings by itself, a flag is neither True nor False, or
+            `schema` cannot be read as a schema or is malformed.
         MissingDependencyError: jsonschema is not installed.
     """
     check_choice("method", method, METHODS)
@@ -57,6 +64,9 @@ def build_structured_output(
     check_strict(strict)
     if schema is None and method != "json_mode":
         msg = f'`schema=None` is not allowed with `method="{method}"`. Give a pydantic class or a JSON schema.'
+        raise OptionError(msg)
+    if own := next((name for name in _SET_HERE[method] if name in settings), None):
+        msg = f'`{own}` is not allowed here: `method="{method}"` sets it by itself. Leave it out.'
         raise OptionError(msg)
     json_schema = {"type": "object"} if schema is None else _convert_schema(schema)
     check_schema(json_schema)

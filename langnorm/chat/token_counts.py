@@ -43,8 +43,13 @@ class TokenCounts(ChatFields):
             PromptError: A message has something else than text.
             ModelError: The tokenizer cannot be loaded, or has no chat template, or none with a place for tools.
         """
-        tokenizer, thinks = self._tokenizer(), self.enable_thinking
-        return count_prompt_tokens(tokenizer, messages, convert_tools(tools or ()), enable_thinking=thinks)
+        return count_prompt_tokens(
+            self._tokenizer(),
+            messages,
+            convert_tools(tools or ()),
+            enable_thinking=self.enable_thinking,
+            special_tokens=self.special_tokens,
+        )
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         if isinstance(self.engine, str):

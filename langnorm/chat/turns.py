@@ -21,8 +21,12 @@ from langnorm.errors import PromptError
 
 # Where blocks of text have it, by their type: LangChain's, and those of OpenAI's Responses.
 _TEXT_KEYS = {"text": "text", "text-plain": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-_REASONING = ("reasoning", "thinking")
-_WITHOUT_TEXT = (*_REASONING, "redacted_thinking", "non_standard")
+_REASONING = ("reasoning", "thinking", "reasoning_content")
+# Beside these, blocks whose kind says that they are about a tool or a call; of Google's and Mistral's, some do not.
+_WITHOUT_TEXT = (
+    *(*_REASONING, "redacted_thinking", "non_standard"),
+    *("executable_code", "code_execution_result", "reference"),
+)
 _CACHE_MARKS = ("cachePoint", "cache_point")
 
 
@@ -109,7 +113,21 @@ def _find_reasoning(message: AIMessage) -> str:
     if reasoning := message.additional_kwargs.get("reasoning_content"):
         return reasoning if isinstance(reasoning, str) else brief(reasoning)
     blocks = [block for block in message.content if isinstance(block, dict)]
-    return "".join(str(block.get(kind, "")) for kind in _REASONING for block in blocks if block.get("type") == kind)
+    return "".join(
+        _reasoning_text(block.get(kind)) for kind in _REASONING for block in blocks if block.get("type") == kind
+    )
+
+
+def _reasoning_text(value: Any) -> str:
+    """Return the text of some reasoning: a text, or Bedrock's block of one, or Mistral's list of such blocks."""
+    match value:
+        case str():
+            return value
+        case {"text": str(text)}:
+            return text
+        case list():
+            return "".join(_reasoning_text(item) for item in value if not isinstance(item, list))
+    return ""
 
 
 def message_text(message: BaseMessage) -> str:

@@ -45,7 +45,7 @@ class QueuedEngine(BaseEngine):
         """Return what `generate` returns; cancelling stops the generation."""
         deadlines = [Deadline(request.timeout, request.since) for request in requests]
         samples = self._checked_samples(requests)
-        while portion := self._enqueue_next(samples):
+        while portion := await self._aenqueue_next(samples):
             try:
                 for number, sequence in portion:
                     async with deadlines[number].limit():
@@ -101,6 +101,16 @@ class QueuedEngine(BaseEngine):
         # Other calls, whose windows have ended with ours, decide in this moment too.
         with self.preparing() if samples.has_windows else nullcontext():
             portion = samples.next_portion()
+        if portion:
+            self._enqueue([sequence for _, sequence in portion])
+        return portion
+
+    async def _aenqueue_next(self, samples: SamplesToDraw) -> list[tuple[int, PendingSequence]]:
+        """Do what `_enqueue_next` does, beside the event loop where answers have to be read for that."""
+        if not samples.has_windows:
+            return self._enqueue_next(samples)
+        with self.preparing():
+            portion = await asyncio.to_thread(samples.next_portion)
         if portion:
             self._enqueue([sequence for _, sequence in portion])
         return portion

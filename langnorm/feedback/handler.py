@@ -67,11 +67,13 @@ class NormFeedback(BaseCallbackHandler):
         self.name = name or f"norm_{measure}"
         self.run_inline = bool(getattr(sink, "is_quick", False)) if run_inline is None else run_inline
         self.raise_error = raise_error
-        self._roots: dict[UUID, UUID | None] = {}  # of the runs that are under way
+        # Of the runs around those of models. LangChain does not say that a run of a model itself was cancelled, and
+        # such would stay here for ever.
+        self._roots: dict[UUID, UUID | None] = {}
 
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **_: Any) -> None:
         """Send the scores of the answers of a run."""
-        trace_id = self._roots.pop(run_id, None)
+        trace_id = run_id if parent_run_id is None else self._roots.get(parent_run_id)
         answers = [generation for generations in response.generations for generation in generations]
         for number, answer in enumerate(answers):
             if not isinstance(answer, ChatGeneration):
@@ -100,8 +102,11 @@ class NormFeedback(BaseCallbackHandler):
         """Forget a run that has ended."""
         self._roots.pop(run_id, None)
 
-    on_llm_start = on_chat_model_start = on_chain_start = on_tool_start = on_retriever_start = _begin
-    on_llm_error = on_chain_end = on_chain_error = on_tool_end = on_tool_error = _end
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        """Do nothing; without this, LangChain would write all messages as one text for `on_llm_start`."""
+
+    on_chain_start = on_tool_start = on_retriever_start = _begin
+    on_chain_end = on_chain_error = on_tool_end = on_tool_error = _end
     on_retriever_end = on_retriever_error = _end
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args
@@ -129,8 +130,9 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
         """Return the kept answer of the model."""
         call = _Call(self, request)
         while call.needs_attempt:
-            change = call.next_change()
+            change = NO_CHANGE
             try:
+                change = call.next_change()
                 call.add(change, handler(call.build_request(change)))
             except GraphBubbleUp:  # langgraph's way to interrupt
                 raise
@@ -146,8 +148,10 @@ class NormRetryMiddleware(AgentMiddleware[Any, Any, Any]):
         """Return the kept answer of the model."""
         call = _Call(self, request)
         while call.needs_attempt:
-            change = call.next_change()
+            change = NO_CHANGE
             try:
+                # A model may have to be loaded for that, or a server asked.
+                change = await asyncio.to_thread(call.next_change)
                 call.add(change, await handler(call.build_request(change)))
             except GraphBubbleUp:
                 raise

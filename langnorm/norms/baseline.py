@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 AUTO = "auto"
 """The profile that came with the weights, or where there is none, what the engine has seen."""
 
+ONLINE = "online"
+"""What the norms are compared with where that is what the engine has seen, as messages call it."""
+
 LOW_BELOW = 0.1
 """A step is low when its rank among the steps of its model is below this, unless the user says otherwise."""
 
@@ -118,7 +121,7 @@ class NormSnapshot:
         if self._profile:
             return self._profile.select(layers), self._profile.name
         online = self._online.select(layers)
-        return online, None if online is None else "online"
+        return online, None if online is None else ONLINE
 
     def thresholds(self, rule: ThresholdRule, layers: Sequence[int]) -> tuple[float, ...] | None:
         """Return `tau_l` of some layers by a rule other than the reference's, as `resolve_thresholds` does.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langnorm.norms.baseline import LOW_BELOW, Baseline, NormSource
+from langnorm.norms.baseline import LOW_BELOW, ONLINE, Baseline, NormSource
 from langnorm.norms.reference_estimator import ReferenceEstimator
 from langnorm.norms.sinks import sinks_by_medians
 from langnorm.norms.step_ranks import IntensityKind, rank_among
@@ -141,6 +141,8 @@ def learn_norms(
 ) -> None:
     """Learn from an answer that was kept: its steps, and where the threshold rule has a state, all of its norms.
 
+    Steps that were measured by a profile are of another measure than those with which what comes is compared.
+
     Args:
         source: The model that gave the answer.
         norms: T - 1 rows with one norm per layer.
@@ -149,7 +151,7 @@ def learn_norms(
         sinks: Indices of the rows that are attention sinks.
         steps: The intensities of its steps.
     """
-    if steps:
+    if steps and baseline.source == ONLINE:
         source.statistics.learn_steps(baseline.intensity, layers, steps)
     if isinstance(baseline.rule, ReferenceThreshold):
         rows = [row for i, row in enumerate(norms) if i not in set(sinks)]

@@ -15,7 +15,7 @@ from langnorm.errors import RemoteError
 from langnorm.remote.answering import RemoteAnswering
 from langnorm.remote.http import Address
 from langnorm.wire.conversations import write_messages
-from langnorm.wire.names import FIELD
+from langnorm.wire.names import COUNT_OPTIONS, FIELD
 from langnorm.wire.writing import write_call
 
 
@@ -47,7 +47,8 @@ class RemoteCalls(TokenCounts):
             return super().get_num_tokens_from_messages(messages, tools)
         if not messages:
             return 0
-        body = {"messages": write_messages(messages), "tools": convert_tools(tools or ())}
+        own = {name: getattr(self, name) for name in COUNT_OPTIONS}
+        body = {"messages": write_messages(messages), "tools": convert_tools(tools or ()), FIELD: own}
         return int(self._count(body)["count"])
 
     def _remote_answering(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from langchain_core.runnables.config import get_config_list, patch_config
 from pydantic import ConfigDict, SkipValidation
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_any, wait_none
 
+from langnorm.chat.batches import most_together
 from langnorm.checks import brief, refuse
 from langnorm.errors import OptionError
 from langnorm.retry.attempts import Attempts
@@ -170,8 +172,9 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         attempts = Attempts(self._policy)
 
         def attempt() -> Attempts:
-            number, change = len(attempts), self._resolve_change(attempts, kwargs)
+            number, change = len(attempts), NO_CHANGE
             try:
+                change = self._resolve_change(attempts, kwargs)
                 llm, settings = self._resolve_call(change, kwargs)
                 message = llm.invoke(question, _of_attempt(config, run_manager, number), **settings)
             except Exception as error:
@@ -194,8 +197,10 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         attempts = Attempts(self._policy)
 
         async def attempt() -> Attempts:
-            number, change = len(attempts), self._resolve_change(attempts, kwargs)
+            number, change = len(attempts), NO_CHANGE
             try:
+                # A model may have to be loaded for that, or a server asked.
+                change = await asyncio.to_thread(self._resolve_change, attempts, kwargs)
                 llm, settings = self._resolve_call(change, kwargs)
                 message = await llm.ainvoke(question, _of_attempt(config, run_manager, number), **settings)
             except Exception as error:
@@ -262,7 +267,10 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
         **kwargs: Any | None,
     ) -> list[AIMessage]:
         """Answer all inputs at once, so that their attempts share the model's padded batches."""
-        num_together = getattr(unwrap_model(self.llm)[0], "max_batch_size", _MOST_CALLS_AT_ONCE)
+        model, settings = unwrap_model(self.llm)
+        num_together = most_together(
+            {**settings, **kwargs}, otherwise=getattr(model, "max_batch_size", _MOST_CALLS_AT_ONCE)
+        )
         configs: list[RunnableConfig] = [
             {"max_concurrency": num_together, **of_input} for of_input in get_config_list(config, len(inputs))
         ]

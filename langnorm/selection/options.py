@@ -195,3 +195,18 @@ class Selection:
 def _is_users_own(score: Score) -> bool:
     """Return whether a score is a function of the user's, which may read anything."""
     return SCORES.get(score.name) is not score
+
+
+def resolve_selection(selection: Selection | Mapping[str, Any] | None, options: Mapping[str, Any]) -> Selection:
+    """Return a selection, or the one of these options where none is given.
+
+    Raises:
+        OptionError: Both are given, or an option is unknown or has a value that is not allowed.
+    """
+    if selection is not None and options:
+        given = ", ".join(f"`{name}`" for name in options)
+        msg = f"`selection` is given, and {given} beside it. Give all options in the selection, or none there."
+        raise OptionError(msg)
+    chosen = build_options(Selection, "selection", options if selection is None else selection)
+    assert chosen, "it is None for None alone"
+    return chosen

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from langnorm.selection.options import Selection
     from langnorm.selection.stopping import Lead
 
-_CUT_OFF = ("length", "max_tokens", "content_filter")  # in lower case; other models have many words for the end
+# In lower case; models have many words for the end: OpenAI's two, Anthropic's, Mistral's.
+_FILTERED = ("content_filter", "content_filtered")
+_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "model_length", *_FILTERED)
 _FEWEST_FOR_WARNING = 5  # of so few, one in three is in line with the lengths by chance
 
 
@@ -124,7 +126,7 @@ class Ranking:
 
     @property
     def _num_filtered(self) -> int:
-        return sum(candidate.finish_reason.lower() == "content_filter" for candidate in self.candidates)
+        return sum(candidate.finish_reason.lower() in _FILTERED for candidate in self.candidates)
 
     @property
     def num_without_answer(self) -> int:

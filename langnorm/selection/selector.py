@@ -14,18 +14,19 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
 from pydantic import create_model, model_validator
 
-from langnorm.checks import brief, build_options
+from langnorm.chat.settings import TOOL_NAMES
+from langnorm.checks import brief
 from langnorm.errors import OptionError
 from langnorm.reductions import DISTRIBUTION, LENS, Distribution, Lens, Reductions
 from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
-from langnorm.selection.options import Selection
+from langnorm.selection.options import Selection, resolve_selection
 from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.stored import Stored, StoredForm
 from langnorm.trace import KEY, NormTrace
 from langnorm.wrapped_models import is_langnorm, unwrap_bindings, with_tools
 
-_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")  # the last two of Anthropic and Ollama
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason")  # Anthropic's, Ollama's, Bedrock's
 
 
 class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
@@ -36,7 +37,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
 
     Args:
         llm: A ChatLangNorm, or one that has something bound, such as `chat.bind_tools(tools)`.
-        selection: The selection; by default one of these options.
+        selection: The selection; where it is not given, one of these options.
         **options: Fields of `Selection`: `n`, `score`, `combine`, `vote`, `answer`, `keep`, `near`, `prune`, `stop`,
             `window`, `stop_above`.
 
@@ -58,7 +59,7 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> None:
-        chosen = build_options(Selection, "selection", options if selection is None else selection)
+        chosen = resolve_selection(selection, options)
         _check_is_langnorm(llm)
         super().__init__(bound=llm, kwargs={"selection": chosen}, config=config)
 
@@ -78,9 +79,13 @@ class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
         return NormSelector(with_tools(self.bound, tools, options), selection=self.selection, config=self.config)
 
     def with_structured_output(self, schema: Any = None, **options: Any) -> Runnable[LanguageModelInput, Any]:
-        """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`."""
+        """Return a chain whose model selects; see `ChatLangNorm.with_structured_output`.
+
+        The schema takes the place of tools that were bound before.
+        """
         inner, settings, config = unwrap_bindings(self.bound)
-        settings = settings | {"selection": self.selection} | options
+        kept = {name: value for name, value in settings.items() if name not in TOOL_NAMES}
+        settings = kept | {"selection": self.selection} | options
         chain: Runnable[LanguageModelInput, Any] = inner.with_structured_output(schema, **settings)
         return chain.with_config(merge_configs(config, self.config))
 
@@ -96,14 +101,13 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
         messages: Answers with what the score reads: made with `norms="tokens"`, with `logprobs=True`, or with both that
             and `distribution=True`. Where the score is None or reads log-probabilities alone, messages of any chat
             model do; so they do by default, which then is `numeral_logprob`, where one lacks its distributions.
-        selection: The selection; by default one of these options. Its `n` and `stop` are of no account.
+        selection: The selection; where it is not given, one of these options. Its `n` and `stop` are of no account.
         **options: Fields of `Selection`, such as `score` and `vote`.
 
     Raises:
         OptionError: There is no message, one is no answer, or one lacks what the score reads.
     """
-    chosen = build_options(Selection, "selection", options if selection is None else selection)
-    assert chosen
+    chosen = resolve_selection(selection, options)
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
         msg = f"There is no message to rank in `{brief(messages)}`. Give at least one, in a list."
         raise OptionError(msg)
@@ -198,14 +202,21 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     if selection.needs_norms:
         trace = NormTrace.from_message(message)
         sample = sample_of(trace, logprobs, texts or trace.token_texts, reductions)
-    reasons = (metadata.get(name) for name in _FINISH_REASONS)
     return Candidate(
         sample=sample,
         answer=read_answer(selection.answer, message.text, message.tool_calls),
         tokens=usage["output_tokens"] if usage else len(entries) or len(message.text),
-        finish_reason=next((reason for reason in reasons if reason and isinstance(reason, str)), "stop"),
+        finish_reason=_finish_reason(metadata),
         text=message.text,
     )
+
+
+def _finish_reason(metadata: Mapping[str, Any]) -> str:
+    """Return why an answer ended; `"stop"` where nothing is said."""
+    incomplete = metadata.get("incomplete_details")  # of OpenAI's Responses
+    reasons = [metadata.get(name) for name in _FINISH_REASONS]
+    reasons.append(incomplete.get("reason") if isinstance(incomplete, Mapping) else None)
+    return next((reason for reason in reasons if reason and isinstance(reason, str)), "stop")
 
 
 def _kept(message: AIMessage, name: str) -> Any:

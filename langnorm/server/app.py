@@ -13,9 +13,9 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from langnorm import __version__
-from langnorm.chat.settings import check_names
+from langnorm.chat.settings import check_names, check_options
 from langnorm.chat_models import ChatLangNorm
-from langnorm.checks import brief
+from langnorm.checks import brief, refuse
 from langnorm.engines.base import ABILITIES
 from langnorm.errors import OptionError
 from langnorm.files import own_name
@@ -26,7 +26,7 @@ from langnorm.server.guard import JSON, Guard
 from langnorm.server.metrics import Metrics
 from langnorm.server.options import ServerOptions
 from langnorm.wire.conversations import read_messages
-from langnorm.wire.names import FIELD
+from langnorm.wire.names import COUNT_OPTIONS, FIELD
 
 
 def build_app(chat: ChatLangNorm, server: ServerOptions, gate: Gate | None = None) -> ASGIApp:
@@ -97,9 +97,14 @@ def _count_tokens(chat: ChatLangNorm, body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         msg = f"The body is `{brief(body)}`. Give a JSON object with `prompt` or `messages`."
         raise OptionError(msg)
-    check_names(body, ("model", "prompt", "messages", "tools"), "This request")
+    check_names(body, ("model", "prompt", "messages", "tools", FIELD), "This request")
     prompt = body.get("prompt")
     if isinstance(prompt, str):
         ids = chat.get_token_ids(prompt)
         return {"count": len(ids), "tokens": ids}
+    own = body.get(FIELD) or {}
+    if not isinstance(own, dict):
+        refuse(FIELD, own, 'an object of options, such as {"enable_thinking": false}')
+    check_names(own, COUNT_OPTIONS, f"`{FIELD}`")
+    chat = chat.model_copy(update=check_options(own, "This request"))
     return {"count": chat.get_num_tokens_from_messages(read_messages(body.get("messages")), body.get("tools"))}

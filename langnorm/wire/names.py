@@ -29,6 +29,9 @@ OWN_OPTIONS = (
 )
 """Options of a call that a request has inside `FIELD`."""
 
+COUNT_OPTIONS = ("enable_thinking", "special_tokens")
+"""Those of them that say how many tokens a prompt has."""
+
 ENGINE, INVALID_CALLS, USAGE = "engine", "invalid_tool_calls", "usage"
 """What `FIELD` has beside that, of the message itself: LangChain's fields that OpenAI's format has no place for."""
 

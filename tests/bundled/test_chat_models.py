@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -93,6 +94,33 @@ def test_a_batch_is_one_padded_batch(chat: ChatLangNorm) -> None:
     with counted_passes(engine.model) as passes:
         chat.generate([[HumanMessage("Hi!")]], n=8, temperature=1.0)
     assert passes.prompt_batch_sizes == [8]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda chat: chat.batch(["Hi!"] * 20, max_batch_size=20),
+        lambda chat: chat.bind(max_batch_size=20).batch(["Hi!"] * 20),
+        lambda chat: chat.generate([[HumanMessage("Hi!")]] * 20, max_batch_size=20),
+    ],
+)
+def test_a_call_may_say_how_many_run_together(chat: ChatLangNorm, ask: Callable[[ChatLangNorm], Any]) -> None:
+    """More than the model does as well as fewer, whether it is given or bound."""
+    engine: Any = chat.loaded_engine()
+    with counted_passes(engine.model) as passes:
+        ask(chat)
+    assert max(passes.batch_sizes) == 20
+
+
+async def test_a_batch_waits_for_no_more_calls_than_may_run_at_once(chat: ChatLangNorm) -> None:
+    """The others of it come when these have ended."""
+    engine: Any = chat.loaded_engine()
+    with patch.object(engine, "expect", wraps=engine.expect) as expect:
+        for at_once in (1, 3, 16, None):
+            config: Any = {"max_concurrency": at_once}
+            chat.batch(["Hi!"] * 20, config, max_tokens=1)
+            await chat.abatch(["Hi!"] * 20, config, max_tokens=1)
+    assert [call.args[0] for call in expect.call_args_list] == [1, 1, 3, 3, 20, 20, 20, 20]
 
 
 async def test_a_batch_returns_exceptions_in_their_place(chat: ChatLangNorm) -> None:

@@ -8,6 +8,8 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langnorm import ChatLangNorm, NormRetry, NormSelector
+from langnorm.retry.escalation import resolve_change
+from langnorm.testing import ScriptedEngine
 from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
 
 
@@ -39,6 +41,22 @@ def test_the_model_is_found_inside_its_wrappers(chat) -> None:
     assert not is_langnorm(FakeListChatModel(responses=[]))
 
 
+def test_a_class_of_the_users_own_is_one_of_ours() -> None:
+    """Whatever it calls its kind in logs."""
+
+    class Own(ChatLangNorm):
+        """A chat model of the user's own."""
+
+        @property
+        def _llm_type(self) -> str:
+            return "own"
+
+    own = Own(engine=ScriptedEngine(["x"]), temperature=0)
+    assert is_langnorm(own.bind(seed=1))
+    assert NormSelector(own, n=2).selection.n == 2
+    assert resolve_change([{}], 1, own, {}).settings["temperature"] > 0  # a retry repeats no greedy answer
+
+
 def test_tools_are_added_to_what_was_bound(chat) -> None:
     """Settings and tags of bindings stay, whoever binds the tools; tools that were bound before give way."""
     bound = chat.bind_tools([Sum], tool_choice="any").bind(seed=1).with_config(tags=["mine"])
@@ -59,3 +77,12 @@ def test_a_schema_is_added_to_what_was_bound(chat) -> None:
     chain = NormSelector(chat.bind(seed=1, temperature=0.9), n=2).with_structured_output(Sum)
     assert unwrap_model(chain.first)[1]["seed"] == 1
     assert unwrap_model(chain.first)[1]["selection"].n == 2
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_schema_takes_the_place_of_tools(chat, method) -> None:
+    """As it does where they are bound to the model itself."""
+    bound = chat.bind_tools([Sum], tool_choice="any").bind(response_format={"type": "json_object"}, seed=1)
+    settings = unwrap_model(NormSelector(bound, n=2).with_structured_output(Sum, method=method).first)[1]
+    direct = unwrap_model(chat.with_structured_output(Sum, method=method, seed=1).first)[1]
+    assert {name: value for name, value in settings.items() if name != "selection"} == direct

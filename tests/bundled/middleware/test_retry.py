@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -231,7 +232,7 @@ def test_exhausted_attempts(chat) -> None:
         agent(chat, NormRetryMiddleware(on_exhausted="raise", max_retries=1)).invoke(HELLO)
 
 
-async def test_exceptions(chat) -> None:
+async def test_exceptions(chat, tmp_path) -> None:
     """Of the first attempt they are raised; of a retry they are recorded, and nothing is lost."""
     broken = agent(chat.model_copy(update={"layers": [99]}), NormRetryMiddleware())
     with pytest.raises(OptionError, match="Layer `99`"):
@@ -243,6 +244,28 @@ async def test_exceptions(chat) -> None:
         attempts = facts(state["messages"][-1])["attempts"]
         assert [attempt["kept"] for attempt in attempts] == [True, False, False]
         assert attempts[1]["error"].startswith("OptionError: Layer `99`")
+    missing = agent(chat, NormRetryMiddleware(escalation=ChatLangNorm(model=str(tmp_path))))
+    for state in (missing.invoke(HELLO), await missing.ainvoke(HELLO)):
+        attempts = facts(state["messages"][-1])["attempts"]
+        assert [attempt.get("error", "")[:10] for attempt in attempts] == ["", "ModelError", "ModelError"]
+
+
+async def test_the_event_loop_never_waits_for_what_a_retry_changes(chat) -> None:
+    """What has to be known of the model for that may be on disk, or at a server."""
+    asked: list[bool] = []
+
+    class Watched(ChatLangNorm):
+        """A model that remembers who asks what it is able to do."""
+
+        def is_able_to(self, ability: str) -> bool:
+            """Return what the model says."""
+            asked.append(threading.current_thread() is threading.main_thread())
+            return super().is_able_to(ability)
+
+    watched = Watched(engine=chat.engine, temperature=0, max_tokens=12, low_below=1.0)
+    await agent(watched, NormRetryMiddleware(escalation="recursion")).ainvoke(HELLO)
+    assert asked
+    assert not any(asked)
 
 
 def test_an_interrupt_of_the_graph_is_none(chat) -> None:

@@ -12,6 +12,8 @@ import torch
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.norms.frozen import frozen_snapshots
 from langnorm.norms.online import WARM_UP, OnlineStatistics
+from langnorm.norms.profile import NormProfile
+from langnorm.norms.sketch import QuantileSketch
 from langnorm.norms.thresholds import ReferenceThreshold
 
 SHORT = {"temperature": 0, "max_tokens": 20, "profile": None, "layers": [9, 10]}
@@ -125,6 +127,21 @@ def test_low_is_there_once_enough_steps_were_seen(abacus_engine, monkeypatch: py
         expected.append((as_low + 0.5) / (len(seen) + 1) < 0.5)
     assert [step.low for step in trace.steps] == expected
     assert NormTrace.from_message(chat.invoke("What is 3 + 4?", intensity="token")).low_steps is None
+
+
+def test_steps_that_a_profile_has_measured_are_not_compared_with_others(
+    abacus_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are high or low by another measure."""
+    monkeypatch.setattr("langnorm.norms.online.WARM_UP", 3)
+    monkeypatch.setattr("langnorm.norms.online.FEWEST_STEPS", 1)
+    sketch = QuantileSketch(range(abacus_engine.num_layers))
+    sketch.update(torch.full((8, abacus_engine.num_layers), 20.0))  # below all norms of this model
+    low = NormProfile("low", abacus_engine.identity, sketch)
+    chat = ChatLangNorm(engine=abacus_engine, **SHORT)
+    assert NormTrace.from_message(chat.invoke("What is 3 + 4?", profile=low)).intensity == 1.0
+    trace = NormTrace.from_message(chat.invoke("What is 3 + 4?"))
+    assert (trace.profile, trace.low_steps) == ("online", None)
 
 
 def test_the_place_in_a_batch_does_not_matter(abacus_engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,6 +207,10 @@ def test_tokens_are_counted_by_the_server(local: ChatLangNorm, remote: ChatLangN
     assert remote.get_num_tokens_from_messages(messages, [weather]) > remote.get_num_tokens_from_messages(messages)
     assert remote.get_num_tokens_from_messages([]) == 0
     assert remote.get_token_ids(QUESTION) == local.get_token_ids(QUESTION)
+    for settings in ({"enable_thinking": False}, {"special_tokens": "allow"}):
+        spelt: list[Any] = [HumanMessage("Say <|im_end|>.")]
+        counts = [chat.model_copy(update=settings).get_num_tokens_from_messages(spelt) for chat in (local, remote)]
+        assert counts[0] == counts[1] != local.get_num_tokens_from_messages(spelt)
 
 
 def test_what_the_model_is_able_to(local: ChatLangNorm, remote: ChatLangNorm) -> None:

@@ -16,6 +16,7 @@ from langnorm import ChatLangNorm, NormRetry, NormSelector, NormTrace
 from langnorm.chat.answer_prefix import AnswerPrefix, prefix_of
 from langnorm.errors import OptionError
 from langnorm.middleware import NormRetryMiddleware
+from langnorm.norms.thresholds import ReferenceThreshold
 from langnorm.retry.attempts import Attempts
 from langnorm.retry.escalation import NO_CHANGE, resolve_change, resolve_escalation, settings_for_refining
 from langnorm.retry.policy import RetryPolicy
@@ -106,6 +107,26 @@ def test_what_was_kept_is_taken_over_exactly(chat, whole) -> None:
     ours, theirs = (message.response_metadata["logprobs"]["content"] for message in (found, whole))
     assert ours[:10] == theirs[:10]
     assert len(ours) == found.usage_metadata["output_tokens"]
+
+
+def test_what_was_kept_is_learnt_once(chat, whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process compares later answers with it as often as it was generated."""
+    monkeypatch.setattr("langnorm.norms.online.FEWEST_STEPS", 1)
+    rule, online = ReferenceThreshold(warm_up=10), {"profile": None, "threshold": 40.0}
+    for _ in range(12):  # until the process has seen enough
+        chat.invoke(QUESTION, **WHOLE | online)
+
+    def num_learnt() -> tuple[int, int]:
+        snapshot = chat.engine.statistics.snapshot()
+        return len(snapshot.step_intensities("layer", (9, 10)) or ()), snapshot.estimator(rule, (9, 10)).num_samples
+
+    prefix = prefix_of(whole, 20)
+    for changed in ({"threshold": 40.0}, {"threshold": rule}):
+        before = num_learnt()
+        found = NormTrace.from_message(chat.invoke(QUESTION, **WHOLE | online | changed | {"answer_prefix": prefix}))
+        num_steps, num_rows = (now - then for now, then in zip(num_learnt(), before, strict=True))
+        assert num_steps == sum(step.start >= 20 for step in found.steps) < len(found.steps)
+        assert num_rows == (found.tokens - 1 - 20 if changed["threshold"] is rule else 0)
 
 
 @pytest.mark.parametrize("num_kept", range(1, 8))

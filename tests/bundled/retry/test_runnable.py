@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 from typing import Annotated, Any
 
 import pytest
@@ -128,6 +129,25 @@ async def test_batches_keep_the_order_and_are_padded_batches(chat) -> None:
     assert isinstance(bad, Exception)
 
 
+def test_so_many_inputs_are_asked_at_once_as_run_together(chat) -> None:
+    """By the settings of the call, those that are bound, or the model's own."""
+    at_once: list[Any] = []
+
+    class Watched(NormRetry):
+        """A retry that remembers how many of it may run at once."""
+
+        def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> AIMessage:  # noqa: A002, ARG002
+            """Return nothing."""
+            at_once.append(config["max_concurrency"])
+            return AIMessage("")
+
+    Watched(chat).batch(["Hi!"])
+    Watched(chat.bind(max_batch_size=20)).batch(["Hi!"])
+    Watched(chat.bind(max_batch_size=20)).batch(["Hi!"], max_batch_size=30)
+    Watched(chat).batch(["Hi!"], {"max_concurrency": 2})
+    assert at_once == [chat.max_batch_size, 20, 30, 2]
+
+
 @pytest.mark.parametrize("on_exhausted", ["best", "last"])
 def test_exhausted_attempts(chat, on_exhausted) -> None:
     """The last one is kept where that is asked for, even when it was cut short."""
@@ -165,6 +185,32 @@ async def test_an_exception_of_a_retry_loses_nothing(chat) -> None:
         assert kept(message) == [False, False, True]
     only = NormRetry(chat, escalation=[{"layers": [99]}]).invoke("Hi!")
     assert kept(only) == [True, False, False]
+
+
+async def test_a_retry_whose_changes_cannot_be_told_loses_nothing(chat, tmp_path) -> None:
+    """Whether another model is greedy is not known before it is loaded, which fails here."""
+    retry = NormRetry(chat, escalation=ChatLangNorm(model=str(tmp_path)))
+    for message in (retry.invoke("Hi!"), await retry.ainvoke("Hi!")):
+        assert kept(message) == [True, False, False]
+        assert [attempt["error"][:10] for attempt in attempts(message)[1:]] == ["ModelError"] * 2
+
+
+async def test_the_event_loop_never_waits_for_what_a_retry_changes(chat) -> None:
+    """What has to be known of the model for that may be on disk, or at a server."""
+    asked: list[bool] = []
+
+    class Watched(ChatLangNorm):
+        """A model that remembers who asks what it is able to do."""
+
+        def is_able_to(self, ability: str) -> bool:
+            """Return what the model says."""
+            asked.append(threading.current_thread() is threading.main_thread())
+            return super().is_able_to(ability)
+
+    watched = Watched(engine=chat.engine, temperature=0, max_tokens=8, **WEAK)
+    await NormRetry(watched, escalation="recursion").ainvoke("Hi!")
+    assert asked
+    assert not any(asked)
 
 
 async def test_interruptions_are_no_attempts(chat) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -200,3 +201,16 @@ def test_an_error_of_a_users_reader_ends_the_call(chat) -> None:
     found = selector.batch([EASY, "Start with 10. Add 10. What is the result?"], return_exceptions=True)
     assert isinstance(found[0], RuntimeError)
     assert chat.invoke(EASY).content
+
+
+async def test_the_event_loop_does_not_read_the_answers_of_windows(chat) -> None:
+    """That takes its time where they are long or many."""
+    threads: list[threading.Thread] = []
+
+    def read(text: str) -> str:
+        threads.append(threading.current_thread())
+        return text
+
+    reply = await NormSelector(chat, n=6, stop="beta", window=2, stop_above=0.999, answer=read).ainvoke(EASY)
+    assert len(threads) >= ranking(reply)["drawn"] == 6
+    assert threading.current_thread() not in threads

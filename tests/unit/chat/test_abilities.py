@@ -78,3 +78,18 @@ def test_an_engine_knows_its_model() -> None:
     bundled = ChatLangNorm().profile
     assert bundled is not None
     assert (bundled["max_input_tokens"], bundled["tool_calling"], bundled["reasoning_output"]) == (2048, True, True)
+
+
+def test_an_engine_without_grammars_has_no_structured_output() -> None:
+    """An agent would choose it, and be refused."""
+
+    class Plain(ScriptedEngine):
+        """An engine that generates text."""
+
+        abilities = ScriptedEngine.abilities - {"grammar"}
+
+    for engine, is_able in ((Plain(["x"]), False), (ScriptedEngine(["x"]), True)):
+        profile = ChatLangNorm(engine=engine).profile
+        assert profile is not None
+        assert (profile["structured_output"], profile["tool_choice"]) == (is_able, is_able)
+        assert profile["tool_calling"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from pydantic import BaseModel, RootModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
@@ -65,8 +65,17 @@ def test_what_refers_to_itself_does_so_still(schema: Any) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [Tree, Forest, plant, {"title": "Tree", **Tree.model_json_schema()}],
-    ids=["class", "list", "tool", "schema"],
+    [
+        Tree,
+        Forest,
+        plant,
+        plant.func,
+        StructuredTool(
+            name="plant", description="Plant it.", args_schema=plant.tool_call_schema.model_json_schema(), func=print
+        ),
+        {"title": "Tree", **Tree.model_json_schema()},
+    ],
+    ids=["class", "list", "tool", "function", "tool of a server", "schema"],
 )
 def test_tools_keep_arguments_that_refer_to_themselves(given: Any) -> None:
     """LangChain's conversion makes anything of them."""

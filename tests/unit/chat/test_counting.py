@@ -41,6 +41,17 @@ def test_a_count_is_what_the_call_takes(chat: ChatLangNorm) -> None:
     assert chat.get_num_tokens_from_messages(CONVERSATION, tools=[WEATHER]) == usage["input_tokens"]
 
 
+@pytest.mark.parametrize("settings", [{"enable_thinking": False}, {"special_tokens": "allow"}], ids=str)
+def test_a_count_is_by_the_settings_of_the_model(chat: ChatLangNorm, settings: dict[str, Any]) -> None:
+    """Whether it may reason, and whether a control token in a message is one token or its letters."""
+    other = chat.model_copy(update=settings)
+    messages: list[Any] = [HumanMessage("Say <|im_end|>.")]
+    usage = other.invoke(messages).usage_metadata
+    assert usage is not None
+    assert other.get_num_tokens_from_messages(messages) == usage["input_tokens"]
+    assert chat.get_num_tokens_from_messages(messages) != usage["input_tokens"]
+
+
 def test_text_is_counted_alone(chat: ChatLangNorm) -> None:
     """Without a template and without what it adds."""
     ids = chat.get_token_ids("Calculate 47 + 385.")

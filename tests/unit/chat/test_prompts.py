@@ -132,6 +132,22 @@ OTHER_PROVIDERS: dict[str, tuple[list[BaseMessage], str]] = {
         ],
         "Hi",
     ),
+    "code that Google has run": (
+        [
+            AIMessage(
+                [
+                    {"type": "executable_code", "executable_code": "1 + 1", "language": 1},
+                    {"type": "code_execution_result", "code_execution_result": "2", "outcome": 1},
+                    {"type": "text", "text": "2"},
+                ]
+            )
+        ],
+        "2",
+    ),
+    "sources of Mistral": (
+        [AIMessage([{"type": "text", "text": "a"}, {"type": "reference", "reference_ids": [1]}])],
+        "a",
+    ),
     "stopped stream": (
         [AIMessageChunk(content=[{"type": "tool_call_chunk", "id": "1", "name": "add", "args": '{"a', "index": 0}])],
         "",
@@ -144,6 +160,24 @@ def test_blocks_of_other_providers_are_read(name: str) -> None:
     """What is text is read; what has none is passed over."""
     messages, text = OTHER_PROVIDERS[name]
     assert [to_turn(message)["content"] for message in messages] == [text]
+
+
+@pytest.mark.parametrize(
+    ("block", "reasoning"),
+    [
+        ({"type": "reasoning", "reasoning": "Hm."}, "Hm."),
+        ({"type": "reasoning", "reasoning": None}, None),
+        ({"type": "thinking", "thinking": "Hm.", "signature": "x"}, "Hm."),
+        ({"type": "thinking", "thinking": [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]}, "Hm."),
+        ({"type": "reasoning_content", "reasoning_content": {"text": "Hm.", "signature": "x"}}, "Hm."),
+        ({"type": "reasoning_content", "reasoning_content": {"redacted_content": "x"}}, None),
+        ({"type": "reasoning", "summary": [], "id": "rs_1"}, None),
+    ],
+)
+def test_reasoning_of_other_providers_is_read(block: dict[str, Any], reasoning: str | None) -> None:
+    """Those of LangChain, Anthropic, Mistral, Bedrock and OpenAI."""
+    turn = to_turn(AIMessage([block, {"type": "text", "text": "Hi!"}]))
+    assert (turn["content"], turn.get("reasoning_content")) == ("Hi!", reasoning)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import reduce
 from operator import add
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
+from langnorm import ChatLangNorm
 from langnorm.chat.chunks import Chunks
 from langnorm.chat.preparing import PreparedCall
 from langnorm.chat.prompts import Prompt
@@ -19,6 +21,7 @@ from langnorm.chat.results import build_message
 from langnorm.engines.options import Sampling
 from langnorm.engines.requests import Completion, Delta, FinishReason, Request
 from langnorm.norms.baseline import Baseline
+from langnorm.testing import ScriptedEngine
 from langnorm.text.readers import TagReader, parse_answer
 from langnorm.text.steps import split_sentences
 from langnorm.text.tool_calls import HERMES, ToolForm
@@ -173,3 +176,25 @@ def test_the_name_of_a_call_is_streamed_before_its_arguments() -> None:
     assert all(call["name"] is None and call["id"] is None for call in calls[1:])
     assert json.loads("".join(call["args"] or "" for call in calls)) == {"a": 1, "b": "x}"}
     assert len(calls) > 10
+
+
+async def test_the_event_loop_does_not_read_whole_answers() -> None:
+    """Nor does it rank them: what is long or many takes its time."""
+    loop_thread, threads = threading.current_thread(), []
+
+    def splitter(text: str) -> list[tuple[int, int]]:
+        threads.append(threading.current_thread())
+        return [(0, len(text))]
+
+    def answer(text: str) -> str:
+        threads.append(threading.current_thread())
+        return text
+
+    engine = ScriptedEngine(["It is 4."], is_repeated=True)
+    chat = ChatLangNorm(engine=engine, temperature=0.7, step_splitter=splitter)
+    await chat.ainvoke("2 + 2?")
+    selecting = chat.with_selection(n=2, score=None, vote="majority", answer=answer)
+    await selecting.ainvoke("2 + 2?")
+    assert [chunk.text async for chunk in selecting.astream("2 + 2?")]
+    assert threads
+    assert loop_thread not in threads

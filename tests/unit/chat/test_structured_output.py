@@ -41,6 +41,21 @@ def test_flags_are_true_or_false(value: Any) -> None:
         chat.bind_tools([], strict=value)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "name"),
+    [
+        ("json_schema", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("json_mode", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("function_calling", {"tool_choice": "any"}, "tool_choice"),
+        ("function_calling", {"tools": [SCHEMA]}, "tools"),
+    ],
+)
+def test_what_a_method_sets_by_itself_is_refused(method: Any, settings: dict[str, Any], name: str) -> None:
+    """In a sentence, and not as an argument that is there twice."""
+    with pytest.raises(OptionError, match=f'`{name}` is not allowed here: `method="{method}"` sets it'):
+        ChatLangNorm().with_structured_output(SCHEMA, method=method, **settings)
+
+
 def test_a_misspelt_method_has_a_hint() -> None:
     """The closest method is named."""
     with pytest.raises(OptionError, match="Did you mean `json_schema`"):
@@ -199,6 +214,14 @@ def test_a_call_of_another_tool_is_no_answer() -> None:
     for message in ("no call of `Answer`", "no call of `Answer`", "no argument `value`"):
         with pytest.raises(OutputParserException, match=message):
             chain.invoke("?")
+
+
+def test_a_call_in_place_of_a_value_is_called_so() -> None:
+    """Where tools are offered beside the schema, the model may call one; that is no broken JSON."""
+    engine = ScriptedEngine(['<tool_call>\n{"name": "Item", "arguments": {"name": "x"}}\n</tool_call>'])
+    chain = ChatLangNorm(engine=engine, norms="off").with_structured_output(Item, tools=[Item])
+    with pytest.raises(OutputParserException, match="has no value: it calls `Item`. Read `tool_calls`"):
+        chain.invoke("?")
 
 
 @pytest.mark.parametrize("include_raw", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from typing import Any
@@ -31,6 +32,13 @@ def chat_of(*messages: BaseMessage) -> FakeMessagesListChatModel:
 def with_feedback(sink: Any, **options: Any) -> dict[str, Any]:
     """Returns the config of a run whose scores go to a sink."""
     return {"callbacks": [NormFeedback(sink, **options)]}
+
+
+class Slow(FakeMessagesListChatModel):
+    """A model that never answers."""
+
+    async def _agenerate(self, *_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -139,6 +147,15 @@ def test_runs_that_fail_leave_nothing(scores) -> None:
     for chain in (RunnableLambda(fail) | chat_of(WEAK), FakeListChatModel(responses=["abc"], error_on_chunk_number=1)):
         with pytest.raises(Exception):  # noqa: B017, PT011
             list(chain.stream("?", config))
+    assert (scores, config["callbacks"][0]._roots) == ([], {})
+
+
+async def test_runs_that_are_cancelled_leave_nothing(scores) -> None:
+    """As of a server whose clients go away."""
+    config, slow = with_feedback(scores.append), Slow(responses=[WEAK])
+    for chain in (slow, RunnableLambda(lambda text: text) | slow):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(chain.ainvoke("?", config), 0.2)
     assert (scores, config["callbacks"][0]._roots) == ([], {})
 
 

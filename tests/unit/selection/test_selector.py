@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 from langchain_core.messages import AIMessage
 
-from langnorm.selection import rank
+from langnorm import ChatLangNorm, NormSelector
+from langnorm.errors import OptionError
+from langnorm.selection import Selection, rank
 from tests.support.selections import ranking
 
 
@@ -19,10 +25,37 @@ def test_messages_of_other_models_can_be_ranked_by_votes() -> None:
 
 
 def test_words_of_other_models_for_the_end_are_known() -> None:
-    """An answer that Anthropic, Ollama or Gemini call cut off has no vote; one of which nothing is said has."""
-    ends = [{"stop_reason": "max_tokens"}, {"done_reason": "length"}, {"finish_reason": "MAX_TOKENS"}, {}]
+    """An answer that other providers call cut off has no vote; one of which nothing is said has."""
+    ends: list[dict[str, Any]] = [
+        {"stop_reason": "max_tokens"},
+        {"stop_reason": "model_context_window_exceeded"},
+        {"done_reason": "length"},
+        {"finish_reason": "MAX_TOKENS"},
+        {"finish_reason": "model_length"},
+        {"stopReason": "max_tokens"},
+        {"stopReason": "content_filtered"},
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+        {"status": "completed", "incomplete_details": None},
+    ]
     messages = [AIMessage("It is 7.", response_metadata=end) for end in ends]
     ranked = rank(messages, score=None, vote="majority")
 
-    assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 3
-    assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [0, 0, 0, 1]
+    assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 8
+    assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [*[0] * 8, 1]
+    assert "8 of 9 were cut off at max_tokens (1 of them by a filter)" in ranking(ranked[0])["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda **given: NormSelector(ChatLangNorm(), **given),
+        lambda **given: ChatLangNorm().with_selection(**given),
+        lambda **given: rank([AIMessage("7")], **given),
+    ],
+    ids=["selector", "chat model", "messages"],
+)
+def test_options_beside_a_selection_are_refused(select: Callable[..., Any]) -> None:
+    """They would be passed over in silence, misspelt ones too."""
+    with pytest.raises(OptionError, match="`selection` is given, and `n`, `votes` beside it. Give all options in"):
+        select(selection=Selection(n=2, score=None), n=8, votes="majority")
+    assert select(selection=Selection(n=2, score=None))

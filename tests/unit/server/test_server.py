@@ -173,6 +173,9 @@ def test_models_health_metrics_and_tokens(url: str) -> None:
         assert text["count"] == len(text["tokens"])
         assert client.post(f"{root}/tokenize", json={"promt": "x"}).json()["error"]["code"] == "invalid_option"
         assert client.post(f"{root}/tokenize", json=[]).status_code == 400
+        for own in ({"norms": "off"}, {"enable_thinking": "no"}, "x"):
+            refused = client.post(f"{root}/tokenize", json=question() | {"langnorm": own})
+            assert refused.json()["error"]["code"] == "invalid_option"
 
 
 def test_only_the_key_lets_in() -> None:
