@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from vllm.engine.protocol import EngineClient
 
-_COMPLETIONS, _MODELS = "/v1/chat/completions", "/v1/models"
+_COMPLETIONS, _TOKENS, _MODELS = "/v1/chat/completions", "/tokenize", "/v1/models"
 _MOST_REQUESTS = 4096  # at once: vLLM has a queue of its own
 
 
@@ -48,7 +48,8 @@ class Endpoint:
 
     def attach_router(self, app: FastAPI) -> None:
         """Put routes before vLLM's, which they hand on to what is not for langnorm."""
-        for path, answer in ((_COMPLETIONS, self._complete), (_MODELS, self._list_models)):
+        answers = {_COMPLETIONS: self._answer, _TOKENS: self._answer, _MODELS: self._list_models}
+        for path, answer in answers.items():
             own = next(route for route in app.routes if isinstance(route, APIRoute) and route.path == path)
             app.router.routes.append(_Route(own, answer))
 
@@ -71,7 +72,7 @@ class Endpoint:
         self._app = await asyncio.to_thread(_build, ClientEngine(engine_client, loop), args, self._names[0])
         self._about = await _get_json(self._app, _MODELS)
 
-    async def _complete(self, own: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, own: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the field `langnorm`, and let vLLM answer others."""
         body = await Request(scope, receive).body()
         asked = _read(body)

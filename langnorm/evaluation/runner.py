@@ -193,7 +193,7 @@ class _Runner:
                     future.cancel()
 
     def _ask_one(self, number: int) -> list[AIMessage]:
-        """Return the answers to a question, from a seed of its own: one for several would draw alike for all of them."""
+        """Return the answers to a question, from a seed of its own: from one seed, several would draw alike."""
         drawn = hashlib.blake2b(f"{self._seed}/{number}".encode(), digest_size=4).digest()
         # Also of a greedy model, which some methods may have sample.
         options: dict[str, Any] = {"seed": int.from_bytes(drawn, "big") >> 1, **self._options}

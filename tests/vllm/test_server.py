@@ -146,7 +146,9 @@ def test_a_remote_chat_model_is_answered_as_a_local_one(remote, local, options) 
 def test_tokens_are_counted_and_models_listed(client, remote, local) -> None:
     """As `langnorm serve` has them; what vLLM says of its model stays."""
     assert remote.get_token_ids("Hello there") == local.get_token_ids("Hello there")
-    assert remote.get_num_tokens_from_messages(_messages()) == local.get_num_tokens_from_messages(_messages())
+    for thinks in (True, False):
+        one, other = (chat.model_copy(update={"enable_thinking": thinks}) for chat in (remote, local))
+        assert one.get_num_tokens_from_messages(_messages()) == other.get_num_tokens_from_messages(_messages())
     (model,) = client.models.list().data
     assert (model.id, model.owned_by, model.langnorm["engine"]) == ("abacus", "vllm", "vllm")
 
