@@ -84,20 +84,19 @@ def evaluate(
     for runner in runners.values():
         runner.check()
     with AnswerStore(Path(folder), _work(chat, asked, n=n, seed=seed), restart=restart) as store:
-        answers = {run: store.read(run, runner.keys) for run, runner in runners.items()}
-        num_there = sum(number < len(items) for of_run in answers.values() for number in of_run)
-        with _progress(num_there, len(items) * len(runs), is_shown=show_progress) as advance:
+        scores = _Scores(chosen, asked, len(items))
+        for run, runner in runners.items():
+            for number, answers in store.read(run, runner.keys):
+                scores.add(run, number, answers)
+        with _progress(scores.num_answered, len(items) * len(runs), is_shown=show_progress) as advance:
             for run, runner in runners.items():
-                for group in runner.groups(len(items), answers[run]):
+                for group in runner.groups(len(items), scores.answered(run)):
                     found = runner.answer(group)
                     store.append(run, runner.keys, found)
-                    answers[run] |= found
+                    for number, answers in found.items():
+                        scores.add(run, number, answers)
                     advance(len(found), run)
-        scored = {}
-        for method in chosen:
-            rows = [_scored(method, asked, item, answers[method.run][i]) for i, item in enumerate(items)]
-            scored[method.name] = (method.description, rows)
-        report = build_report(asked.name, chat.model, n, scored)
+        report = build_report(asked.name, chat.model, n, scores.by_method())
         report.save(Path(folder))
     return report
 
@@ -129,6 +128,40 @@ def _progress(num_there: int, total: int, *, is_shown: bool) -> Iterator[Any]:
             bar.update(number)
 
         yield advance
+
+
+class _Scores:
+    """What the methods make of answers: these themselves, a gigabyte for a large task, are on disk alone."""
+
+    def __init__(self, methods: Sequence[Method], task: Task, num_items: int) -> None:
+        self._methods, self._task, self._num_items = methods, task, num_items
+        self._of_run: dict[str, dict[int, list[Scored]]] = {method.run: {} for method in methods}
+
+    def add(self, run: str, number: int, answers: Any) -> None:
+        """Score the answers of a run to a question, unless it is none of those that are asked."""
+        if number < self._num_items:
+            item = self._task.items[number]
+            of_run = [method for method in self._methods if method.run == run]
+            self._of_run[run][number] = [_scored(method, self._task, item, answers) for method in of_run]
+
+    def answered(self, run: str) -> Collection[int]:
+        """Return the numbers of the questions that are answered."""
+        return self._of_run[run]
+
+    @property
+    def num_answered(self) -> int:
+        """How many questions are answered, of all runs together."""
+        return sum(map(len, self._of_run.values()))
+
+    def by_method(self) -> dict[str, tuple[str, list[Scored]]]:
+        """Return the description of each method, and its scores in the order of the questions."""
+        found: dict[str, tuple[str, list[Scored]]] = {}
+        for method in self._methods:
+            of_run = [other.name for other in self._methods if other.run == method.run]
+            place, scored = of_run.index(method.name), self._of_run[method.run]
+            rows = [scored[number][place] for number in range(self._num_items)]
+            found[method.name] = (method.description, rows)
+        return found
 
 
 class _Runner:

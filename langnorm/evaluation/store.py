@@ -10,7 +10,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -86,8 +86,8 @@ class AnswerStore:
     ) -> None:
         self._lock.release()
 
-    def read(self, run: str, keys: Sequence[str]) -> dict[int, Any]:
-        """Return what is there of a run, by the number of the question; what is half-written is cut off for good.
+    def read(self, run: str, keys: Sequence[str]) -> Iterator[tuple[int, Any]]:
+        """Yield what is there of a run, with the number of the question; what is half-written is cut off for good.
 
         Args:
             run: Its name.
@@ -98,8 +98,7 @@ class AnswerStore:
         """
         path = self._path(run)
         if not path.exists():
-            return {}
-        rows: dict[int, Any] = {}
+            return
         with path.open("r+b") as file:
             while text := _next_member(file):
                 for row in map(json.loads, text.splitlines()):
@@ -109,9 +108,8 @@ class AnswerStore:
                             f"{row['item']}. Begin anew with `restart=True` (`--restart`), or give another folder."
                         )
                         raise OptionError(msg)
-                    rows[row["item"]] = row["answers"]
+                    yield row["item"], row["answers"]
             file.truncate()
-        return rows
 
     def append(self, run: str, keys: Sequence[str], answers: Mapping[int, Any]) -> None:
         """Add the answers to some questions of a run, by their numbers: plain JSON types."""

@@ -112,8 +112,14 @@ def load_task(
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()][:num_problems]
     has_numbers = all(_is_number(right) for _, right in rows)
     form: AnswerForm = answer or ("number" if has_numbers else "auto")
-    items = tuple(Item(question, read_answer(form, right) or even(right) or right) for question, right in rows)
+    items = tuple(Item(question, _right(form, right)) for question, right in rows)
     return Task(path.stem, items, template or (STEP_BY_STEP if has_numbers else QUESTION), form)
+
+
+def _right(form: AnswerForm, right: str) -> str:
+    """Return a right answer as it is read from responses: it is the answer itself, and no sentence that states one."""
+    found = None if form == "auto" else read_answer(form, right)
+    return found or even(right) or right
 
 
 def _is_number(right: str) -> bool:

@@ -35,6 +35,10 @@ _RESULT = re.compile(
     re.IGNORECASE,
 )
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+"""A command of LaTeX that makes a number a part of a formula, where `plain` leaves it: the 2 of `\\sqrt{2}`."""
+
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _LONGEST_PHRASE = 400  # characters in which an answer is said
 _MOST_ITEMS = 50
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
@@ -133,7 +137,7 @@ def _conclusion(text: str) -> str | None:
     if not sentences:
         return wording(text) or text.strip()
     last = _LEAD.sub("", sentences[-1], count=1)
-    value = known_value(last)
+    value = known_value(last) or (wording(last) if _COMMAND.search(plain(last)) and not _WORD.search(last) else None)
     if value not in ("yes", "no") and (first := known_value(sentences[0])) in ("yes", "no"):
         return first
     if items := _items(sentences):
@@ -199,7 +203,8 @@ def _phrase_value(said: str) -> str | None:
         if part and (value := known_value(part)):
             return value
     found = quantities(plain(_BRACKETED.sub("", short)))
-    return found[0].value if len(found) == 1 else wording(phrase) or None
+    is_number = len(found) == 1 and not _COMMAND.search(plain(short))
+    return found[0].value if is_number else wording(phrase) or None
 
 
 def _number_of(sentence: str, *, only_numbers: bool) -> str | None:

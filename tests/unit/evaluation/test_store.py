@@ -18,13 +18,13 @@ KEYS = [f"k{number}" for number in range(40)]
 def test_what_was_appended_is_read(tmp_path: Path) -> None:
     """By run and number, also by the next process."""
     with AnswerStore(tmp_path / "e", WORK) as store:
-        assert store.read("baseline", KEYS) == {}
+        assert dict(store.read("baseline", KEYS)) == {}
         store.append("baseline", KEYS, {0: {"x": "ä" * 200_000}, 1: None})
         store.append("baseline", KEYS, {7: [1, 2]})
         store.append("samples", KEYS, {3: 4})
     with AnswerStore(tmp_path / "e", WORK) as store:
-        assert store.read("baseline", KEYS) == {0: {"x": "ä" * 200_000}, 1: None, 7: [1, 2]}
-        assert store.read("samples", KEYS) == {3: 4}
+        assert dict(store.read("baseline", KEYS)) == {0: {"x": "ä" * 200_000}, 1: None, 7: [1, 2]}
+        assert dict(store.read("samples", KEYS)) == {3: 4}
 
 
 def test_wherever_a_write_was_stopped_the_rest_is_whole(tmp_path: Path) -> None:
@@ -38,9 +38,9 @@ def test_wherever_a_write_was_stopped_the_rest_is_whole(tmp_path: Path) -> None:
         for end in [*range(len(content)), *Random(0).sample(range(first, len(content)), 3)]:
             path.write_bytes(content[:end])
             expected = {0: "first"} if end >= first else {}
-            assert store.read("r", KEYS) == expected
+            assert dict(store.read("r", KEYS)) == expected
             store.append("r", KEYS, {5: "next"})
-            assert store.read("r", KEYS) == expected | {5: "next"}
+            assert dict(store.read("r", KEYS)) == expected | {5: "next"}
 
 
 def test_a_folder_has_the_answers_of_one_evaluation(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_folder_has_the_answers_of_one_evaluation(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"another evaluation: n `8` there, `4` here\. .*`--restart`"):
         AnswerStore(tmp_path, WORK | {"n": "4"})
     with AnswerStore(tmp_path, WORK | {"n": "4"}, restart=True) as store:
-        assert store.read("r", KEYS) == {}
+        assert dict(store.read("r", KEYS)) == {}
     (tmp_path / "work.json").write_text("{")
     with pytest.raises(OptionError, match="cannot be read"):
         AnswerStore(tmp_path, WORK)
@@ -72,9 +72,9 @@ def test_answers_to_other_questions_are_refused(tmp_path: Path) -> None:
     """Those of more questions of the same file are not."""
     with AnswerStore(tmp_path, WORK) as store:
         store.append("r", KEYS, {0: 1, 9: 2})
-        assert store.read("r", KEYS[:4]) == {0: 1, 9: 2}
+        assert dict(store.read("r", KEYS[:4])) == {0: 1, 9: 2}
         with pytest.raises(OptionError, match="answers to other questions, or with other options: that of number 0"):
-            store.read("r", ["other", *KEYS[1:]])
+            dict(store.read("r", ["other", *KEYS[1:]]))
 
 
 def test_two_processes_do_not_write_at_once(tmp_path: Path) -> None:

@@ -69,6 +69,22 @@ def test_a_question_may_have_any_character(tmp_path: Path, beginning: bytes, end
     assert [item.question for item in load_task(path).items] == [row["question"]] * 2
 
 
+@pytest.mark.parametrize("right", [r"\sqrt{2}", r"2\pi", r"\frac{\sqrt{3}}{2}", r"3\sqrt{5} cm"])
+def test_a_formula_is_not_one_of_its_numbers(tmp_path: Path, right: str) -> None:
+    """Neither where it is the right answer, nor where a response states it."""
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"question": "?", "answer": right}))
+    task = load_task(path)
+    for form in (
+        rf"So it is \boxed{{{right}}}.",
+        f"The answer is {right}.",
+        f"The answer is ${right}$, as 2 < 3.",
+        right,
+    ):
+        assert task.read(form) == task.items[0].answer
+    assert task.read(r"\boxed{2}") != task.items[0].answer
+
+
 def test_abacus_has_a_task_of_its_own() -> None:
     """The same problems each time, more where more are asked for."""
     task = load_task("abacus", num_problems=5)
