@@ -202,9 +202,10 @@ def _phrase_value(said: str) -> str | None:
     for part in (phrase, short, *bold[:1], result):
         if part and (value := known_value(part)):
             return value
+    if _COMMAND.search(plain(short)):
+        return wording(short) or None
     found = quantities(plain(_BRACKETED.sub("", short)))
-    is_number = len(found) == 1 and not _COMMAND.search(plain(short))
-    return found[0].value if is_number else wording(phrase) or None
+    return found[0].value if len(found) == 1 else wording(phrase) or None
 
 
 def _number_of(sentence: str, *, only_numbers: bool) -> str | None:
