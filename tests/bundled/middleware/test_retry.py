@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from pydantic import BaseModel, Field
 from langnorm import ChatLangNorm, NormTrace
 from langnorm.errors import OptionError, WeakReasoningError
 from langnorm.middleware import NormRetryMiddleware
+from tests.support.watched_chat import WatchedChat
 
 HELLO = {"messages": [("human", "Hello!")]}
 STRONG = {"low_below": 0.0, "temperature": 0}
@@ -252,20 +252,9 @@ async def test_exceptions(chat, tmp_path) -> None:
 
 async def test_the_event_loop_never_waits_for_what_a_retry_changes(chat) -> None:
     """What has to be known of the model for that may be on disk, or at a server."""
-    asked: list[bool] = []
-
-    class Watched(ChatLangNorm):
-        """A model that remembers who asks what it is able to do."""
-
-        def is_able_to(self, ability: str) -> bool:
-            """Return what the model says."""
-            asked.append(threading.current_thread() is threading.main_thread())
-            return super().is_able_to(ability)
-
-    watched = Watched(engine=chat.engine, temperature=0, max_tokens=12, low_below=1.0)
+    watched = WatchedChat(engine=chat.engine, temperature=0, max_tokens=12, low_below=1.0)
     await agent(watched, NormRetryMiddleware(escalation="recursion")).ainvoke(HELLO)
-    assert asked
-    assert not any(asked)
+    watched.check_asked_elsewhere()
 
 
 def test_an_interrupt_of_the_graph_is_none(chat) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import threading
 from typing import Annotated, Any
 
 import pytest
@@ -24,6 +23,7 @@ from typing_extensions import TypedDict
 from langnorm import ChatLangNorm, NormRetry, NormSelector, NormTrace
 from langnorm.errors import OptionError, WeakReasoningError
 from tests.support.calls import counted_passes
+from tests.support.watched_chat import WatchedChat
 
 WEAK, STRONG = {"low_below": 1.0}, {"low_below": 0.0, "temperature": 0}
 """Settings with which every step of an answer is low, and none of a greedy one."""
@@ -197,20 +197,9 @@ async def test_a_retry_whose_changes_cannot_be_told_loses_nothing(chat, tmp_path
 
 async def test_the_event_loop_never_waits_for_what_a_retry_changes(chat) -> None:
     """What has to be known of the model for that may be on disk, or at a server."""
-    asked: list[bool] = []
-
-    class Watched(ChatLangNorm):
-        """A model that remembers who asks what it is able to do."""
-
-        def is_able_to(self, ability: str) -> bool:
-            """Return what the model says."""
-            asked.append(threading.current_thread() is threading.main_thread())
-            return super().is_able_to(ability)
-
-    watched = Watched(engine=chat.engine, temperature=0, max_tokens=8, **WEAK)
+    watched = WatchedChat(engine=chat.engine, temperature=0, max_tokens=8, **WEAK)
     await NormRetry(watched, escalation="recursion").ainvoke("Hi!")
-    assert asked
-    assert not any(asked)
+    watched.check_asked_elsewhere()
 
 
 async def test_interruptions_are_no_attempts(chat) -> None:
