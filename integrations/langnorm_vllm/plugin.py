@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from langnorm.engines.vllm.starting import CONFIG_NAME, adapt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
     from vllm.config import VllmConfig
@@ -28,9 +29,10 @@ def register() -> None:
     """Let workers of engines that are meant for it observe their model, and answer to `langnorm_...` over RPC."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.core import EngineCore
-    from vllm.v1.worker.gpu_worker import Worker
     from vllm.v1.worker.worker_base import WorkerBase
 
+    # `gpu_worker` is not imported here: with it come operations that vLLM defines by what it finds in the environment,
+    # where the configuration of an engine has something to say.
     if hasattr(WorkerBase, "langnorm_describe"):  # loaded before
         return
     create = EngineArgs.create_engine_config
@@ -42,18 +44,15 @@ def register() -> None:
         return config
 
     EngineArgs.create_engine_config = create_adapted
-    load_model = Worker.load_model
+    begin = WorkerBase.__init__
 
-    @wraps(load_model)
-    def load_observed_model(self: Worker, *args: Any, **kwargs: Any) -> None:
-        load_model(self, *args, **kwargs)
+    @wraps(begin)
+    def begin_observed(self: WorkerBase, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
         if _is_ours(self.vllm_config):
-            from langnorm_vllm.worker_side import WorkerSide
+            self.load_model = _observed(self, self.load_model)
 
-            _ignore_interrupts(self.vllm_config)
-            self.langnorm = WorkerSide(self)
-
-    Worker.load_model = load_observed_model
+    WorkerBase.__init__ = begin_observed
     initialize = EngineCore._initialize_kv_caches
 
     @wraps(initialize)
@@ -66,6 +65,20 @@ def register() -> None:
     EngineCore._initialize_kv_caches = initialize_undisturbed
     for name in ("describe", "take", "peek", "norms", "forget"):
         setattr(WorkerBase, f"langnorm_{name}", _remote(name))
+
+
+def _observed(worker: WorkerBase, load_model: Callable[..., None]) -> Callable[..., None]:
+    """Return what loads the model of a worker, and then watches it."""
+
+    @wraps(load_model)
+    def load_observed_model(*args: Any, **kwargs: Any) -> None:
+        load_model(*args, **kwargs)
+        from langnorm_vllm.worker_side import WorkerSide
+
+        _ignore_interrupts(worker.vllm_config)
+        worker.langnorm = WorkerSide(worker)
+
+    return load_observed_model
 
 
 def _is_ours(config: VllmConfig) -> bool:
