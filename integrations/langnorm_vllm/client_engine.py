@@ -99,7 +99,7 @@ class ClientEngine:
 
     async def _follow(self, key: str, prompt: Mapping[str, Any], params: SamplingParams) -> None:
         """Put the outputs of a sequence into the queue, and what vLLM refuses it with as its end."""
-        from vllm.exceptions import GracefulHTTPError
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
@@ -110,6 +110,8 @@ class ClientEngine:
         except GracefulHTTPError as error:  # it has as many as it is to have, and others may come in a moment
             again = WireError(error.message, status=int(error.http_status), code="too_many_requests", retry_after=1)
             self._outputs.put(_failed(key, again))
+        except VLLMClientError as error:
+            self._outputs.put(_failed(key, WireError(str(error))))
         except Exception as error:  # noqa: BLE001
             self._outputs.put(_failed(key, error))
 

@@ -72,7 +72,8 @@ def test_a_sequence_that_is_refused_ends_with_the_reason(loop) -> None:
 
     for refusal, kind, status in (
         (QueueOverflowError(), WireError, 503),
-        (VLLMValidationError("no such thing"), VLLMValidationError, 500),
+        (VLLMValidationError("no such thing"), WireError, 400),
+        (ValueError("out of luck"), ValueError, 500),
     ):
         core = VllmCore(ClientEngine(Client(refusal), loop))
         core.add(Order(key="one", num_prompt_tokens=1), [5])

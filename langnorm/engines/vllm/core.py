@@ -94,6 +94,7 @@ class VllmCore:
                 CONFIG_NAME: {"in_process": options.in_process, "interventions": options.interventions},
             },
             "skip_tokenizer_init": True,
+            "max_logprobs": -1,  # all requests are langnorm's
             "disable_log_stats": True,
             "use_tqdm_on_load": options.verbose,
         }

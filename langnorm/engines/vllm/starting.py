@@ -97,7 +97,6 @@ def adapt(config: Any) -> None:
         *(model.logits_processors or ()),
         f"langnorm_vllm.logits_processors:TokenChoice{runner}",
     ]
-    model.max_logprobs = -1  # of a request of langnorm's: as many as it asks for
 
 
 def _cut_graphs(config: Any) -> None:

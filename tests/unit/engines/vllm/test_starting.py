@@ -36,7 +36,7 @@ def test_settings_are_completed() -> None:
     adapt(config)
     assert config.additional_config == {"other": 1, CONFIG_NAME: {"in_process": False, "interventions": False}}
     assert config.model_config.logits_processors == ["theirs", "langnorm_vllm.logits_processors:TokenChoiceV2"]
-    assert config.model_config.max_logprobs == -1
+    assert config.model_config.max_logprobs == 20  # others ask this engine too
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,7 @@ def test_settings_are_completed() -> None:
         (config_with({}, data_parallel_size=2), "`data_parallel_size` is not possible"),
         (config_with({}, pipeline_parallel_size=2), "`pipeline_parallel_size` is not possible"),
         (config_with({}, enable_dbo=True), "`enable_dbo` is not possible"),
+        (config_with({}, enable_batch_sharded_sampling=True), "`enable_batch_sharded_sampling` is not possible"),
         (config_with({}, speculative=SimpleNamespace(method="ngram")), "`speculative_config` is not possible"),
         (config_with({}, enable_sp=True), "Leave `enable_sp` out"),
     ],
