@@ -21,8 +21,8 @@ T = TypeVar("T")
 _SECONDS_OF_A_STEP = 0.02
 """Most that a step waits: a sequence that comes meanwhile is let in after it."""
 
-_SECONDS_BETWEEN_LOOKS = 1.0
-"""Between two looks at whether the loop still runs, where it is waited for."""
+_SECONDS_BETWEEN_LOOKS = 0.5
+"""Between two looks at whether something is still to come, where it is waited for."""
 
 
 class ClientEngine:
@@ -85,17 +85,25 @@ class ClientEngine:
         return self._wait(self._client.collective_rpc(method, args=args))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what comes of work on the loop; that of a server that ends may stop before it has come to this."""
+        """Return what comes of work on the loop.
+
+        Raises:
+            WireError: Nothing comes of it: the engine has ended, of which vLLM tells sequences alone, or the loop has.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # it is closed
             work.close()
             raise
         while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
-            if not self._loop.is_running():
-                msg = "vLLM's server has ended."
-                raise RuntimeError(msg)
-        return future.result()
+            if self._client.errored or not self._loop.is_running():
+                raise _ended()
+        try:
+            return future.result()
+        except EngineDeadError:
+            raise _ended() from None
 
     async def _follow(self, key: str, prompt: Mapping[str, Any], params: SamplingParams) -> None:
         """Put the outputs of a sequence into the queue, and what vLLM refuses it with as its end."""
@@ -105,8 +113,8 @@ class ClientEngine:
         try:
             async for output in self._client.generate(prompt, params, key):
                 self._outputs.put(output)
-        except EngineDeadError as error:
-            self._outputs.put(error)
+        except EngineDeadError:
+            self._outputs.put(_ended())
         except GracefulHTTPError as error:  # it has as many as it is to have, and others may come in a moment
             again = WireError(error.message, status=int(error.http_status), code="too_many_requests", retry_after=1)
             self._outputs.put(_failed(key, again))
@@ -114,6 +122,12 @@ class ClientEngine:
             self._outputs.put(_failed(key, WireError(str(error))))
         except Exception as error:  # noqa: BLE001
             self._outputs.put(_failed(key, error))
+
+
+def _ended() -> WireError:
+    """Return what is raised where the engine is no more, or nobody to ask it: the server ends too, in a moment."""
+    msg = "The engine of this server has ended, and the log says why. Ask again in a moment, or another one."
+    return WireError(msg, status=503, code="engine_ended", retry_after=1)
 
 
 def _failed(key: str, error: Exception) -> SimpleNamespace:

@@ -28,6 +28,7 @@ class Client:
         refusal: Raised of each sequence that comes.
         keys: Of these.
         is_silent: Whether nothing more is answered over RPC.
+        errored: Whether the engine has ended.
     """
 
     vllm_config = SimpleNamespace(
@@ -38,7 +39,7 @@ class Client:
     def __init__(self, refusal: Exception) -> None:
         self.refusal = refusal
         self.keys: list[str] = []
-        self.is_silent = False
+        self.is_silent = self.errored = False
 
     async def generate(self, _prompt: Any, _params: Any, key: str) -> AsyncGenerator[Any]:
         """Raise the refusal."""
@@ -83,6 +84,27 @@ def test_a_sequence_that_is_refused_ends_with_the_reason(loop) -> None:
         assert (type(error), str(error), error_status(error)) == (kind, str(refusal), status)
 
 
+def test_nothing_waits_for_an_engine_that_has_ended(loop) -> None:
+    """What is asked over RPC is not answered any more: streams would never end, nor the server that waits for them."""
+    client = Client(ValueError("refused"))
+    core = VllmCore(ClientEngine(client, loop))
+    client.is_silent = client.errored = True
+    with pytest.raises(WireError, match="engine of this server has ended"):
+        core.forget(["one"])
+
+
+def test_an_engine_that_has_ended_is_no_fault_of_a_request(loop) -> None:
+    """It is not refused for good, and nobody is told to load a model."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    core = VllmCore(ClientEngine(Client(EngineDeadError()), loop))
+    core.add(Order(key="one", num_prompt_tokens=1), [5])
+    time.sleep(0.1)
+    with pytest.raises(WireError, match="Ask again in a moment") as raised:
+        core.step()
+    assert raised.value.status == 503
+
+
 def test_processes_that_share_an_engine_try_it_out_side_by_side(loop) -> None:
     """Each by a sequence of its own name; that of a trial that is refused says why."""
     client = Client(ValueError("refused"))
@@ -98,7 +120,7 @@ def test_nothing_waits_for_a_server_that_has_ended(loop) -> None:
     core = VllmCore(ClientEngine(client, loop))
     client.is_silent = True
     loop.call_soon_threadsafe(loop.call_later, 0.1, loop.stop)
-    with pytest.raises(RuntimeError, match="server has ended"):
+    with pytest.raises(WireError, match="engine of this server has ended"):
         core.forget(["one"])
     while loop.is_running():
         time.sleep(0.01)
