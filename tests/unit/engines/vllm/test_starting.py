@@ -17,7 +17,7 @@ def config_with(own: Any, *, enable_sp: bool = False, speculative: Any = None, *
         additional_config={"other": 1} if own is None else {"other": 1, CONFIG_NAME: own},
         compilation_config=SimpleNamespace(pass_config=SimpleNamespace(enable_sp=enable_sp)),
         model_config=SimpleNamespace(logits_processors=["theirs"], max_logprobs=20),
-        parallel_config=SimpleNamespace(**{"data_parallel_size": 1, "enable_dbo": False, **parallel}),
+        parallel_config=SimpleNamespace(**{"data_parallel_size": 1, "enable_dbo": False, "ubatch_size": 0, **parallel}),
         speculative_config=speculative,
         use_v2_model_runner=True,
     )
@@ -48,6 +48,8 @@ def test_settings_are_completed() -> None:
         (config_with({}, data_parallel_size=2), "`data_parallel_size` is not possible"),
         (config_with({}, pipeline_parallel_size=2), "`pipeline_parallel_size` is not possible"),
         (config_with({}, enable_dbo=True), "`enable_dbo` is not possible"),
+        (config_with({}, ubatch_size=2), "`ubatch_size` is not possible"),
+        (config_with({}, enable_hc_sp=True), "`enable_hc_sp` is not possible"),
         (config_with({}, enable_batch_sharded_sampling=True), "`enable_batch_sharded_sampling` is not possible"),
         (config_with({}, speculative=SimpleNamespace(method="ngram")), "`speculative_config` is not possible"),
         (config_with({}, enable_sp=True), "Leave `enable_sp` out"),
