@@ -89,8 +89,8 @@ class Endpoint:
         if self._app is None or FIELD not in asked:
             await own.handle(scope, _again(body, receive), send)
             return
-        if asked.get("model") in self._names:
-            body = json.dumps(asked | {"model": self._names[0]}).encode()
+        if asked.get("model") in self._names[1:]:  # further names; in bytes, the body stays about as large as it was
+            body = json.dumps(asked | {"model": self._names[0]}, ensure_ascii=False).encode(errors="surrogatepass")
         await self._app(dict(scope), _again(body, receive), send)
 
     async def _list_models(self, own: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
