@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from langnorm.chat_models import ChatLangNorm
 from langnorm.engines.vllm.core import VllmCore
 from langnorm.engines.vllm.loading import engine_over
-from langnorm.engines.vllm.starting import CONFIG_NAME
+from langnorm.engines.vllm.starting import is_ours
 from langnorm.errors import ModelError
 from langnorm.server.app import build_app
 from langnorm.server.options import ServerOptions
@@ -68,7 +68,7 @@ class Endpoint:
         """
         if engine_client is None:
             return
-        if CONFIG_NAME not in (engine_client.vllm_config.additional_config or {}):
+        if not is_ours(engine_client.vllm_config):
             msg = (
                 "`VLLM_PLUGINS` names langnorm, and the engine runs without it. Start the server with "
                 '--additional-config \'{"langnorm": {}}\', or \'{"langnorm": {"interventions": true}}\'.'

@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-from langnorm.engines.vllm.starting import CONFIG_NAME, adapt
+from langnorm.engines.vllm.starting import CONFIG_NAME, adapt, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def register() -> None:
     @wraps(begin)
     def begin_observed(self: WorkerBase, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
-        if _is_ours(self.vllm_config):
+        if is_ours(self.vllm_config):
             self.load_model = _observed(self, self.load_model)
 
     WorkerBase.__init__ = begin_observed
@@ -57,7 +57,7 @@ def register() -> None:
 
     @wraps(initialize)
     def initialize_undisturbed(self: EngineCore, config: VllmConfig, *args: Any, **kwargs: Any) -> Any:
-        if _is_ours(config):
+        if is_ours(config):
             _ignore_interrupts(config)
             _end_with_parent(config)
         return initialize(self, config, *args, **kwargs)
@@ -79,10 +79,6 @@ def _observed(worker: WorkerBase, load_model: Callable[..., None]) -> Callable[.
         worker.langnorm = WorkerSide(worker)
 
     return load_observed_model
-
-
-def _is_ours(config: VllmConfig) -> bool:
-    return CONFIG_NAME in (config.additional_config or {})
 
 
 def _parent_of_vllm(config: VllmConfig) -> BaseProcess | None:

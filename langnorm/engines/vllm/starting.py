@@ -62,6 +62,11 @@ def default_arguments() -> dict[str, Any]:
     return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
 
 
+def is_ours(config: Any) -> bool:
+    """Return whether the engine of a `VllmConfig` is meant for langnorm; others may have anything for settings."""
+    return isinstance(config.additional_config, Mapping) and config.additional_config.get(CONFIG_NAME) is not None
+
+
 def adapt(config: Any) -> None:
     """Change the configuration of an engine whose `additional_config` has settings of langnorm's, and complete these.
 
@@ -71,9 +76,9 @@ def adapt(config: Any) -> None:
     Raises:
         OptionError: A setting is unknown, or langnorm cannot observe a model that is run so.
     """
-    own = (config.additional_config or {}).get(CONFIG_NAME)
-    if own is None:
+    if not is_ours(config):
         return
+    own = config.additional_config[CONFIG_NAME]
     if not isinstance(own, Mapping):
         refuse(CONFIG_NAME, own, 'an object, such as {"interventions": true}', "additional_config")
     for name in own:

@@ -30,6 +30,15 @@ def test_an_engine_that_is_not_for_langnorm_stays_as_it_is() -> None:
     assert config == config_with(None, data_parallel_size=2)
 
 
+def test_an_engine_with_settings_of_another_kind_stays_as_it_is() -> None:
+    """Platforms of others have objects there."""
+    settings = object()
+    config = config_with(None)
+    config.additional_config = settings
+    adapt(config)
+    assert config.additional_config is settings
+
+
 def test_settings_are_completed() -> None:
     """Langnorm's choice of tokens comes after that of others, by the model runner that is used."""
     config = config_with({})
