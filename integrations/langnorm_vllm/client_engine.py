@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from langnorm.wire.errors import WireError
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -18,6 +20,9 @@ T = TypeVar("T")
 
 _SECONDS_OF_A_STEP = 0.02
 """Most that a step waits: a sequence that comes meanwhile is let in after it."""
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+"""Between two looks at whether something is still to come, where it is waited for."""
 
 
 class ClientEngine:
@@ -80,24 +85,54 @@ class ClientEngine:
         return self._wait(self._client.collective_rpc(method, args=args))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Return what comes of work on the loop.
+
+        Raises:
+            WireError: Nothing comes of it: the engine has ended, of which vLLM tells sequences alone, or the loop has.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # it is closed
+            work.close()
+            raise
+        while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
+            if self._client.errored or not self._loop.is_running():
+                raise _ended()
+        try:
+            return future.result()
+        except EngineDeadError:
+            raise _ended() from None
 
     async def _follow(self, key: str, prompt: Mapping[str, Any], params: SamplingParams) -> None:
         """Put the outputs of a sequence into the queue, and what vLLM refuses it with as its end."""
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             async for output in self._client.generate(prompt, params, key):
                 self._outputs.put(output)
-        except EngineDeadError as error:
-            self._outputs.put(error)
+        except EngineDeadError:
+            self._outputs.put(_ended())
+        except GracefulHTTPError as error:  # it has as many as it is to have, and others may come in a moment
+            again = WireError(error.message, status=int(error.http_status), code="too_many_requests", retry_after=1)
+            self._outputs.put(_failed(key, again))
+        except VLLMClientError as error:
+            self._outputs.put(_failed(key, WireError(str(error))))
         except Exception as error:  # noqa: BLE001
             self._outputs.put(_failed(key, error))
 
 
+def _ended() -> WireError:
+    """Return what is raised where the engine is no more, or nobody to ask it: the server ends too, in a moment."""
+    msg = "The engine of this server has ended, and the log says why. Ask again in a moment, or another one."
+    return WireError(msg, status=503, code="engine_ended", retry_after=1)
+
+
 def _failed(key: str, error: Exception) -> SimpleNamespace:
-    """Return the output of a sequence that vLLM has given up."""
-    completion = SimpleNamespace(finish_reason="error", stop_reason=str(error), token_ids=(), logprobs=None)
+    """Return the output of a sequence that vLLM has given up, with the error in the place of a reason."""
+    completion = SimpleNamespace(finish_reason="error", stop_reason=error, token_ids=(), logprobs=None)
     return SimpleNamespace(
         request_id=key, outputs=[completion], num_cached_tokens=0, prompt_logprobs=None, finished=True
     )

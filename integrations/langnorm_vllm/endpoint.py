@@ -12,13 +12,13 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from langnorm.chat_models import ChatLangNorm
 from langnorm.engines.vllm.core import VllmCore
 from langnorm.engines.vllm.loading import engine_over
-from langnorm.engines.vllm.starting import CONFIG_NAME
+from langnorm.engines.vllm.starting import is_ours
 from langnorm.errors import ModelError
 from langnorm.server.app import build_app
 from langnorm.server.options import ServerOptions
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
 _COMPLETIONS, _TOKENS, _MODELS = "/v1/chat/completions", "/tokenize", "/v1/models"
+_MODEL_ARGUMENTS = {
+    "revision": "revision",
+    "code_revision": "code_revision",
+    "trust_remote_code": "trust_remote_code",
+    "hf_token": "token",
+}
+"""Arguments of vLLM, and what langnorm calls them."""
+
 _MOST_REQUESTS = 4096  # at once: vLLM has a queue of its own
 
 
@@ -61,7 +69,7 @@ class Endpoint:
         """
         if engine_client is None:
             return
-        if CONFIG_NAME not in (engine_client.vllm_config.additional_config or {}):
+        if not is_ours(engine_client.vllm_config):
             msg = (
                 "`VLLM_PLUGINS` names langnorm, and the engine runs without it. Start the server with "
                 '--additional-config \'{"langnorm": {}}\', or \'{"langnorm": {"interventions": true}}\'.'
@@ -74,13 +82,16 @@ class Endpoint:
 
     async def _answer(self, own: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the field `langnorm`, and let vLLM answer others."""
-        body = await Request(scope, receive).body()
+        try:
+            body = await Request(scope, receive).body()
+        except ClientDisconnect:
+            return
         asked = _read(body)
         if self._app is None or FIELD not in asked:
             await own.handle(scope, _again(body, receive), send)
             return
-        if asked.get("model") in self._names:
-            body = json.dumps(asked | {"model": self._names[0]}).encode()
+        if asked.get("model") in self._names[1:]:  # further names; in bytes, the body stays about as large as it was
+            body = json.dumps(asked | {"model": self._names[0]}, ensure_ascii=False).encode(errors="surrogatepass")
         await self._app(dict(scope), _again(body, receive), send)
 
     async def _list_models(self, own: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,10 +105,10 @@ class Endpoint:
 
 
 class _Route(APIRoute):  # type: ignore[misc]
-    """A route in the place of one of vLLM's, which it may hand a request on to."""
+    """A route in the place of one of vLLM's, which it may hand a request on to, and whose description it has."""
 
     def __init__(self, own: APIRoute, answer: Any) -> None:
-        super().__init__(own.path, own.endpoint, methods=list(own.methods or ()), include_in_schema=False)
+        self.__dict__.update(vars(own))
         self._own, self._answer = own, answer
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,12 +118,34 @@ class _Route(APIRoute):  # type: ignore[misc]
 
 def _build(engine: ClientEngine, args: Namespace, name: str) -> ASGIApp:
     """Return langnorm's own application over the engine of a server."""
-    model_kwargs = {
-        field: value for field in ("revision", "trust_remote_code", "chat_template") if (value := getattr(args, field))
-    }
-    chat = ChatLangNorm(model=name, engine=engine_over(VllmCore(engine), args.model, model_kwargs))
-    # The key is checked by vLLM, before any route.
-    return build_app(chat, ServerOptions(name=name, host=args.host or "0.0.0.0", max_requests=_MOST_REQUESTS))
+    chat = ChatLangNorm(model=name, engine=engine_over(VllmCore(engine), args.model, model_kwargs(args)))
+    return build_app(chat, server_options(args, name))
+
+
+def model_kwargs(args: Namespace) -> dict[str, Any]:
+    """Return how langnorm reads the files of the model of a server, which has these arguments.
+
+    Raises:
+        ModelError: Its tokenizer is that of another model.
+    """
+    from vllm.renderers.chat_utils import load_chat_template
+
+    if args.tokenizer not in (None, args.model):
+        msg = "langnorm takes the tokenizer of the model, and `--tokenizer` names another one. Leave it out."
+        raise ModelError(msg)
+    found = {ours: getattr(args, theirs) for theirs, ours in _MODEL_ARGUMENTS.items()}
+    found["chat_template"] = load_chat_template(args.chat_template)  # a path, or the template itself
+    return {name: value for name, value in found.items() if value}
+
+
+def server_options(args: Namespace, name: str) -> ServerOptions:
+    """Return the options of langnorm's own application in a server with these arguments, whose model has this name."""
+    from vllm import envs
+
+    # The key is checked by vLLM, before any route: where there is one, the server may have any name.
+    has_key = any([*(args.api_key or ()), envs.VLLM_API_KEY])
+    host = "0.0.0.0" if has_key or not args.host else args.host
+    return ServerOptions(name=name, host=host, max_requests=_MOST_REQUESTS)
 
 
 def _read(body: bytes) -> dict[str, Any]:
@@ -121,7 +154,7 @@ def _read(body: bytes) -> dict[str, Any]:
         return {}
     try:
         asked = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return asked if isinstance(asked, dict) else {}
 

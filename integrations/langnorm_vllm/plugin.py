@@ -13,9 +13,10 @@ from multiprocessing import parent_process
 from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-from langnorm.engines.vllm.starting import CONFIG_NAME, adapt
+from langnorm.engines.vllm.starting import CONFIG_NAME, adapt, is_ours
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
     from vllm.config import VllmConfig
@@ -28,9 +29,10 @@ def register() -> None:
     """Let workers of engines that are meant for it observe their model, and answer to `langnorm_...` over RPC."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.core import EngineCore
-    from vllm.v1.worker.gpu_worker import Worker
     from vllm.v1.worker.worker_base import WorkerBase
 
+    # `gpu_worker` is not imported here: with it come operations that vLLM defines by what it finds in the environment,
+    # where the configuration of an engine has something to say.
     if hasattr(WorkerBase, "langnorm_describe"):  # loaded before
         return
     create = EngineArgs.create_engine_config
@@ -42,23 +44,20 @@ def register() -> None:
         return config
 
     EngineArgs.create_engine_config = create_adapted
-    load_model = Worker.load_model
+    begin = WorkerBase.__init__
 
-    @wraps(load_model)
-    def load_observed_model(self: Worker, *args: Any, **kwargs: Any) -> None:
-        load_model(self, *args, **kwargs)
-        if _is_ours(self.vllm_config):
-            from langnorm_vllm.worker_side import WorkerSide
+    @wraps(begin)
+    def begin_observed(self: WorkerBase, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        if is_ours(self.vllm_config):
+            self.load_model = _observed(self, self.load_model)
 
-            _ignore_interrupts(self.vllm_config)
-            self.langnorm = WorkerSide(self)
-
-    Worker.load_model = load_observed_model
+    WorkerBase.__init__ = begin_observed
     initialize = EngineCore._initialize_kv_caches
 
     @wraps(initialize)
     def initialize_undisturbed(self: EngineCore, config: VllmConfig, *args: Any, **kwargs: Any) -> Any:
-        if _is_ours(config):
+        if is_ours(config):
             _ignore_interrupts(config)
             _end_with_parent(config)
         return initialize(self, config, *args, **kwargs)
@@ -68,8 +67,18 @@ def register() -> None:
         setattr(WorkerBase, f"langnorm_{name}", _remote(name))
 
 
-def _is_ours(config: VllmConfig) -> bool:
-    return CONFIG_NAME in (config.additional_config or {})
+def _observed(worker: WorkerBase, load_model: Callable[..., None]) -> Callable[..., None]:
+    """Return what loads the model of a worker, and then watches it."""
+
+    @wraps(load_model)
+    def load_observed_model(*args: Any, **kwargs: Any) -> None:
+        load_model(*args, **kwargs)
+        from langnorm_vllm.worker_side import WorkerSide
+
+        _ignore_interrupts(worker.vllm_config)
+        worker.langnorm = WorkerSide(worker)
+
+    return load_observed_model
 
 
 def _parent_of_vllm(config: VllmConfig) -> BaseProcess | None:

@@ -41,7 +41,7 @@ class ScriptedCore:
         self.forgotten: list[str] = []
         self.aborted: list[str] = []
         self.error: Exception | None = None
-        self.lost: str | None = None
+        self.lost: Exception | None = None
         self.missing_rows = 0
         self.rounding = 0.0
         self.num_cached = 0

@@ -93,6 +93,18 @@ def gone(pids: Iterable[int]) -> bool:
     return not psutil.wait_procs(processes, timeout=30)[1]
 
 
+def test_the_plugin_imports_nothing_that_depends_on_a_configuration() -> None:
+    """Some operations are defined by what vLLM writes into the environment when it makes that of an engine."""
+    script = """
+import sys
+from langnorm_vllm.plugin import register
+register()
+early = [name for name, module in sys.modules.items() if "eager_break_during_capture" in vars(module)]
+assert not set(early) - {"vllm.compilation.breakable_cudagraph"}, early
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes on Windows")
 def test_a_script_that_is_interrupted_goes_on(tmp_path) -> None:
     """Norms are those of transformers; Ctrl-C, which all processes get, ends one call; vLLM ends with the script."""

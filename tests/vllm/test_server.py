@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
@@ -10,11 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -23,7 +20,6 @@ from openai import OpenAI
 
 import langnorm.abacus
 from langnorm import ChatLangNorm, NormTrace
-from langnorm.errors import ModelError
 from tests.support.servers import LOOPBACK
 from tests.vllm.conftest import QUESTIONS
 
@@ -39,11 +35,15 @@ pytestmark = [
 ]
 
 KEY = "right"
+NUM_STREAMS = 16
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory) -> Iterator[str]:
-    """Returns the `base_url` of a server that runs until the tests here have ended, and then ends at Ctrl-C."""
+    """Returns the `base_url` of a server that runs until the tests here have ended.
+
+    It then ends at Ctrl-C, in the midst of streams, whose clients are told.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
@@ -59,11 +59,39 @@ def url(tmp_path_factory) -> Iterator[str]:
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.2)
             yield f"{address}/v1"
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
-            assert "Traceback" not in log.read_text()
+            with ThreadPoolExecutor(NUM_STREAMS) as pool:
+                ends = [pool.submit(_last_event, address) for _ in range(NUM_STREAMS)]
+                time.sleep(0.5)
+                process.send_signal(signal.SIGINT)
+                assert process.wait(60) == 0
+            assert any("engine_ended" in end.result() for end in ends)
+            before, _, after = log.read_text().partition("[shutdown]")
+            assert "Traceback" not in before
+            assert "langnorm" not in after  # vLLM's own tasks may still look for their engine
         finally:
             process.kill()
+
+
+def _last_event(address: str) -> str:
+    """Returns how a stream of many tokens ends, which asks for the norms of each of them."""
+    body = {
+        "messages": [{"role": "user", "content": QUESTIONS[0]}],
+        "temperature": 2.5,
+        "max_tokens": 1900,
+        "stream": True,
+        "langnorm": {"norms": "tokens"},
+    }
+    headers, last = {"authorization": f"Bearer {KEY}"}, ""
+    try:
+        with (
+            httpx.Client(trust_env=False, timeout=60) as client,
+            client.stream("POST", f"{address}/v1/chat/completions", json=body, headers=headers) as answer,
+        ):
+            for line in answer.iter_lines():
+                last = line or last
+    except httpx.TransportError:
+        pass
+    return last
 
 
 def _is_healthy(address: str) -> bool:
@@ -199,12 +227,3 @@ def test_streams_that_are_left_end_in_vllm(url, client) -> None:
 def _num_running(url: str) -> float:
     text = httpx.get(url.replace("/v1", "/metrics"), trust_env=False).text
     return float(re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", text, re.MULTILINE)[1])
-
-
-def test_a_server_whose_engine_knows_nothing_of_langnorm_does_not_start() -> None:
-    """The error says which argument is missing."""
-    from langnorm_vllm.endpoint import Endpoint
-
-    client = SimpleNamespace(vllm_config=SimpleNamespace(additional_config={}))
-    with pytest.raises(ModelError, match="Start the server with --additional-config"):
-        asyncio.run(Endpoint().init_state(client, None, Namespace()))

@@ -7,6 +7,7 @@ process, and needs an event loop; what is done in a step is the same.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class NewTokens:
     token_ids: Sequence[int]
     logprobs: Sequence[Mapping[int, Any]]
     num_cached: int
-    error: str | None
+    error: Exception | None
     prompt_logprobs: Sequence[Any] = ()
 
 
@@ -93,6 +94,7 @@ class VllmCore:
                 CONFIG_NAME: {"in_process": options.in_process, "interventions": options.interventions},
             },
             "skip_tokenizer_init": True,
+            "max_logprobs": -1,  # all requests are langnorm's
             "disable_log_stats": True,
             "use_tqdm_on_load": options.verbose,
         }
@@ -198,14 +200,13 @@ class VllmCore:
         gained = []
         for output in outputs:
             completion = output.outputs[0]
-            is_error = completion.finish_reason in ("abort", "error")
             gained.append(
                 NewTokens(
                     output.request_id,
                     completion.token_ids,
                     completion.logprobs or (),
                     output.num_cached_tokens or 0,
-                    f"vLLM gave the sequence up ({completion.finish_reason})." if is_error else None,
+                    _error_of(completion),
                     output.prompt_logprobs or (),
                 )
             )
@@ -255,7 +256,7 @@ class VllmCore:
         """
         layers, num_tokens = tuple(range(self.num_layers)), 3
         order = Order(
-            key="trial",
+            key=f"trial-{secrets.token_hex(4)}",  # another process may try out the same engine now
             num_prompt_tokens=len(prompt_ids),
             layers=layers,
             max_tokens=num_tokens,
@@ -263,7 +264,9 @@ class VllmCore:
         )
         self.add(order, prompt_ids)
         while self._engine.has_unfinished_requests():
-            self._engine.step()
+            for gained in self.step():
+                if gained.error:
+                    raise gained.error
         record = self.take([order.key], [num_tokens - 1])[0]
         norms = np.frombuffer(record["norms"] if record else b"", dtype=np.float32)
         if len(norms) != (num_tokens - 1) * len(layers) or not bool((norms > 0).all()):
@@ -299,3 +302,12 @@ class VllmCore:
     def _call(self, name: str, *args: Any) -> list[Any]:
         answers: list[Any] = self._engine.collective_rpc(f"langnorm_{name}", args=args)
         return answers
+
+
+def _error_of(completion: Any) -> Exception | None:
+    """Return why vLLM has given a sequence up, or None."""
+    if completion.finish_reason not in ("abort", "error"):
+        return None
+    if isinstance(completion.stop_reason, Exception):  # of a client of a server
+        return completion.stop_reason
+    return RuntimeError(f"vLLM gave the sequence up ({completion.finish_reason}).")

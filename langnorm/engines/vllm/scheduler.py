@@ -132,7 +132,7 @@ class Scheduler:
                 continue
             if gained.error:
                 self._leave(sequence)
-                _end(sequence.pending, RuntimeError(gained.error))
+                _end(sequence.pending, gained.error)
                 continue
             if gained.num_cached:
                 sequence.prefix_hit = PrefixHit(gained.num_cached, gained.num_cached * self._core.bytes_per_token)

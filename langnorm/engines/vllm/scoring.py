@@ -83,7 +83,7 @@ class TextScorer:
         if text is None:
             return False
         if gained.error:
-            text.future.set_exception(RuntimeError(gained.error))
+            text.future.set_exception(gained.error)
             return True
         try:
             text.future.set_result(_read_likelihood(text, gained))

@@ -62,6 +62,11 @@ def default_arguments() -> dict[str, Any]:
     return {"kv_cache_memory_bytes": min(_MOST_CACHE_BYTES, psutil.virtual_memory().available // 4)}
 
 
+def is_ours(config: Any) -> bool:
+    """Return whether the engine of a `VllmConfig` is meant for langnorm; others may have anything for settings."""
+    return isinstance(config.additional_config, Mapping) and config.additional_config.get(CONFIG_NAME) is not None
+
+
 def adapt(config: Any) -> None:
     """Change the configuration of an engine whose `additional_config` has settings of langnorm's, and complete these.
 
@@ -71,9 +76,9 @@ def adapt(config: Any) -> None:
     Raises:
         OptionError: A setting is unknown, or langnorm cannot observe a model that is run so.
     """
-    own = (config.additional_config or {}).get(CONFIG_NAME)
-    if own is None:
+    if not is_ours(config):
         return
+    own = config.additional_config[CONFIG_NAME]
     if not isinstance(own, Mapping):
         refuse(CONFIG_NAME, own, 'an object, such as {"interventions": true}', "additional_config")
     for name in own:
@@ -84,8 +89,8 @@ def adapt(config: Any) -> None:
     for name, value in own.items():
         check_flag(name, value, owner=CONFIG_NAME)
     parallel, model = config.parallel_config, config.model_config
-    check_possible({name: getattr(parallel, name, None) for name in REFUSED})
-    check_possible({"speculative_config": config.speculative_config})
+    for part in (parallel, config.cache_config, config):  # where the arguments of an engine go, each to one of them
+        check_possible({name: getattr(part, name, None) for name in REFUSED})
     if getattr(config.compilation_config.pass_config, "enable_sp", False):
         msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
         raise OptionError(msg)
@@ -97,7 +102,6 @@ def adapt(config: Any) -> None:
         *(model.logits_processors or ()),
         f"langnorm_vllm.logits_processors:TokenChoice{runner}",
     ]
-    model.max_logprobs = -1  # of a request of langnorm's: as many as it asks for
 
 
 def _cut_graphs(config: Any) -> None:

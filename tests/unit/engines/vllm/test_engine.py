@@ -208,7 +208,7 @@ def test_errors_of_texts(engine, core) -> None:
     with pytest.raises(ValueError, match="not this one"):
         engine.score([(5,)], [(8,)])
     core.refusal = None
-    core.lost = "vLLM gave the sequence up (abort)."
+    core.lost = RuntimeError("vLLM gave the sequence up (abort).")
     with pytest.raises(RuntimeError, match="gave the sequence up"):
         engine.score([(5,), (5,)], [(8,), (9,)])
     core.error = ValueError("out of luck")
@@ -248,7 +248,7 @@ def test_errors_end_what_was_running(engine, core) -> None:
     with pytest.raises(ValueError, match="out of luck"):
         answer(engine, Request((5,), Sampling(max_tokens=2)))
     assert not core.running
-    core.lost = "vLLM gave the sequence up (abort)."
+    core.lost = RuntimeError("vLLM gave the sequence up (abort).")
     with pytest.raises(RuntimeError, match="gave the sequence up"):
         answer(engine, Request((5,), Sampling(max_tokens=2)))
     core.missing_rows = 1
