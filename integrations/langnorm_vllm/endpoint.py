@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +58,9 @@ class Endpoint:
     def attach_router(self, app: FastAPI) -> None:
         """Put routes before vLLM's, which they hand on to what is not for langnorm."""
         answers = {_COMPLETIONS: self._answer, _TOKENS: self._answer, _MODELS: self._list_models}
-        for path, answer in answers.items():
-            own = next(route for route in app.routes if isinstance(route, APIRoute) and route.path == path)
-            app.router.routes.append(_Route(own, answer))
+        for own in list(app.routes):
+            if isinstance(own, APIRoute) and own.path in answers:
+                app.router.routes.append(_Route(own, answers[own.path]))
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:  # noqa: ARG002
         """Look at the engine, and try it out, before the server takes requests.
@@ -140,10 +141,8 @@ def model_kwargs(args: Namespace) -> dict[str, Any]:
 
 def server_options(args: Namespace, name: str) -> ServerOptions:
     """Return the options of langnorm's own application in a server with these arguments, whose model has this name."""
-    from vllm import envs
-
     # The key is checked by vLLM, before any route: where there is one, the server may have any name.
-    has_key = any([*(args.api_key or ()), envs.VLLM_API_KEY])
+    has_key = any([*(args.api_key or ()), os.environ.get("VLLM_API_KEY")])
     host = "0.0.0.0" if has_key or not args.host else args.host
     return ServerOptions(name=name, host=host, max_requests=_MOST_REQUESTS)
 
