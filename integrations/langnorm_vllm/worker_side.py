@@ -42,8 +42,7 @@ class WorkerSide:
         model = runner.get_model()
         num_layers = config.model_config.hf_text_config.num_hidden_layers
         layers, parent = find_decoder_layers(model, num_layers)
-        for layer in layers:
-            signature_of(layer)
+        self._parameters = [frozenset(signature_of(layer).parameters) for layer in layers]  # of the layers
         self._stream = ResidualStream(find_residual_rule(model, layers, parent, config))
         num_rows = config.scheduler_config.max_num_batched_tokens
         self._norms = PassNorms(self._stream, num_layers, num_rows, worker.device)
@@ -250,7 +249,7 @@ class WorkerSide:
     def _arguments(self, index: int, states: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a layer by name, as far as they are known."""
         others = self._layer_arguments[index] if self._layer_arguments else {}
-        taken = signature_of(self._layers[index]).parameters
+        taken = self._parameters[index]
         return {**{name: value for name, value in states.items() if name in taken}, **others}
 
     def _act(self, index: int, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
