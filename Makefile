@@ -52,13 +52,14 @@ $(LLAMACPP)/installed: .venv/installed tests/llamacpp/build.cmake
 # The tests of the vLLM engine on a CPU, in an environment of its own: it needs other versions. Downloading it takes minutes, once.
 test-vllm: $(VLLM)/installed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 --dist loadfile tests/vllm
-	OMP_NUM_THREADS=1 LANGNORM_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 \
-		tests/bundled/retry
 
 # The same with vLLM's other model runner, the usual one on GPUs: its kernels are interpreted here, which takes some minutes more.
+# Then what else takes its time: retries, of a model on vLLM.
 test-vllm-v2: $(VLLM)/installed
 	TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) \
 		--numprocesses 2 --dist loadfile tests/vllm
+	OMP_NUM_THREADS=1 LANGNORM_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest $(VLLM_WARNINGS) --numprocesses 2 \
+		tests/bundled/retry
 
 # Builds for CUDA of three packages come along, and break the import of transformers.
 $(VLLM)/installed: pyproject.toml

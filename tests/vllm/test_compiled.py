@@ -35,19 +35,19 @@ def test_states_are_changed_as_defined(vllm_of, model_of) -> None:
     engine, model = vllm_of("qwen3", **CUT), model_of("qwen3", **sizes_of("qwen3"))
     requests = [
         request_of(prompt, thresholds(engine, prompt) if options else None, *options)
-        for prompt in PROMPTS[:2]
+        for prompt in PROMPTS[2:3]
         for options in ((), *((option,) for option in OPTIONS.values()))
     ]
     for request, completion in zip(requests, answers(engine, requests), strict=True):
         assert_as_defined(model, request, completion)
-    loops = [request_of(prompt, None, option) for prompt in PROMPTS[:2] for option in LOOPS.values()]
+    loops = [request_of(prompt, None, option) for prompt in PROMPTS[1:2] for option in LOOPS.values()]
     for request, completion in zip(loops, answers(engine, loops), strict=True):
         assert_as_defined(model, request, completion)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_other_families(vllm_of, model_of, family) -> None:
+def test_another_family(vllm_of, model_of) -> None:
     """Layers that take and return other things."""
+    family = "gemma2"
     engine, prompt = vllm_of(family, **CUT), PROMPTS[0]
     options = (RECURSIONS["several"], PEAK_STEERING)
     requests = [

@@ -6,14 +6,18 @@ import asyncio
 import json
 from argparse import Namespace
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
 from langnorm.errors import ModelError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+fastapi = pytest.importorskip("fastapi", reason="it comes with vLLM: `make test-vllm` installs both")
 
 KEY = "right"
 
@@ -78,7 +82,7 @@ def app_with_plugin(monkeypatch) -> tuple[FastAPI, dict[str, Any]]:
 
     from langnorm_vllm.endpoint import Endpoint
 
-    app = FastAPI()
+    app = fastapi.FastAPI()
 
     @app.post("/v1/chat/completions", responses={404: {"description": "no such model"}})
     async def complete(question: Question) -> str:
@@ -132,7 +136,7 @@ async def test_a_body_stays_as_large_as_it_was(monkeypatch, name) -> None:
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         bodies.append((await receive())["body"])
-        await Response()(scope, receive, send)
+        await fastapi.Response()(scope, receive, send)
 
     app, _ = app_with_plugin(monkeypatch)
     (endpoint,) = app.state.endpoint_plugins
