@@ -51,7 +51,7 @@ def watch_boundaries(layers: nn.ModuleList, stream: ResidualStream) -> None:
     names = [list(signature_of(layer).parameters) for layer in layers]
     layers[0].register_forward_pre_hook(partial(_before_first, names[0]), with_kwargs=True)
     for index, layer in enumerate(layers, start=1):
-        layer.register_forward_hook(partial(_after, index, stream.rule, names[index - 1]), with_kwargs=True)
+        layer.register_forward_hook(partial(_after, index, stream, names[index - 1]), with_kwargs=True)
 
 
 def _before_first(names: Sequence[str], _layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -61,17 +61,16 @@ def _before_first(names: Sequence[str], _layer: nn.Module, args: Sequence[Any], 
 
 def _after(
     index: int,
-    rule: str,
+    stream: ResidualStream,
     names: Sequence[str],
     _layer: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     output: Any,
 ) -> None:
-    hidden = output if rule == "alone" else output[0]
-    residual = output[1] if rule == "sum" else None
+    residual = output[1] if stream.rule == "sum" else None
     positions = _argument("positions", names, args, kwargs)
-    torch.ops.langnorm.between_layers(hidden, residual, positions, index)
+    torch.ops.langnorm.between_layers(stream.hidden(output), residual, positions, index)
 
 
 def _argument(name: str, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

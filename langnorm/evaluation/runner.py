@@ -135,33 +135,30 @@ class _Scores:
 
     def __init__(self, methods: Sequence[Method], task: Task, num_items: int) -> None:
         self._methods, self._task, self._num_items = methods, task, num_items
-        self._of_run: dict[str, dict[int, list[Scored]]] = {method.run: {} for method in methods}
+        self._scored: dict[str, dict[int, Scored]] = {method.name: {} for method in methods}
 
     def add(self, run: str, number: int, answers: Any) -> None:
         """Score the answers of a run to a question, unless it is none of those that are asked."""
         if number < self._num_items:
-            item = self._task.items[number]
-            of_run = [method for method in self._methods if method.run == run]
-            self._of_run[run][number] = [_scored(method, self._task, item, answers) for method in of_run]
+            for method in self._methods:
+                if method.run == run:
+                    self._scored[method.name][number] = _scored(method, self._task, self._task.items[number], answers)
 
     def answered(self, run: str) -> Collection[int]:
-        """Return the numbers of the questions that are answered."""
-        return self._of_run[run]
+        """Return the numbers of the questions that a run has answers to."""
+        return self._scored[next(method.name for method in self._methods if method.run == run)]
 
     @property
     def num_answered(self) -> int:
         """How many questions are answered, of all runs together."""
-        return sum(map(len, self._of_run.values()))
+        return sum(len(self.answered(run)) for run in {method.run for method in self._methods})
 
     def by_method(self) -> dict[str, tuple[str, list[Scored]]]:
         """Return the description of each method, and its scores in the order of the questions."""
-        found: dict[str, tuple[str, list[Scored]]] = {}
-        for method in self._methods:
-            of_run = [other.name for other in self._methods if other.run == method.run]
-            place, scored = of_run.index(method.name), self._of_run[method.run]
-            rows = [scored[number][place] for number in range(self._num_items)]
-            found[method.name] = (method.description, rows)
-        return found
+        return {
+            method.name: (method.description, [self._scored[method.name][i] for i in range(self._num_items)])
+            for method in self._methods
+        }
 
 
 class _Runner:

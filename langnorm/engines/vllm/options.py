@@ -34,6 +34,7 @@ REFUSED = {
     "speculative_config": "tokens that were only guessed would be acted on",
     "enable_dbo": "a pass would be cut in two",
     "ubatch_size": "a pass would be cut in parts",
+    "enable_sp": "each process would have some of the tokens only",
     "enable_hc_sp": "each process would have some of the tokens only",
     "enable_batch_sharded_sampling": "each process would choose the tokens of some sequences only",
     "kv_sharing_fast_prefill": "the later layers would be run for some of the tokens only",

@@ -88,16 +88,15 @@ def adapt(config: Any) -> None:
     own = {**dict.fromkeys(_SETTINGS, False), **own}
     for name, value in own.items():
         check_flag(name, value, owner=CONFIG_NAME)
-    parallel, model = config.parallel_config, config.model_config
-    for part in (parallel, config.cache_config, config):  # where the arguments of an engine go, each to one of them
+    # Where the arguments of an engine go, each to one of these.
+    parts = (config, config.parallel_config, config.cache_config, config.compilation_config.pass_config)
+    for part in parts:
         check_possible({name: getattr(part, name, None) for name in REFUSED})
-    if getattr(config.compilation_config.pass_config, "enable_sp", False):
-        msg = "With sequence parallelism each process has some of the tokens only. Leave `enable_sp` out."
-        raise OptionError(msg)
     config.additional_config = {**config.additional_config, CONFIG_NAME: own}
     if own["interventions"]:
         _cut_graphs(config)
     runner = "V2" if config.use_v2_model_runner else "V1"
+    model = config.model_config
     model.logits_processors = [
         *(model.logits_processors or ()),
         f"langnorm_vllm.logits_processors:TokenChoice{runner}",

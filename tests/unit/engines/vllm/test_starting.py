@@ -65,7 +65,7 @@ def test_settings_are_completed() -> None:
         (config_with({}, enable_batch_sharded_sampling=True), "`enable_batch_sharded_sampling` is not possible"),
         (config_with({}, speculative=SimpleNamespace(method="ngram")), "`speculative_config` is not possible"),
         (config_with({}, fast_prefill=True), "`kv_sharing_fast_prefill` is not possible"),
-        (config_with({}, enable_sp=True), "Leave `enable_sp` out"),
+        (config_with({}, enable_sp=True), "`enable_sp` is not possible .* some of the tokens only. Leave it out"),
     ],
 )
 def test_what_is_refused(config, words) -> None:
