@@ -6,9 +6,12 @@ it on their own thread.
 
 from __future__ import annotations
 
+import copy
+import math
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from langnorm.checks import check_choice, refuse
@@ -34,6 +37,8 @@ _FLUSH = 5.0  # seconds to wait for runs to come there
 _PAUSE = 60.0  # seconds in which a LangSmith that has failed is not asked again: answers would wait for it
 
 EventForm = Literal["log", "span"]
+
+_Place = tuple["Client", str]  # by which client, and into which project
 
 
 class MessageSink:
@@ -118,7 +123,8 @@ class LangSmithSink:
 
     It needs the extra `langsmith`. The score goes along with the runs, in the background, where the outermost run is
     known, which it is when the handler is among the `callbacks` of the whole chain; else the answer waits for it.
-    LangSmith is asked once which project it is; when that fails, scores of the next minute are errors at once.
+    LangSmith is asked once for each project; when that fails, its scores of the next minute are errors at once. Copies
+    of a sink send by the same client.
 
     Args:
         client: A client of LangSmith; None takes the one that LangChain traces with.
@@ -131,7 +137,7 @@ class LangSmithSink:
 
     def __init__(self, client: Client | None = None, *, project: str | None = None) -> None:
         try:
-            from langsmith.run_trees import get_cached_client
+            import langsmith.run_trees  # noqa: F401
         except ImportError as error:
             msg = 'Feedback for LangSmith needs its client. Install it: `pip install "langnorm[langsmith]"`.'
             raise MissingDependencyError(msg) from error
@@ -139,16 +145,21 @@ class LangSmithSink:
             refuse("client", client, "a `langsmith.Client`, or None for the one that LangChain traces with")
         if project is not None and (not isinstance(project, str) or not project):
             refuse("project", project, "the name of a project, or None for the one that LangChain traces to")
-        # LangChain's is made when it is first needed: a client begins to ask its server at once.
-        self._find_client = get_cached_client if client is None else lambda: client
+        self._client = client
         self._project = project
-        self._project_id: UUID | None = None
-        self._failed_at: float | None = None
+        self._project_ids: dict[_Place, UUID] = {}
+        self._failed_at: dict[_Place, float] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Callable[[], LangSmithSink], tuple[()]]:
+        return partial(type(self), self._client, project=self._project), ()
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> LangSmithSink:
+        return copy.copy(self)  # a client has threads, which cannot be copied
 
     def __call__(self, score: NormScore) -> None:
         """Send it."""
-        client = self._find_client()
+        client, project = self._find_place()
         client.create_feedback(
             score.run_id,
             score.name,
@@ -156,31 +167,47 @@ class LangSmithSink:
             comment=str(score.summary),
             source_info={"langnorm": score.summary.to_dict(), "answer": score.answer},
             trace_id=score.trace_id,
-            session_id=self._find_project(client),
+            session_id=self._find_project(client, project),
             stop_after_attempt=_ATTEMPTS,
         )
 
-    def _find_project(self, client: Client) -> UUID:
-        """Return the id of the project, which LangSmith wants with feedback.
+    def _find_place(self) -> _Place:
+        """Return the client, and the name of the project, that LangChain traces with and to where this is called."""
+        from langchain_core.tracers.context import tracing_v2_callback_var
+        from langsmith.run_helpers import get_tracing_context
+        from langsmith.run_trees import get_cached_client
+        from langsmith.utils import get_tracer_project
+
+        context = get_tracing_context()
+        client, project = context["client"], context["project_name"]
+        if (tracer := tracing_v2_callback_var.get()) is not None:
+            client, project = tracer.client, tracer.project_name
+        elif (run := context["parent"]) is not None:
+            client, project = run.client, run.session_name
+        # LangChain's own client is made when it is first needed: a client begins to ask its server at once.
+        return self._client or client or get_cached_client(), self._project or project or get_tracer_project()
+
+    def _find_project(self, client: Client, name: str) -> UUID:
+        """Return the id of a project, which LangSmith wants with feedback.
 
         Raises:
             LangSmithError: There is no such project, or LangSmith does not answer.
         """
-        from langsmith.utils import LangSmithError, get_tracer_project
+        from langsmith.utils import LangSmithError
 
+        place = client, name
         with self._lock:
-            if self._project_id is not None:
-                return self._project_id
-            name = self._project or get_tracer_project()
-            if self._failed_at is not None and time.monotonic() - self._failed_at < _PAUSE:
+            if place in self._project_ids:
+                return self._project_ids[place]
+            if time.monotonic() - self._failed_at.get(place, -math.inf) < _PAUSE:
                 msg = f"LangSmith could not name its project `{name}` a moment ago, so this score is not sent."
                 raise LangSmithError(msg)
             try:
-                self._project_id = project_id = _ask_for_project(client, name)
+                self._project_ids[place] = _ask_for_project(client, name)
             except Exception:
-                self._failed_at = time.monotonic()
+                self._failed_at[place] = time.monotonic()
                 raise
-            return project_id
+            return self._project_ids[place]
 
 
 def _ask_for_project(client: Client, name: str | None) -> UUID:

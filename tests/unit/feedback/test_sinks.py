@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
 import re
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
 
 import pytest
 from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
+from langchain_core.tracers.context import tracing_v2_enabled
+from langsmith import tracing_context
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
@@ -225,6 +231,59 @@ def test_the_client_is_that_of_langchain(monkeypatch) -> None:
     with running_langsmith(version="0.5.0") as stub:
         ask(NormFeedback(sink, raise_error=True))
         assert len(stub.bodies("/feedback")) == 1
+
+
+class Sent:
+    """A client that remembers into which project each score was sent."""
+
+    def __init__(self) -> None:
+        self.projects: list[UUID] = []
+
+    def read_project(self, *, project_name: str) -> Any:
+        """Returns a project."""
+        return SimpleNamespace(id=id_of(project_name))
+
+    def create_feedback(self, *_: Any, session_id: UUID, **__: Any) -> None:
+        """Remembers."""
+        self.projects.append(session_id)
+
+    def create_run(self, **_: Any) -> None:
+        """Takes a run."""
+
+    update_run = create_run
+
+
+def id_of(project: str) -> UUID:
+    """Returns the id of a project."""
+    return uuid5(PROJECT_ID, project)
+
+
+def test_scores_go_where_the_runs_go() -> None:
+    """Into the project that LangChain traces to at that time, by its client, unless given others."""
+    own, others = Sent(), Sent()
+    handler = NormFeedback(LangSmithSink(own), raise_error=True)  # type: ignore[arg-type]
+    with tracing_context(project_name="a", enabled=False):
+        ask(handler)
+    with tracing_context(project_name="b", enabled=False):
+        ask(handler)
+        ask(NormFeedback(LangSmithSink(own, project="mine"), raise_error=True))  # type: ignore[arg-type]
+    assert own.projects == [id_of("a"), id_of("b"), id_of("mine")]
+    handler = NormFeedback(LangSmithSink(), raise_error=True)
+    with tracing_context(project_name="a", client=others, enabled=False):  # type: ignore[arg-type]
+        ask(handler)
+    with tracing_v2_enabled("b", client=others):  # type: ignore[arg-type]
+        ask(handler)
+    assert others.projects == [id_of("a"), id_of("b")]
+
+
+def test_sinks_are_copied() -> None:
+    """With the options that hold them; a copy sends by the same client."""
+    client = Sent()
+    for handler in (copy.copy(found := NormFeedback(LangSmithSink(client, project="p"))), copy.deepcopy(found)):  # type: ignore[arg-type]
+        ask(handler)
+    assert client.projects == [id_of("p")] * 2
+    for sink in (LangSmithSink(project="p"), MessageSink(), OpenTelemetrySink()):
+        assert type(pickle.loads(pickle.dumps(sink))) is type(copy.deepcopy(sink)) is type(sink)
 
 
 @pytest.mark.parametrize(
