@@ -38,6 +38,7 @@ from langnorm.cli.options import (
 from langnorm.cli.process import new_console
 from langnorm.cli.wording import in_options
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
+from langnorm.errors import OptionError
 from langnorm.files import check_folder
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ def trace(
     """
     text = read_question(question, _EXAMPLE)
     selection = selection_of(select, score=score, combine=combine, vote=vote)
+    if selection and (selection.needs_updates or selection.needs_mean_states):
+        msg = (
+            f"`--score {score}` reads hidden states, which messages do not keep, and `trace` ranks whole messages. Use "
+            "another score, or `langnorm ask --select`."
+        )
+        raise OptionError(msg)
     if html:
         check_folder(html)
     chat = loading.load_chat(
@@ -138,8 +145,12 @@ def _answers(chat: ChatLangNorm, messages: list[tuple[str, str]], selection: Sel
 
     from langnorm.selection.selector import rank
 
+    if not chat.is_able_to("distribution"):
+        selection = selection.without_distributions()
+    chat.prepare(messages, selection=selection)  # what it lacks for that is said before anything is sampled
+    kept = {"distribution": selection.needs_distribution, "lens": selection.needs_lens}
     with loading.working(f"Sampling {selection.n} answers"):
-        result = chat.generate([convert_to_messages(messages)], n=selection.n)
+        result = chat.generate([convert_to_messages(messages)], n=selection.n, **kept)
     answers = [cast("AIMessage", cast("ChatGeneration", each).message) for each in result.generations[0]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the page and the last lines say it too

@@ -54,6 +54,21 @@ def test_several_answers_stand_beside_each_other(tmp_path) -> None:
     assert "Candidate" in result.stdout
 
 
+@pytest.mark.parametrize("score", ["self_certainty", "settling"])
+def test_a_trace_keeps_what_its_score_reads(score) -> None:
+    """Distributions of tokens, or how late they settled."""
+    result = run("trace", QUESTION, "--select", 2, "--score", score, "--max-tokens", 20)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+
+
+def test_what_a_selection_lacks_is_said_before_answers_are_sampled(monkeypatch) -> None:
+    """Here answers that differ."""
+    monkeypatch.setattr("langnorm.chat_models.ChatLangNorm.generate", lambda *_, **__: pytest.fail("sampled"))
+    result = run("trace", QUESTION, "--select", 2, "--temperature", 0)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "`--temperature 0.0` gives the same one 2 times" in result.stderr
+
+
 def test_scores_and_weights_reach_the_selection() -> None:
     """By name, by weights, or none at all."""
     for score, expected in (("mean", "mean"), ("mean=1,shorter=0.5", {"mean": 1.0, "shorter": 0.5}), ("none", None)):
@@ -77,6 +92,8 @@ def test_scores_and_weights_reach_the_selection() -> None:
         (["ask", "--select", 2, "--vote", "most"], "`--vote most` is not allowed."),
         (["ask", "--select", 2, "--score", "mean=x"], "`--score mean=x` is not allowed."),
         (["ask", "--select", 2, "--score", "maen"], "There is no score `maen`."),
+        (["trace", "--select", 2, "--score", "mean=1,coe_r=1"], "`--score mean=1,coe_r=1` reads hidden states"),
+        (["trace", "--select", 2, "--score", "relative_update"], "`langnorm ask --select`"),
         (["ask", "--intensity", "tokn"], "`--intensity tokn` is not allowed."),
         (["trace", "--html", "/absent/out.html"], "`/absent/out.html` cannot be written."),
     ],
