@@ -37,7 +37,14 @@ class CandidateReader:
             trace = build_message_trace(completion, answer.segments, self.recording, keep_tokens=True)
             sample = sample_of(trace, logprobs, completion.pieces, completion.reductions)
         else:
-            sample = Sample((), (), logprobs=logprobs, texts=completion.pieces, reductions=completion.reductions)
+            sample = Sample(
+                norms=(),
+                layers=(),
+                logprobs=logprobs,
+                texts=completion.pieces,
+                reductions=completion.reductions,
+                num_tokens=len(completion.token_ids),
+            )
         calls = [{"name": tool.name, "args": tool.arguments} for tool in answer.calls if tool.error is None]
         candidate = Candidate(
             sample=sample,

@@ -138,11 +138,12 @@ def token_norm(sample: Sample) -> FloatArray:
 def shorter(sample: Sample) -> float | None:
     """Minus the number of tokens.
 
-    -T over all generated tokens, sinks included, or where log-probabilities are missing over those that were run; -1
-    and below, None without any. What every other score has to beat: wrong answers tend to be long. Source: the usual
-    baseline.
+    -T over all generated tokens, sinks included; of a response that does not say how many they are, over those with a
+    log-probability, or else with norms. -1 and below, None without any. What every other score has to beat: wrong
+    answers tend to be long. Source: the usual baseline.
     """
-    return -float(len(sample.norms if sample.logprobs is None else sample.logprobs)) or None
+    kept = sample.norms if sample.logprobs is None else sample.logprobs
+    return -float(len(kept) if sample.num_tokens is None else sample.num_tokens) or None
 
 
 def mean_logprob(sample: Sample) -> float:

@@ -35,10 +35,11 @@ class Sample:
         reductions: What was kept of its distributions and states beside norms.
         relative_norms: Like `norms`, relative to the usual norms of the same tokens (see `TokenTable`), or None when
             nobody knows the tokens.
+        num_tokens: Number of all generated tokens, or None where only those count that something else was kept of.
 
     Raises:
         OptionError: The norms or thresholds do not fit the layers, a sink is not a row, the log-probabilities do not
-            fit the rows or the texts, or the reductions or relative norms do not fit the rows.
+            fit the rows or the texts, or the texts, reductions or relative norms do not fit the rows.
     """
 
     norms: Sequence[Sequence[float]]
@@ -50,6 +51,7 @@ class Sample:
     texts: Sequence[str] | None = None
     reductions: Reductions = field(default_factory=Reductions)
     relative_norms: Sequence[Sequence[float]] | None = None
+    num_tokens: int | None = None
 
     def __post_init__(self) -> None:
         num_layers = len(self.layers)
@@ -62,9 +64,10 @@ class Sample:
         if any(not 0 <= sink < len(self.norms) for sink in self.sinks):
             msg = f"`sinks={self.sinks!r}` are not all rows. Use indices from 0 and below `{len(self.norms)}`."
             raise OptionError(msg)
-        if self.logprobs is not None and len(self.logprobs) < len(self.norms):
-            msg = f"There are `{len(self.logprobs)}` `logprobs`. Give one per token: `{len(self.norms)}` rows or more."
-            raise OptionError(msg)
+        for name, values in (("logprobs", self.logprobs), ("texts", self.texts)):
+            if values is not None and len(values) < len(self.norms):
+                msg = f"There are `{len(values)}` `{name}`. Give one per token: `{len(self.norms)}` rows or more."
+                raise OptionError(msg)
         if self.logprobs is not None and self.texts is not None and len(self.logprobs) != len(self.texts):
             msg = f"There are `{len(self.logprobs)}` `logprobs` and `{len(self.texts)}` `texts`. Give one per token."
             raise OptionError(msg)
@@ -286,6 +289,7 @@ def sample_of(
         texts=texts,
         reductions=reductions or Reductions(),
         relative_norms=relative_norms,
+        num_tokens=trace.tokens,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langnorm.scores.samples import FloatArray
 
@@ -19,6 +20,12 @@ def standardised(values: Sequence[float]) -> list[float]:
     """Return the z-scores of some values (population standard deviation), 0 where all are the same."""
     column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
     return [] if not len(column) else standardised_columns(column)[:, 0].tolist()
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of some values (of the population)."""
+    scaled, exponent = _scaled(np.asarray(values, dtype=np.float64))
+    return float(np.ldexp(scaled.std(), exponent))
 
 
 def length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
@@ -46,7 +53,15 @@ def ranks(numbers: Sequence[float]) -> FloatArray:
 
 def standardised_columns(table: FloatArray) -> FloatArray:
     """Return the z-scores of each column, 0 where its values are the same."""
-    # Scaled by a power of two, which is exact: the squares of tiny values would be 0, those of huge ones infinite.
-    table = np.ldexp(table, -np.frexp(np.abs(table).max(axis=0))[1])
+    table, _ = _scaled(table)
     has_spread = np.ptp(table, axis=0) > _SPREAD_TOLERANCE * np.abs(table).max(axis=0)
     return np.where(has_spread, table - table.mean(axis=0), 0) / np.where(has_spread, table.std(axis=0), 1)
+
+
+def _scaled(table: FloatArray) -> tuple[FloatArray, NDArray[np.int32]]:
+    """Return each column of some values in units of a power of two, and which: up to 1, of which squares can be taken.
+
+    The squares of tiny values would be 0, those of huge ones infinite.
+    """
+    exponents = np.frexp(np.abs(table).max(axis=0))[1]
+    return np.ldexp(table, -exponents), exponents

@@ -16,11 +16,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from langnorm.scores.registry import score_all
 from langnorm.scores.samples import Sample
-from langnorm.scores.scaling import LENGTH_WARNING, length_correlation, standardised
+from langnorm.scores.scaling import LENGTH_WARNING, deviation, length_correlation, standardised
 
 if TYPE_CHECKING:
     from langnorm.selection.options import Selection
@@ -300,7 +298,7 @@ def by_score(
     first. The standard deviation is that of all scores of these candidates (of the population).
     """
     scored = sorted((i for i in numbers if scores[i] is not None), key=lambda i: -_number(scores[i]))
-    margin = near * float(np.std([_number(scores[i]) for i in scored])) if scored else 0.0
+    margin = near * deviation([_number(scores[i]) for i in scored]) if scored else 0.0
     ordered = []
     while scored:
         tied = [i for i in scored if _number(scores[scored[0]]) - _number(scores[i]) <= margin]

@@ -64,8 +64,9 @@ class ScorePruner:
         """Return what scores see of a sample so far but for relative norms; all of it is one step."""
         logprobs = list(partial.logprobs) or None
         texts = decode_pieces(self.tokenizer, partial.token_ids) if self.selection.needs_texts else None
+        num_tokens = len(partial.token_ids)
         if self.baseline is None:
-            return Sample((), (), logprobs=logprobs, texts=texts, reductions=partial.reductions)
+            return Sample((), (), logprobs=logprobs, texts=texts, reductions=partial.reductions, num_tokens=num_tokens)
         reading = read_norms(partial.norms, self.layers, self.baseline, partial.token_ids)
         return Sample(
             norms=partial.norms,
@@ -75,4 +76,5 @@ class ScorePruner:
             logprobs=logprobs,
             texts=texts,
             reductions=partial.reductions,
+            num_tokens=num_tokens,
         )

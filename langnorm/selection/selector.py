@@ -198,14 +198,15 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
     if selection.needs_lens and (of_tokens := _kept(message, LENS)) is not None:
         checked = _LENS.check(of_tokens, f"What a message has under `{LENS}`")
         reductions = replace(reductions, lens=Lens(**{name: np.array(v) for name, v in checked}))
-    sample = Sample((), (), logprobs=logprobs, texts=texts, reductions=reductions)
+    num_tokens = usage["output_tokens"] if usage else len(entries) or None
+    sample = Sample((), (), logprobs=logprobs, texts=texts, reductions=reductions, num_tokens=num_tokens)
     if selection.needs_norms:
         trace = NormTrace.from_message(message)
         sample = sample_of(trace, logprobs, texts or trace.token_texts, reductions)
     return Candidate(
         sample=sample,
         answer=read_answer(selection.answer, message.text, message.tool_calls),
-        tokens=usage["output_tokens"] if usage else len(entries) or len(message.text),
+        tokens=len(message.text) if num_tokens is None else num_tokens,
         finish_reason=_finish_reason(metadata),
         text=message.text,
     )

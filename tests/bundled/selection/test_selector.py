@@ -24,7 +24,7 @@ from langnorm.selection import rank
 from tests.bundled.test_chat_models import facts, merged
 from tests.support.selections import QUESTION, ranking, sampled
 
-SCORES = ("numeral_logprob", "numeral_norm", "late_rate", {"mean_logprob": 1.0, "mean": 0.5})
+SCORES = ("numeral_logprob", "numeral_norm", "late_rate", {"mean_logprob": 1.0, "mean": 0.5}, "shorter")
 
 
 class Sum(BaseModel):
@@ -62,6 +62,7 @@ def test_the_best_of_n_is_the_one_that_rank_puts_first(chat, six, score, vote) -
     assert [texts[i] for i in found["order"]] == [texts[i] for i in expected["order"]]
     assert messages[found["chosen"]].content == best.content
     for of_one, of_other in zip(found["candidates"], expected["candidates"], strict=True):
+        assert of_one["score"] is not None
         assert of_one["score"] == pytest.approx(of_other["score"], rel=1e-4, abs=1e-6)
         assert {key: of_one[key] for key in ("answer", "support", "tokens", "finish_reason")} == {
             key: of_other[key] for key in ("answer", "support", "tokens", "finish_reason")

@@ -204,6 +204,11 @@ def test_shorter_counts_all_tokens() -> None:
     assert per_layer("shorter", sample(1, 2, 3, sinks=[0])).item() == -3
     assert per_layer("shorter", sample(1, 2, logprobs=[-1.0, -1.0, -1.0])).item() == -3
     assert score_samples("shorter", [sample(), sample(1)]) == [None, -1]
+    assert score_samples("shorter", [sample(num_tokens=0), sample(num_tokens=7), sample(1, num_tokens=2)]) == [
+        None,
+        -7,
+        -2,
+    ]
 
 
 @pytest.mark.parametrize(("letter", "name"), [("A", "sum"), ("B", "area"), ("C", "count"), ("D", "late")])
@@ -292,6 +297,7 @@ def test_the_score_of_numerals_needs_texts() -> None:
         ({"sinks": [1]}, "below `1`"),
         ({"sinks": [-1]}, "from 0"),
         ({"logprobs": []}, "`0` `logprobs`. Give one per token: `1` rows or more"),
+        ({"texts": []}, "`0` `texts`. Give one per token: `1` rows or more"),
         ({"logprobs": [-1.0], "texts": ["a", "b"]}, "`1` `logprobs` and `2` `texts`"),
     ],
 )

@@ -45,6 +45,12 @@ def test_scores_of_log_probabilities_need_no_norms(score: str, tokenizer) -> Non
     assert pruner(tokenizer, score=score).stopped(samples) == [0 if score == "mean_logprob" else 1]
 
 
+def test_longer_samples_may_be_those_that_stop() -> None:
+    """The number of tokens is known where nothing is recorded of them."""
+    samples = [Partial([65] * length, [], [], is_running=True) for length in (3, 2)]
+    assert pruner(score="shorter").stopped(samples) == [0]
+
+
 def test_thresholds_are_those_of_the_baseline() -> None:
     """Both samples have the same norms above 5, and one has more of them above 2."""
     samples = [partial([1, 3, 6]), partial([3, 3, 6])]

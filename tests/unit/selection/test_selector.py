@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 
 from langnorm import ChatLangNorm, NormSelector
 from langnorm.errors import OptionError
 from langnorm.selection import Selection, rank
+from langnorm.selection.ranking import by_score
 from tests.support.selections import ranking
 
 
@@ -43,6 +45,22 @@ def test_words_of_other_models_for_the_end_are_known() -> None:
     assert ranked[0].response_metadata["langnorm"]["selection"]["chosen"] == 8
     assert [candidate["support"] for candidate in ranking(ranked[0])["candidates"]] == [*[0] * 8, 1]
     assert "8 of 9 were cut off at max_tokens (1 of them by a filter)" in ranking(ranked[0])["warnings"][0]
+
+
+def test_messages_of_other_models_can_be_ranked_by_their_length() -> None:
+    """By the number of tokens that they say, or that they have log-probabilities of."""
+    usage = UsageMetadata(input_tokens=1, output_tokens=30, total_tokens=31)
+    messages = [AIMessage("It is 7.", usage_metadata=usage), AIMessage("It is 9.")]
+    messages.append(AIMessage("It is 8.", usage_metadata=usage | {"output_tokens": 20}))
+    ranked = rank(messages, score="shorter", near=0)
+    assert [candidate["score"] for candidate in ranking(ranked[0])["candidates"]] == [-30, None, -20]
+    assert [message.text for message in ranked] == ["It is 8.", "It is 7.", "It is 9."]
+
+
+@pytest.mark.parametrize("near", [0, 0.8])
+def test_huge_scores_are_ranked(near) -> None:
+    """Their squares, and sums of them, are infinite."""
+    assert by_score([0, 1, 2], [-1.7e308, 1.7e308, 1e300], [1, 1, 1], near) == [1, 2, 0]
 
 
 @pytest.mark.parametrize(
