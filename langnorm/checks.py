@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import sys
@@ -68,6 +69,11 @@ def check_choice(name: str, value: Any, words: Iterable[str], *, owner: str = ""
         quoted = [f'"{word}"' for word in words]
         allowed = " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
         refuse(name, value, allowed, owner, closest(brief(value), words))
+
+
+def is_async(function: object) -> bool:
+    """Return whether a function, or an object that is called, returns what has to be awaited."""
+    return callable(function) and any(map(inspect.iscoroutinefunction, (function, function.__call__)))
 
 
 def refuse(name: str, value: object, allowed: str, owner: str = "", hint: str = "") -> NoReturn:

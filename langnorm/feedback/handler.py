@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 from uuid import UUID
@@ -10,7 +9,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from langnorm.checks import check_choice, check_flag, refuse
+from langnorm.checks import check_choice, check_flag, is_async, refuse
 from langnorm.feedback.score import NormScore, NormSummary
 
 Measure = Literal["intensity", "low_share"]
@@ -112,7 +111,6 @@ class NormFeedback(BaseCallbackHandler):
 
 def _check_sink(sink: object) -> None:
     """Raise `OptionError` unless it can be called with a score and does all of its work then."""
-    is_async = callable(sink) and any(map(inspect.iscoroutinefunction, (sink, sink.__call__)))
-    if not callable(sink) or isinstance(sink, type) or is_async:
+    if not callable(sink) or isinstance(sink, type) or is_async(sink):
         kinds = "a function that takes a score and is not async, or a sink such as `langnorm.feedback.LangSmithSink()`"
         refuse("sink", sink, kinds)

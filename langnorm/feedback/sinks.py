@@ -38,7 +38,7 @@ _PAUSE = 60.0  # seconds in which a LangSmith that has failed is not asked again
 
 EventForm = Literal["log", "span"]
 
-_Place = tuple["Client", str]  # by which client, and into which project
+_Place = tuple["Client", str | None]  # by which client, and into which project
 
 
 class MessageSink:
@@ -179,7 +179,8 @@ class LangSmithSink:
         from langsmith.utils import get_tracer_project
 
         context = get_tracing_context()
-        client, project = context["client"], context["project_name"]
+        client: Client | None = context["client"]
+        project: str | None = context["project_name"]
         if (tracer := tracing_v2_callback_var.get()) is not None:
             client, project = tracer.client, tracer.project_name
         elif (run := context["parent"]) is not None:
@@ -187,7 +188,7 @@ class LangSmithSink:
         # LangChain's own client is made when it is first needed: a client begins to ask its server at once.
         return self._client or client or get_cached_client(), self._project or project or get_tracer_project()
 
-    def _find_project(self, client: Client, name: str) -> UUID:
+    def _find_project(self, client: Client, name: str | None) -> UUID:
         """Return the id of a project, which LangSmith wants with feedback.
 
         Raises:

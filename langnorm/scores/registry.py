@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from langnorm.checks import check_number
+from langnorm.checks import check_number, is_async, refuse
 from langnorm.errors import OptionError, closest
 from langnorm.scores import (
     formulas,
@@ -82,6 +82,8 @@ def get_score(score: str | Score | ScoreFunction) -> Score:
     if isinstance(score, Score):
         return score
     if callable(score):
+        if is_async(score):
+            refuse("score", score, "a function that is not async")
         return Score(name=getattr(score, "__name__", repr(score)), function=score, needs_norms=False)
     name = _aliases.get(score, score) if isinstance(score, str) else ""
     if name not in _scores:
@@ -162,7 +164,8 @@ def score_samples(score: str | Score | ScoreFunction, samples: Sequence[Sample])
 def _compare(score: Score, samples: Sequence[Sample]) -> list[float | None]:
     """Return what a score that compares responses makes of those that it can read."""
     readable = [i for i, sample in enumerate(samples) if score.can_read(sample)]
-    found = list(score.function([samples[i] for i in readable])) if readable else []
+    returned = score.function([samples[i] for i in readable]) if readable else []
+    found = list(returned) if isinstance(returned, Iterable) else [returned]
     if len(found) != len(readable):
         msg = (
             f"The score `{score.name}` returned {len(found)} values. Return one for each of {len(readable)} responses."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from langnorm.checks import brief
+from langnorm.checks import brief, is_async, refuse
 from langnorm.errors import OptionError, closest
 from langnorm.selection.canonical import canonical
 from langnorm.selection.statements import boxed, stated_answer, stated_number
@@ -42,6 +42,8 @@ def check_answer_form(form: object) -> None:
     if isinstance(form, type) and is_parser:
         msg = f"`answer={form.__name__}` is a class. Give an instance of it: `answer={form.__name__}(...)`."
         raise OptionError(msg)
+    if is_async(form):
+        refuse("answer", form, "a function that is not async: it reads texts that are there")
     if is_parser or callable(form) or (isinstance(form, str) and form in ANSWER_FORMS):
         return
     names = ", ".join(f'"{name}"' for name in ANSWER_FORMS)
@@ -59,7 +61,8 @@ def read_answer(form: AnswerForm, text: str, calls: Sequence[Mapping[str, Any]] 
 
     Args:
         form: A name of `ANSWER_FORMS`, a function of the text, or an output parser. One that raises ValueError, as
-            parsers of LangChain do, has found no answer; nor has one that returns None or an empty text.
+            parsers of LangChain do, has found no answer; nor has one that returns None, an empty text, or what is no
+            value, such as an object of a class without `__repr__`.
         text: What the response says after its reasoning.
         calls: Its tool calls, each with `name` and `args`. Where there are any, they are the answer, in their order.
     """

@@ -42,6 +42,16 @@ def test_a_function_returns_finite_numbers(returned) -> None:
         score_samples(depth, [sample(1, 2)])
 
 
+def test_functions_that_have_to_be_awaited_are_refused() -> None:
+    """Before anything is computed."""
+
+    async def later(one: Sample) -> float:
+        return len(one.norms)
+
+    with pytest.raises(OptionError, match="`score=.*later.*` is not allowed. Use a function that is not async"):
+        get_score(later)
+
+
 def test_a_function_returns_the_same_for_each_response() -> None:
     """Numbers for some and layers for others cannot be compared."""
     with pytest.raises(OptionError, match="L numbers for each"):

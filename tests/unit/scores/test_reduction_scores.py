@@ -205,6 +205,8 @@ def test_functions_of_groups_return_one_number_each() -> None:
     for wrong in ([1], [1, 2, 3]):
         with pytest.raises(OptionError, match=f"`own` returned {len(wrong)} values. Return one for each of 2"):
             score_samples(group(wrong), candidates)
+    with pytest.raises(OptionError, match="`own` returned 1 values"):
+        score_samples(group(2.0), candidates)
     with pytest.raises(OptionError, match="`own` returned `'much'`"):
         score_samples(group([1, "much"]), candidates)
 

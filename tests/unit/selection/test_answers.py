@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -31,6 +32,11 @@ class Colour(StrEnum):
     """A text with a name."""
 
     RED = "red"
+
+
+async def read_later(text: str) -> str:
+    """Returns an answer that has to be awaited."""
+    return text
 
 
 @pytest.mark.parametrize(
@@ -77,11 +83,25 @@ def test_names_stand_for_their_functions() -> None:
         (Colour.RED, "red"),
         (float("inf"), "Infinity"),
         (1 + 2j, '"(1+2j)"'),
+        (Decimal("18.00"), "18"),
+        (Decimal("1.50"), '"1.5"'),
+        (Decimal("NaN"), "\"Decimal('NaN')\""),
+        (map(int, "12"), "[1, 2]"),
+        (object(), None),
+        ([object()], None),
+        (iter, '"<built-in function iter>"'),
+        (lambda: 1, None),
     ],
 )
 def test_functions_return_any_value(returned: Any, answer: str | None) -> None:
-    """Texts stay as they are, all else becomes JSON; None and an empty text are no answer."""
+    """Texts stay as they are, all else becomes JSON; None, an empty text and what has no value are no answer."""
     assert read_answer(lambda _: returned, "text") == answer
+
+
+def test_half_a_surrogate_pair_is_spelled_out() -> None:
+    """JSON has a way to name it; no file and no server's answer can have it as it is."""
+    assert read_answer("auto", '["\\ud800"]') == '["\\ud800"]'
+    assert read_answer(JsonOutputParser(), '"\\ud800"') == "\\ud800"
 
 
 def test_equal_sets_are_equal_texts() -> None:
@@ -167,6 +187,7 @@ def test_forms_are_names_functions_and_parsers(form: Any) -> None:
         (None, 'Use "auto"'),
         (3, 'Use "auto"'),
         ([], 'Use "auto"'),
+        (read_later, "a function that is not async"),
         (JsonOutputParser, r"Give an instance of it: `answer=JsonOutputParser\(\.\.\.\)`"),
     ],
 )
