@@ -32,7 +32,8 @@ def note_template(note: Any) -> str | None:
         return NOTE if note else None
     try:
         names = [name for _, name, _, _ in Formatter().parse(note) if name is not None]
-    except (TypeError, ValueError):
+        note.format(steps="- a step")  # what stands behind a name may ask for more
+    except (TypeError, ValueError, LookupError, AttributeError):
         names = []
     if set(names) != {"steps"}:
         msg = f"`note={note!r}` is not allowed. Use True, False, or a text with `{{steps}}` and no other braces."

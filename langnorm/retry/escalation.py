@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ EscalationOption = StepName | EscalationStep | Sequence[StepName | EscalationSte
 DEFAULT_ESCALATION: tuple[StepName, ...] = ("resample", "recursion", "steering")
 """First draw again, then think some tokens over, then pull states of high norm together; draw again where an engine
 cannot do that."""
+
+
+class _NamedStep(dict[str, Any]):
+    """A step that was given by its name: a copy still is, and nobody's change of it is another's."""
+
 
 _NAMED_STEPS: dict[str, dict[str, Any]] = {
     "resample": {},
@@ -98,7 +104,7 @@ def resolve_escalation(escalation: EscalationOption) -> tuple[EscalationStep, ..
 
 def _resolve_step(step: Any) -> EscalationStep:
     if isinstance(step, str) and step in _NAMED_STEPS:
-        return _NAMED_STEPS[step]
+        return _NamedStep(copy.deepcopy(_NAMED_STEPS[step]))
     if isinstance(step, BaseChatModel):
         return step
     if not isinstance(step, Mapping):
@@ -157,15 +163,14 @@ def resolve_change(
     changes["seed"] = secrets.randbits(31) if seed is None else seed + num_retry
     is_changed = other_model is not None or not _MAKE_A_DIFFERENCE.isdisjoint(changes)
     is_first_use = num_retry <= len(steps)
-    if not (is_changed and is_first_use) and "temperature" not in changes and _is_greedy(model, call):
+    if not (is_changed and is_first_use) and "temperature" not in changes and _is_greedy(model, {**call, **changes}):
         changes["temperature"] = _TEMPERATURE
     return RetryChange(other_model, changes)
 
 
 def _possible_changes(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Return what a step changes; a named one draws again where the engine has not the intervention that it names."""
-    is_named = any(step is named for named in _NAMED_STEPS.values())
-    if not is_named or not is_langnorm(model):
+    if not isinstance(step, _NamedStep) or not is_langnorm(model):
         return _settings_of(step)  # what a user has written out is refused by the engine, which says why
     return {name: value for name, value in _settings_of(step).items() if model.is_able_to(name)}
 

@@ -54,6 +54,12 @@ class Score:
     is_length_robust: bool = False
 
     @property
+    def says_what_it_reads(self) -> bool:
+        """Whether it names something that it reads beside norms."""
+        of_tokens = self.needs_logprobs or self.needs_texts or self.needs_relative_norms or self.needs_thresholds
+        return of_tokens or self.needs_reductions
+
+    @property
     def needs_reductions(self) -> bool:
         """Whether it reads what messages do not carry."""
         return self.needs_distribution or self.needs_lens or self.needs_updates or self.needs_mean_states

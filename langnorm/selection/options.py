@@ -193,8 +193,8 @@ class Selection:
 
 
 def _is_users_own(score: Score) -> bool:
-    """Return whether a score is a function of the user's, which may read anything."""
-    return SCORES.get(score.name) is not score
+    """Return whether a score is a function of the user's that may read anything: nothing else is said of it."""
+    return SCORES.get(score.name) != score and not score.says_what_it_reads
 
 
 def resolve_selection(selection: Selection | Mapping[str, Any] | None, options: Mapping[str, Any]) -> Selection:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from langnorm import ChatLangNorm
+from langnorm import ChatLangNorm, NormRetry
 from langnorm.errors import OptionError
 from langnorm.retry.escalation import DEFAULT_ESCALATION, resolve_change, resolve_escalation, settings_for
+from langnorm.testing import ScriptedEngine
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,37 @@ def test_the_last_step_serves_all_further_retries(chat) -> None:
     """Retry k uses step k while there is one."""
     found = [settings(chat, number) for number in (1, 2, 3, 4)]
     assert [set(one) - {"seed"} for one in found] == [set(), {"recursion"}, {"steering"}, {"steering"}]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda retry: pickle.loads(pickle.dumps(retry))])
+def test_a_named_step_draws_again_where_an_engine_is_not_able_to_do_it(copied) -> None:
+    """So do the steps of a copy; what is written out is left for the engine to refuse."""
+
+    class PlainEngine(ScriptedEngine):
+        abilities = frozenset[str]()
+
+    plain = ChatLangNorm(engine=PlainEngine("One."), temperature=1)
+    retry = copied(NormRetry(ChatLangNorm(), escalation=["recursion", {"recursion": {}}]))
+    assert [set(settings(plain, number, retry.escalation)) for number in (1, 2)] == [{"seed"}, {"seed", "recursion"}]
+
+
+def test_a_change_of_a_step_is_nobody_elses() -> None:
+    """Named steps are short for settings of their own."""
+    one, other = (resolve_escalation("recursion") for _ in range(2))
+    one[0]["recursion"]["max_extra"] = 3  # type: ignore[index]
+    assert other == resolve_escalation("recursion") == ({"recursion": {}},)
+
+
+def test_the_model_that_a_step_names_may_be_the_greedy_one() -> None:
+    """It is that one whose answer would be repeated."""
+
+    class Named(ChatLangNorm):
+        def is_sampling(self) -> bool:
+            return self.model == "sampling"
+
+    step = {"model": "greedy"}
+    assert [settings(Named(model="sampling"), number, step).get("temperature") for number in (1, 2)] == [None, 0.7]
+    assert "temperature" not in settings(Named(model="greedy"), 2, {"model": "sampling"})
 
 
 def test_fixed_seeds_are_counted_up(chat) -> None:

@@ -13,10 +13,14 @@ def test_templates() -> None:
     """True is ours, False none, and a text is the user's."""
     assert note_template(True) == NOTE
     assert note_template(False) is None
-    assert note_template("Redo {steps}!") == "Redo {steps}!"
+    for text in ("Redo {steps}!", "{{}} {steps!r:>20}"):
+        assert note_template(text) == text
 
 
-@pytest.mark.parametrize("note", ["", "Redo it!", "Redo {step}!", "{steps} {0}", "{steps", 3, None])
+@pytest.mark.parametrize(
+    "note",
+    ["", "Redo it!", "Redo {step}!", "{steps} {0}", "{steps", "{steps:{width}}", "{steps:d}", "{steps!x}", 3, None],
+)
 def test_wrong_templates_are_refused(note) -> None:
     """A text needs `{steps}` and nothing else in braces."""
     with pytest.raises(OptionError, match="`note=.*` is not allowed. Use True, False, or a text with `{steps}`"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from langnorm.engines.options import Sampling
 from langnorm.errors import OptionError
 from langnorm.scores.registry import SCORES
 from langnorm.scores.samples import Sample
+from langnorm.scores.score import Score
 from langnorm.selection.options import Selection
 from langnorm.selection.pruning import Pruning
 
@@ -192,6 +194,9 @@ def test_the_dict_of_a_selection_is_plain_json(score: Any, stored: Any) -> None:
         ("quiet_logprob", (True, False, True)),
         ({"numeral_logprob": 1, "rate": 1}, (True, True, True)),
         (num_rows, (True, False, True)),
+        (Score(name="own", function=num_rows), (True, False, True)),
+        (Score(name="own", function=num_rows, needs_norms=False, needs_logprobs=True), (False, False, True)),
+        (copy.deepcopy(SCORES["mean_logprob"]), (False, False, True)),
     ],
 )
 def test_selections_say_what_they_need(score: Any, needs: tuple[bool, bool, bool]) -> None:
