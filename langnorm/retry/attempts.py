@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langnorm.chat.answer_prefix import AnswerPrefix, prefix_of, without_resume
 from langnorm.errors import WeakReasoningError
+from langnorm.selection.endings import finish_reason, is_cut_off
 from langnorm.trace import KEY, NormTrace
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ class Attempt:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the answer ended; `"length"` where it was cut short."""
-        metadata = getattr(self.message, "response_metadata", None) or {}
-        return metadata.get("finish_reason")
+        """Why the answer ended, in the words of its model, such as `"length"` where it was cut short; or None."""
+        return finish_reason(getattr(self.message, "response_metadata", None) or {})
 
     @property
     def good_beginning(self) -> AnswerPrefix | None:
@@ -126,7 +126,7 @@ class Attempts:
 
     def _rank(self, attempt: Attempt) -> tuple[Any, ...]:
         share, intensity = attempt.low_share or 0.0, attempt.intensity or 0.0
-        return attempt.finish_reason == "length", self._is_to_be_retried(attempt), share, -intensity
+        return is_cut_off(attempt.finish_reason), self._is_to_be_retried(attempt), share, -intensity
 
     @property
     def need_retry(self) -> bool:

@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any
 from langnorm.scores.registry import score_all
 from langnorm.scores.samples import Sample
 from langnorm.scores.scaling import LENGTH_WARNING, deviation, length_correlation, standardised
+from langnorm.selection.endings import is_cut_off, is_filtered
 
 if TYPE_CHECKING:
     from langnorm.selection.options import Selection
     from langnorm.selection.stopping import Lead
 
-# In lower case; models have many words for the end: OpenAI's two, Anthropic's, Mistral's.
-_FILTERED = ("content_filter", "content_filtered")
-_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "model_length", *_FILTERED)
 _FEWEST_FOR_WARNING = 5  # of so few, one in three is in line with the lengths by chance
 
 
@@ -57,7 +55,7 @@ class Candidate:
         """0 for finished ones, 1 for those cut off, 2 for those stopped early."""
         if self.finish_reason == "pruned":
             return 2
-        return int(self.finish_reason.lower() in _CUT_OFF)
+        return int(is_cut_off(self.finish_reason))
 
     @property
     def vote(self) -> str | None:
@@ -124,7 +122,7 @@ class Ranking:
 
     @property
     def _num_filtered(self) -> int:
-        return sum(candidate.finish_reason.lower() in _FILTERED for candidate in self.candidates)
+        return sum(is_filtered(candidate.finish_reason) for candidate in self.candidates)
 
     @property
     def num_without_answer(self) -> int:

@@ -20,13 +20,12 @@ from langnorm.errors import OptionError
 from langnorm.reductions import DISTRIBUTION, LENS, Distribution, Lens, Reductions
 from langnorm.scores.samples import Sample, sample_of, with_relative_norms
 from langnorm.selection.answers import read_answer
+from langnorm.selection.endings import finish_reason
 from langnorm.selection.options import Selection, resolve_selection
 from langnorm.selection.ranking import Candidate, rank_candidates
 from langnorm.stored import Stored, StoredForm
 from langnorm.trace import KEY, NormTrace
 from langnorm.wrapped_models import is_langnorm, unwrap_bindings, with_tools
-
-_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason")  # Anthropic's, Ollama's, Bedrock's
 
 
 class NormSelector(RunnableBindingBase[LanguageModelInput, AIMessage]):
@@ -207,17 +206,9 @@ def _candidate(message: AIMessage, selection: Selection) -> Candidate:
         sample=sample,
         answer=read_answer(selection.answer, message.text, message.tool_calls),
         tokens=len(message.text) if num_tokens is None else num_tokens,
-        finish_reason=_finish_reason(metadata),
+        finish_reason=finish_reason(metadata) or "stop",
         text=message.text,
     )
-
-
-def _finish_reason(metadata: Mapping[str, Any]) -> str:
-    """Return why an answer ended; `"stop"` where nothing is said."""
-    incomplete = metadata.get("incomplete_details")  # of OpenAI's Responses
-    reasons = [metadata.get(name) for name in _FINISH_REASONS]
-    reasons.append(incomplete.get("reason") if isinstance(incomplete, Mapping) else None)
-    return next((reason for reason in reasons if reason and isinstance(reason, str)), "stop")
 
 
 def _kept(message: AIMessage, name: str) -> Any:

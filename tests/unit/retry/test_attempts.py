@@ -75,6 +75,18 @@ def test_finished_answers_come_before_those_that_were_cut_short() -> None:
     assert found.need_retry
 
 
+@pytest.mark.parametrize(
+    "end",
+    [{"stop_reason": "max_tokens"}, {"finish_reason": "MAX_TOKENS"}, {"finish_reason": "content_filter"}],
+)
+def test_the_words_of_other_models_for_being_cut_short_are_known(end) -> None:
+    """As a selection knows them; what is kept and what is said follows."""
+    found = attempts(answer(True), AIMessage("4 + ", response_metadata=end))
+    assert found.best.settings == {"seed": 0}
+    record = found.build_message(found.best).response_metadata["langnorm"]["attempts"]
+    assert [attempt["finish_reason"] for attempt in record] == ["stop", *end.values()]
+
+
 def test_the_smallest_share_of_low_steps_is_best() -> None:
     """Then the highest intensity, then the earliest."""
     assert attempts(answer(True, True), answer(True, False)).best.settings == {"seed": 1}
