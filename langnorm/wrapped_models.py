@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableBinding, RunnableConfig, RunnableWithFallbacks
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import merge_configs
-from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
 
 from langnorm.chat.fields import ChatFields
 
@@ -30,6 +30,29 @@ def unwrap_model(llm: Any) -> tuple[Any, dict[str, Any]]:
             llm = llm.runnable
         else:
             return llm, settings
+
+
+def change_models(llm: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a model with what `change` returns in place of each chat model inside of bindings and other wrappers.
+
+    Of fallbacks and alternatives that is each of them.
+    """
+    if isinstance(llm, RunnableBindingBase):
+        return llm.model_copy(update={"bound": change_models(llm.bound, change)})
+    if isinstance(llm, RunnableWithFallbacks):
+        others = [change_models(other, change) for other in llm.fallbacks]
+        return llm.model_copy(update={"runnable": change_models(llm.runnable, change), "fallbacks": others})
+    if isinstance(llm, RunnableConfigurableAlternatives):
+        alternatives = {name: _changed_alternative(other, change) for name, other in llm.alternatives.items()}
+        return llm.model_copy(update={"default": change_models(llm.default, change), "alternatives": alternatives})
+    if isinstance(llm, DynamicRunnable):
+        return llm.model_copy(update={"default": change_models(llm.default, change)})
+    return change(llm)
+
+
+def _changed_alternative(other: Any, change: Callable[[Any], Any]) -> Any:
+    """Return an alternative, changed; some are functions that make it when it is asked for."""
+    return change_models(other, change) if isinstance(other, Runnable) else lambda: change_models(other(), change)
 
 
 def is_langnorm(llm: Any) -> bool:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.runnables.base import RunnableBindingBase
 
+from langnorm.chat.settings import TOOL_NAMES
 from langnorm.checks import check_choice, check_integer
 from langnorm.errors import MissingDependencyError, OptionError
 from langnorm.middleware.note import note_template, weak_steps
@@ -26,7 +26,7 @@ from langnorm.retry.escalation import (
 )
 from langnorm.retry.policy import MAX_LOW_SHARE, OnExhausted, RetryPolicy
 from langnorm.trace import KEY
-from langnorm.wrapped_models import is_langnorm
+from langnorm.wrapped_models import change_models, is_langnorm, unwrap_model
 
 try:
     from langchain.agents.middleware import AgentMiddleware, hook_config
@@ -224,10 +224,11 @@ class _Call:
         """Return the request of an attempt."""
         model, settings = self._request.model, self._request.model_settings
         if change.model is not None:
-            model, settings = change.model, settings_for(change.model, settings)
+            bound = {name: value for name, value in unwrap_model(model)[1].items() if name not in TOOL_NAMES}
+            model, settings = change.model, settings_for(change.model, bound | settings)  # tools are the request's own
         if self._most_retries > 0:
             settings = settings | settings_for_refining(self._middleware.policy.steps, self._request.model, change)
-        model = _hidden(model) if self._is_hidden else model
+        model = change_models(model, _hidden) if self._is_hidden else model  # a binding's tags are lost with tools
         return self._request.override(model=model, model_settings={**settings, **change.settings})
 
     def add(self, change: RetryChange, response: ModelResponse[Any]) -> None:
@@ -259,8 +260,6 @@ class _Call:
 
 def _hidden(model: Any) -> Any:
     """Return a model of which langgraph's messages mode shows nothing but what the agent makes of it."""
-    if isinstance(model, RunnableBindingBase):  # its own tags would be lost where tools are bound
-        return model.model_copy(update={"bound": _hidden(model.bound)})
     if isinstance(model, BaseChatModel):
         return model.model_copy(update={"tags": [*(model.tags or ()), TAG_NOSTREAM]})
     return model

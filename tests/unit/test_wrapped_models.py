@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import ConfigurableField
@@ -10,7 +12,7 @@ from pydantic import BaseModel
 from langnorm import ChatLangNorm, NormRetry, NormSelector
 from langnorm.retry.escalation import resolve_change
 from langnorm.testing import ScriptedEngine
-from langnorm.wrapped_models import is_langnorm, unwrap_model, with_tools
+from langnorm.wrapped_models import change_models, is_langnorm, unwrap_model, with_tools
 
 
 class Sum(BaseModel):
@@ -39,6 +41,31 @@ def test_the_model_is_found_inside_its_wrappers(chat) -> None:
         assert is_langnorm(llm)
     assert unwrap_model(chat.bind(seed=1).bind(stop=["x"]))[1] == {"seed": 1, "stop": ["x"]}
     assert not is_langnorm(FakeListChatModel(responses=[]))
+
+
+def test_each_model_inside_of_wrappers_is_changed(chat) -> None:
+    """Those of bindings, fallbacks and alternatives, also such as are made when they are asked for; settings stay."""
+
+    def tagged(llm: Any) -> Any:
+        return llm.model_copy(update={"tags": ["x"]})
+
+    field, other = ConfigurableField(id="which"), FakeListChatModel(responses=["a"])
+    for llm in (
+        chat,
+        chat.bind(seed=1).with_fallbacks([other.bind(stop=["y"])]),
+        chat.configurable_fields(max_tokens=ConfigurableField(id="length")),
+        chat.configurable_alternatives(field, other=other, late=lambda: other),
+    ):
+        changed = change_models(llm, tagged)
+        assert unwrap_model(changed)[0].tags == ["x"]
+        assert unwrap_model(changed)[1] == unwrap_model(llm)[1]
+        assert type(changed) is type(llm)
+        assert unwrap_model(llm)[0].tags is None
+    fallback = change_models(chat.with_fallbacks([other.bind(stop=["y"])]), tagged).fallbacks[0]
+    assert (fallback.bound.tags, fallback.kwargs) == (["x"], {"stop": ["y"]})
+    alternatives = change_models(chat.configurable_alternatives(field, other=other, late=lambda: other), tagged)
+    for name in ("other", "late"):
+        assert alternatives.prepare({"configurable": {"which": name}})[0].tags == ["x"]
 
 
 def test_a_class_of_the_users_own_is_one_of_ours() -> None:
