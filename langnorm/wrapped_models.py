@@ -60,6 +60,18 @@ def is_langnorm(llm: Any) -> bool:
     return isinstance(unwrap_model(llm)[0], ChatFields)
 
 
+def may_be_langnorm(llm: Any) -> bool:
+    """Return whether a ChatLangNorm answers in some case, be it as a fallback or an alternative."""
+    found: list[bool] = []
+
+    def looked_at(model: Any) -> Any:
+        found.append(is_langnorm(model))
+        return model
+
+    change_models(llm, looked_at)
+    return any(found)
+
+
 def is_only_langnorm(llm: Any) -> bool:
     """Return whether a ChatLangNorm answers in any case: fallbacks and alternatives may be models of other packages."""
     while isinstance(llm, RunnableBindingBase):

@@ -26,7 +26,7 @@ from langnorm.retry.escalation import (
 )
 from langnorm.retry.policy import MAX_LOW_SHARE, OnExhausted, RetryPolicy
 from langnorm.trace import KEY
-from langnorm.wrapped_models import change_models, is_langnorm, unwrap_model
+from langnorm.wrapped_models import change_models, may_be_langnorm, unwrap_model
 
 try:
     from langchain.agents.middleware import AgentMiddleware, hook_config
@@ -200,7 +200,7 @@ class _Call:
         if middleware.run_budget is not None:
             self._most_retries = min(self._most_retries, middleware.run_budget - self._num_spent)
         # What is shown cannot be taken back.
-        self._is_hidden = self._most_retries > 0 and is_langnorm(request.model)
+        self._is_hidden = self._most_retries > 0 and may_be_langnorm(request.model)
 
     @property
     def is_new(self) -> bool:

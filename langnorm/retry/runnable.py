@@ -60,7 +60,7 @@ class NormRetry(RunnableSerializable[LanguageModelInput, AIMessage]):
             `{"max_tokens": 2048}`, or another chat model, which is called instead. Every retry has a seed of its own,
             and one that would repeat a greedy answer is sampled at a temperature of 0.7. `"refine"` keeps the steps of
             the best answer before its first low one and goes on from there. It needs a `ChatLangNorm`, without a
-            schema, a forced call, a selection, an intervention or `distribution=True`.
+            schema, a forced call, a selection, an intervention, a `lens` or `distribution=True`.
         stop: A stop condition of tenacity, such as `stop_after_delay(60)`, in addition to `max_attempts`.
         wait: A wait strategy of tenacity for the time between attempts; none by default.
         on_exhausted: When all attempts are weak, `"best"` keeps the best, `"last"` the last; `"raise"` raises.

@@ -98,9 +98,11 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
 
     Args:
         messages: Answers with what the score reads: made with `norms="tokens"`, with `logprobs=True`, or with both that
-            and `distribution=True`. Where the score is None or reads log-probabilities alone, messages of any chat
-            model do; so they do by default, which then is `numeral_logprob`, where one lacks its distributions.
-        selection: The selection; where it is not given, one of these options. Its `n` and `stop` are of no account.
+            and `distribution=True`. Where the score is None, `"shorter"`, or reads log-probabilities alone, messages of
+            any chat model do; so they do by default, which then is `numeral_logprob`, where one lacks its
+            distributions.
+        selection: The selection; where it is not given, one of these options. Its `n`, `stop` and `prune` are of no
+            account.
         **options: Fields of `Selection`, such as `score` and `vote`.
 
     Raises:
@@ -116,7 +118,7 @@ def rank(messages: Sequence[AIMessage], selection: Selection | None = None, **op
             kind = type(message).__name__
             msg = f"Number {number} of what is to be ranked is no sound answer, but a `{kind}`. Give AIMessages."
             raise OptionError(msg)
-    chosen = replace(chosen, stop=None, stop_above=None)
+    chosen = replace(chosen, prune=None, stop=None, stop_above=None)
     if any(_kept(message, DISTRIBUTION) is None for message in messages):
         chosen = chosen.without_distributions()
     ranking = rank_candidates(chosen, candidates_of(messages, chosen))

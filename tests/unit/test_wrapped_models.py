@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from langnorm import ChatLangNorm, NormRetry, NormSelector
 from langnorm.retry.escalation import resolve_change
 from langnorm.testing import ScriptedEngine
-from langnorm.wrapped_models import change_models, is_langnorm, unwrap_model, with_tools
+from langnorm.wrapped_models import change_models, is_langnorm, may_be_langnorm, unwrap_model, with_tools
 
 
 class Sum(BaseModel):
@@ -39,8 +39,11 @@ def test_the_model_is_found_inside_its_wrappers(chat) -> None:
     ):
         assert unwrap_model(llm)[0] is chat
         assert is_langnorm(llm)
+        assert may_be_langnorm(llm)
     assert unwrap_model(chat.bind(seed=1).bind(stop=["x"]))[1] == {"seed": 1, "stop": ["x"]}
-    assert not is_langnorm(FakeListChatModel(responses=[]))
+    other = FakeListChatModel(responses=[])
+    assert not is_langnorm(other)
+    assert [may_be_langnorm(llm) for llm in (other, other.with_fallbacks([chat.bind(seed=1)]))] == [False, True]
 
 
 def test_each_model_inside_of_wrappers_is_changed(chat) -> None:

@@ -129,7 +129,8 @@ def test_the_first_answer_that_is_not_weak_is_kept(chat) -> None:
 async def test_the_messages_mode_shows_the_kept_answer_once(chat) -> None:
     """Whole, and nothing of rejected attempts, whoever made them."""
     other = GenericFakeChatModel(messages=iter([AIMessage("forty two")] * 2))
-    for model, escalation in ((chat, "resample"), (chat, other), (chat.with_fallbacks([other]), "resample")):
+    first, behind = chat.with_fallbacks([other]), GenericFakeChatModel(messages=iter([])).with_fallbacks([chat])
+    for model, escalation in ((chat, "resample"), (chat, other), (first, "resample"), (behind, "resample")):
         weak = agent(model, NormRetryMiddleware(max_retries=1, escalation=escalation))
         streamed = [seen(weak), [message async for message, _ in weak.astream(HELLO, stream_mode="messages")]]
         for messages in streamed:

@@ -77,3 +77,10 @@ def test_options_beside_a_selection_are_refused(select: Callable[..., Any]) -> N
     with pytest.raises(OptionError, match="`selection` is given, and `n`, `votes` beside it. Give all options in"):
         select(selection=Selection(n=2, score=None), n=8, votes="majority")
     assert select(selection=Selection(n=2, score=None))
+
+
+def test_what_rank_says_of_a_selection_is_what_was_done() -> None:
+    """Messages that are there were neither stopped early nor drawn in windows."""
+    messages = [AIMessage("It is 7."), AIMessage("It is 12, says the sum.")]
+    found = ranking(rank(messages, n=9, score="shorter", prune="halving")[0])
+    assert (found["n"], found["prune"], found["tokens_saved"], found["samples_saved"]) == (2, None, None, None)
