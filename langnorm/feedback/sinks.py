@@ -179,14 +179,11 @@ class LangSmithSink:
         from langsmith.utils import get_tracer_project
 
         context = get_tracing_context()
-        client: Client | None = context["client"]
-        project: str | None = context["project_name"]
-        if (tracer := tracing_v2_callback_var.get()) is not None:
-            client, project = tracer.client, tracer.project_name
-        elif (run := context["parent"]) is not None:
-            client, project = run.client, run.session_name
+        run, tracer = context["parent"], tracing_v2_callback_var.get()  # an outer run says where the others go
+        project: str | None = run.session_name if run else tracer.project_name if tracer else context["project_name"]
+        client = self._client or (run.client if run else tracer.client if tracer else context["client"])
         # LangChain's own client is made when it is first needed: a client begins to ask its server at once.
-        return self._client or client or get_cached_client(), self._project or project or get_tracer_project()
+        return client or get_cached_client(), self._project or project or get_tracer_project()
 
     def _find_project(self, client: Client, name: str | None) -> UUID:
         """Return the id of a project, which LangSmith wants with feedback.

@@ -273,7 +273,10 @@ def test_scores_go_where_the_runs_go() -> None:
         ask(handler)
     with tracing_v2_enabled("b", client=others):  # type: ignore[arg-type]
         ask(handler)
-    assert others.projects == [id_of("a"), id_of("b")]
+    chain = RunnableLambda(lambda text: text) | FakeMessagesListChatModel(responses=[weak()])
+    with tracing_v2_enabled("b", client=others):  # type: ignore[arg-type]
+        chain.invoke("?", {"callbacks": [handler, LangChainTracer(project_name="c", client=others)]})  # type: ignore[arg-type]
+    assert others.projects == [id_of("a"), id_of("b"), id_of("c")]
 
 
 def test_sinks_are_copied() -> None:
