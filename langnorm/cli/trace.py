@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -148,7 +148,7 @@ def _answers(chat: ChatLangNorm, messages: list[tuple[str, str]], selection: Sel
     if not chat.is_able_to("distribution"):
         selection = selection.without_distributions()
     chat.prepare(messages, selection=selection)  # what it lacks for that is said before anything is sampled
-    kept = {"distribution": selection.needs_distribution, "lens": selection.needs_lens}
+    kept: dict[str, Any] = {"distribution": selection.needs_distribution, "lens": selection.needs_lens}
     with loading.working(f"Sampling {selection.n} answers"):
         result = chat.generate([convert_to_messages(messages)], n=selection.n, **kept)
     answers = [cast("AIMessage", cast("ChatGeneration", each).message) for each in result.generations[0]]
