@@ -4,7 +4,7 @@
     langnorm probe signal --model FILE.gguf --tasks GSM8K.jsonl --out signal.html
     python -m benchmarks.real_probes NAME causal.json signal.json
 
-Keeps their figures in `results/real_causal-NAME.json` and `real_signal-NAME.json`; `python -m benchmarks.evidence`
+Keeps their figures in `results/real_causal-NAME[-PART].json` and `real_signal-NAME[-PART].json`; `python -m benchmarks.evidence`
 writes the page from these.
 """
 
@@ -129,13 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="what results call the model, such as coder-0.5b")
     parser.add_argument("figures", type=Path, nargs="+", help="the .json files that the probes wrote")
+    parser.add_argument("--part", help="what tells their files from those of other runs on the model")
     args = parser.parse_args()
     for file in args.figures:
         found = json.loads(file.read_text(encoding="utf-8"))
         if "arms" in found:
-            keep("real_causal", args.name, found, causal_summary)
+            keep("real_causal", args.name, found, causal_summary, args.part)
         else:
-            keep("real_signal", args.name, found, signal_summary)
+            keep("real_signal", args.name, found, signal_summary, args.part)
 
 
 if __name__ == "__main__":
