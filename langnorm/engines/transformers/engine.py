@@ -189,7 +189,7 @@ class TransformersEngine(QueuedEngine):
 
     def _find_unembedding(self, token_ids: Sequence[int]) -> None:
         """Find what leads from states to logits, tried on some tokens, or raise `ModelError`."""
-        with self._batcher.paused():  # the hooks of a batch under way would take the trial for a pass of theirs
+        with self._batcher.paused():  # no other pass is under way: its weights may be on their way between devices
             if self._unembedding is None:
                 unembedding = Unembedding(self._model, self._layers)
                 unembedding.check(token_ids)
