@@ -70,6 +70,8 @@ class TransformersEngine(QueuedEngine):
         name: str | None = None,
     ) -> None:
         check_prefix_cache_bytes(prefix_cache_bytes)
+        # What `torch.compile` returns runs this one in `generate`; it is of another class, with other names of weights.
+        model = getattr(model, "_orig_mod", model)
         self._model = model.eval()
         self._name = name or model.config.name_or_path or type(model).__name__
         self._weights_hash = weights_hash
