@@ -32,7 +32,9 @@ class QueuedEngine(BaseEngine):
             TimeoutError: A request took longer than its timeout; no other request is affected by it.
         """
         deadlines = [Deadline(request.timeout, request.since) for request in requests]
-        samples = self._checked_samples(requests)
+        for request in requests:
+            self.check(request)
+        samples = SamplesToDraw(requests)
         while portion := self._enqueue_next(samples):
             try:
                 for number, sequence in portion:
@@ -44,7 +46,9 @@ class QueuedEngine(BaseEngine):
     async def agenerate(self, requests: Sequence[Request]) -> list[Response]:
         """Return what `generate` returns; cancelling stops the generation."""
         deadlines = [Deadline(request.timeout, request.since) for request in requests]
-        samples = self._checked_samples(requests)
+        for request, deadline in zip(requests, deadlines, strict=True):
+            await self._acheck(request, deadline)
+        samples = SamplesToDraw(requests)
         while portion := await self._aenqueue_next(samples):
             try:
                 for number, sequence in portion:
@@ -57,7 +61,9 @@ class QueuedEngine(BaseEngine):
     def stream(self, request: Request) -> Generator[Delta]:
         """Yield the text of the first sample as it is generated; closing the iterator stops it."""
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        sequence, deadline = self._submit_stream(request, deltas.put), Deadline(request.timeout, request.since)
+        deadline = Deadline(request.timeout, request.since)
+        self.check(request)
+        sequence = self._submit_stream(request, deltas.put)
         try:
             while True:
                 delta = deadline.next_of(deltas)
@@ -78,7 +84,9 @@ class QueuedEngine(BaseEngine):
             with suppress(RuntimeError):  # the loop was closed: nobody reads any more
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
-        sequence, deadline = self._submit_stream(request, put), Deadline(request.timeout, request.since)
+        deadline = Deadline(request.timeout, request.since)
+        await self._acheck(request, deadline)
+        sequence = self._submit_stream(request, put)
         try:
             while True:
                 async with deadline.limit():
@@ -91,10 +99,13 @@ class QueuedEngine(BaseEngine):
         finally:
             sequence.cancel()
 
-    def _checked_samples(self, requests: Sequence[Request]) -> SamplesToDraw:
-        for request in requests:
+    async def _acheck(self, request: Request, deadline: Deadline) -> None:
+        """Do what `check` does, beside the event loop where the model may be run for that: to try out a lens."""
+        if not request.lens_layers:
             self.check(request)
-        return SamplesToDraw(requests)
+            return
+        async with deadline.limit():
+            await asyncio.to_thread(self.check, request)
 
     def _enqueue_next(self, samples: SamplesToDraw) -> list[tuple[int, PendingSequence]]:
         """Queue the samples that are to be run now, and return them; none when all requests have what they need."""
@@ -116,7 +127,6 @@ class QueuedEngine(BaseEngine):
         return portion
 
     def _submit_stream(self, request: Request, sink: Any) -> PendingSequence:
-        self.check(request)
         sequence = PendingSequence(request, 0, new_seed(request), sink)
 
         def report(future: Any) -> None:

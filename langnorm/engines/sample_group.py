@@ -36,4 +36,6 @@ class SampleGroup:
         """Remember how a sample ended, for the decisions on those that run later."""
         if completion.finish_reason != "pruned":
             logprobs = [token.logprob for token in completion.logprobs]
-            self._ended[number] = Partial(completion.token_ids, completion.norms, logprobs, is_running=False)
+            self._ended[number] = Partial(
+                completion.token_ids, completion.norms, logprobs, is_running=False, reductions=completion.reductions
+            )

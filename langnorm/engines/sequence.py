@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
 from langnorm.engines.requests import Completion, Delta, Request
@@ -74,9 +74,16 @@ class PendingSequence:
     def finish(self, completion: Completion) -> None:
         """End the sequence with its completion."""
         if self._has_strayed:
-            msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
-            self.future.set_exception(RuntimeError(msg))
+            self.finish_cancelled()
         else:
             if self.sample_group:
                 self.sample_group.end(self.sample, completion)
             self.future.set_result(completion)
+
+    def finish_cancelled(self) -> None:
+        """End the sequence without a completion: nobody waits for it, or its reader is told why there is none."""
+        if self._has_strayed:
+            msg = "The batch of this stream failed, and its text came out otherwise when it was run again. Ask again."
+            self.future.set_exception(RuntimeError(msg))
+        else:
+            self.future.set_exception(CancelledError())

@@ -295,7 +295,7 @@ class Suppression(Intervention):
             `"mask"` those of the tokens that `mask` names, whatever their norms.
         action: `"mul"` multiplies by `factor`; `"clamp"` brings the norm down to a quarter of the threshold, which a
             mask needs for this alone.
-        factor: See `action`, in [0, 1).
+        factor: Of `"mul"`: see `action`, in [0, 1).
         mask: Of `"mask"`: indices of tokens of the answer, from 0, for each of `layers`, which are ascending indices.
     """
 
@@ -311,6 +311,8 @@ class Suppression(Intervention):
         check_choice("mode", self.mode, ("high", "random", "mask"), owner=self.name)
         check_choice("action", self.action, ("mul", "clamp"), owner=self.name)
         check_number("factor", self.factor, owner=self.name, low=0, high=1, is_high_open=True)
+        if self.action == "clamp":
+            _refuse_set(self, ("factor",), 'has no use with `action="clamp"`', 'Use `action="mul"`')
         self._check_mask()
 
     def _check_mask(self) -> None:

@@ -71,6 +71,7 @@ class CausalCheck:
         check_seeds(self.seeds)
         check_choice("action", self.action, ("mul", "clamp"))
         check_number("factor", self.factor, low=0, high=1, is_high_open=True)
+        Suppression(action=self.action, factor=self.factor)  # type: ignore[arg-type]  # whether the two go together
         check_number("temperature", self.temperature, low=0)
         check_integer("max_tokens", self.max_tokens, low=2)
 

@@ -23,7 +23,7 @@ from langnorm.engines.llamacpp.scheduler import Scheduler
 from langnorm.engines.llamacpp.slots import Slots
 from langnorm.engines.options import Sampling
 from langnorm.engines.queued import QueuedEngine
-from langnorm.errors import OptionError
+from langnorm.errors import ModelError, OptionError
 from langnorm.norms.identity import ModelIdentity
 from langnorm.norms.online import OnlineStatistics
 
@@ -59,7 +59,7 @@ class LlamaCppEngine(QueuedEngine):
 
     Raises:
         MissingDependencyError: llama-cpp-python is not installed.
-        ModelError: llama.cpp cannot load the file.
+        ModelError: llama.cpp cannot load the file, or what it says of sampling is not allowed.
     """
 
     abilities = frozenset(ABILITIES) - {"lens", "recursion"}
@@ -230,10 +230,20 @@ def _free(context: LlamaContext, model: LlamaModel) -> None:
 
 
 def _read_sampling(model: LlamaModel) -> dict[str, Any]:
-    """Return what the metadata of a file say of sampling, as fields of `Sampling`."""
-    found: dict[str, Any] = {}
-    for name, (key, kind) in _SAMPLING_KEYS.items():
-        if (text := model.metadata(key)) is not None:
-            found[name] = kind(text)
-    Sampling(**found)  # which checks them
+    """Return what the metadata of a file say of sampling, as fields of `Sampling`.
+
+    Raises:
+        ModelError: They say something that is not allowed.
+    """
+    texts = {key: model.metadata(key) for key, _ in _SAMPLING_KEYS.values()}
+    given = {key: text for key, text in texts.items() if text is not None}
+    try:
+        found = {name: kind(given[key]) for name, (key, kind) in _SAMPLING_KEYS.items() if key in given}
+        Sampling(**found)  # type: ignore[arg-type]  # which checks them
+    except ValueError as error:  # as an OptionError is
+        msg = (
+            f"What the GGUF file says of sampling, {given}, is not allowed: {error} Convert it again from a model with "
+            "a right `generation_config.json`."
+        )
+        raise ModelError(msg) from error
     return found

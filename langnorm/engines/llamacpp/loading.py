@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,10 +37,8 @@ def suits(model: str, model_kwargs: Mapping[str, Any]) -> bool:
 
 def weights_key(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> str:
     """Return a text that is the same for whatever gives the same engine; arguments and errors as for `load`."""
-    source, options = _find(model, model_kwargs), build_options(LlamaOptions, "engine_kwargs", engine_kwargs)
-    where = os.path.realpath(source.folder / str(source.gguf_file)) if source.is_local else source.location
-    arguments = {name: value for name, value in source.file_arguments.items() if name in ("revision", "subfolder")}
-    return repr((where, source.gguf_file, source.chat_template, sorted(arguments.items()), options))
+    options = build_options(LlamaOptions, "engine_kwargs", engine_kwargs)
+    return repr((_find(model, model_kwargs).key, options))
 
 
 def load(model: str, model_kwargs: Mapping[str, Any], engine_kwargs: Mapping[str, Any]) -> LlamaCppEngine:

@@ -175,6 +175,6 @@ def _configured(model: Any, config: GenerationConfig) -> Any:
     Given to `generate` as an argument, it would be filled up from the model's own; put in the place of that one, it
     would be found there by whoever else uses the model meanwhile.
     """
-    twin = copy.copy(getattr(model, "_orig_mod", model))  # what `torch.compile` returns hands attributes on
+    twin = copy.copy(model)
     twin.generation_config = config
     return twin

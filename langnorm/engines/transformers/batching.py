@@ -32,7 +32,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -311,5 +310,5 @@ class Batcher:
 def _end_if_cancelled(sequence: PendingSequence) -> bool:
     """End a sequence that has begun if it was cancelled, and return whether it was."""
     if sequence.is_cancelled and not sequence.future.done():
-        sequence.future.set_exception(CancelledError())
+        sequence.finish_cancelled()
     return sequence.is_cancelled

@@ -73,9 +73,9 @@ def build_batch_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase
     config: GenerationConfig = copy.deepcopy(own)
     end_ids = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
     config.eos_token_id = end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
-    if config.pad_token_id is None:
-        # Any token will do: padding is masked before the prompt and cut off after the answer.
-        config.pad_token_id = tokenizer.pad_token_id or (config.eos_token_id or [0])[0]
+    # Any token will do: padding is masked before the prompt and cut off after the answer. The one that the model or its
+    # tokenizer names may have been added to the tokenizer alone, and have no embedding.
+    config.pad_token_id = 0
     for name in (*_PROCESSORS, *_OF_REQUESTS, *_OF_WHOLE_BATCH):
         setattr(config, name, None)
     for name in ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"):

@@ -70,6 +70,8 @@ class TransformersEngine(QueuedEngine):
         name: str | None = None,
     ) -> None:
         check_prefix_cache_bytes(prefix_cache_bytes)
+        # What `torch.compile` returns runs this one in `generate`; it is of another class, with other names of weights.
+        model = getattr(model, "_orig_mod", model)
         self._model = model.eval()
         self._name = name or model.config.name_or_path or type(model).__name__
         self._weights_hash = weights_hash
@@ -189,7 +191,7 @@ class TransformersEngine(QueuedEngine):
 
     def _find_unembedding(self, token_ids: Sequence[int]) -> None:
         """Find what leads from states to logits, tried on some tokens, or raise `ModelError`."""
-        with self._batcher.paused():  # the hooks of a batch under way would take the trial for a pass of theirs
+        with self._batcher.paused():  # no other pass is under way: its weights may be on their way between devices
             if self._unembedding is None:
                 unembedding = Unembedding(self._model, self._layers)
                 unembedding.check(token_ids)

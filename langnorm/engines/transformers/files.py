@@ -22,7 +22,8 @@ def checked_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
         ModelError: There is no such model, or its folder lacks what a model is loaded from.
     """
     source = find_source(model, model_kwargs)
-    check_folder_of_model(source)
+    with explained(source):
+        check_folder_of_model(source)
     return source
 
 

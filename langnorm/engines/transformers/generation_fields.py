@@ -12,7 +12,7 @@ from langnorm.errors import ModelError, OptionError
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-_IDS = ("eos_token_id", "bos_token_id", "pad_token_id")
+_IDS = ("eos_token_id", "bos_token_id")
 
 
 def checked_sampling_defaults(config: GenerationConfig) -> dict[str, Any]:

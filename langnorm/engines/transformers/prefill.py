@@ -75,7 +75,7 @@ class Prefiller:
     """
 
     def __init__(self, model: PreTrainedModel, prefix_cache: PrefixCache[KeyValues]) -> None:
-        self._model: Any = getattr(model, "_orig_mod", model)  # `torch.compile` hides what its model takes
+        self._model: Any = model
         self._sharing = sharing_of(self._model)
         self._prefix_cache = prefix_cache
         parameters = inspect.signature(self._model.forward).parameters

@@ -156,7 +156,11 @@ def find_source(model: str, model_kwargs: Mapping[str, Any]) -> Source:
     arguments = dict(model_kwargs)
     own = {name: arguments.pop(name) for name in _OWN if name in arguments}
     gguf_file, gguf_cache = arguments.pop("gguf_file", None), arguments.pop("gguf_cache", True)
-    location, named = _split(model)
+    try:
+        location, named = _split(model)
+    except OSError as error:  # a path that the system does not take, or that this user may not look at
+        msg = f"The model `{model}` cannot be looked for ({error.strerror}). {_ALLOWED}"
+        raise ModelError(msg) from error
     if gguf_file is not None and named is not None:
         msg = f"`{model}` names a GGUF file, and so does `gguf_file={gguf_file!r}`. Give one of them."
         raise OptionError(msg)

@@ -84,7 +84,7 @@ class SequenceTracker(StoppingCriteria):
         for index, sequence in enumerate(sequences):
             if sequence.sample_group:
                 self._sample_groups.setdefault(sequence.sample_group, []).append(index)
-        self._pruned_lengths: dict[int, int] = {}  # tokens that a sequence had when it was pruned
+        self._cut_lengths: dict[int, int] = {}  # tokens that a sequence had when it was pruned or cancelled
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002
         """Return which sequences are done, as booleans (B,)."""
@@ -95,8 +95,11 @@ class SequenceTracker(StoppingCriteria):
             self._logprobs.add_chosen(input_ids[:, -1])
         num_done_before = sum(self._is_done)
         for index, sequence in enumerate(self._sequences):
-            if sequence.is_cancelled or self._num_tokens >= self._limits[index]:
-                self._is_done[index] = True
+            if self._is_done[index]:
+                continue
+            if sequence.is_cancelled:
+                self._cut_lengths[index] = self._num_tokens  # padding follows, of which nothing is to be learnt
+            self._is_done[index] = sequence.is_cancelled or self._num_tokens >= self._limits[index]
         for sample_group, indices in self._sample_groups.items():
             if sample_group.is_due(self._num_tokens):
                 self._prune(sample_group, indices, input_ids[indices, -self._num_tokens :].tolist())
@@ -116,13 +119,13 @@ class SequenceTracker(StoppingCriteria):
         """Return the completion of a sequence, given all that `generate` returned for it, padding included."""
         if index in self._completions:
             return self._completions[index]
-        ids = list(generated[: self._pruned_lengths.get(index, self._limits[index])])
+        ids = list(generated[: self._cut_lengths.get(index, self._limits[index])])
         end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
         if end is not None:
             ids = ids[: end + 1]
         reason: FinishReason = "stop"
         if end is None:
-            reason = "pruned" if index in self._pruned_lengths else "length"
+            reason = "pruned" if index in self._cut_lengths else "length"
         return self._complete(index, ids, decode_pieces(self._tokenizer, ids), reason)
 
     def _complete(self, index: int, ids: list[int], pieces: list[str], reason: FinishReason) -> Completion:
@@ -141,7 +144,7 @@ class SequenceTracker(StoppingCriteria):
         if token_id in self._end_ids or detokenizer.is_stopped:
             reason = "stop"
         elif self._is_done[index]:
-            reason = "pruned" if index in self._pruned_lengths else "length"
+            reason = "pruned" if index in self._cut_lengths else "length"
         sequence = self._sequences[index]
         if reason:
             self._is_done[index] = True
@@ -173,7 +176,7 @@ class SequenceTracker(StoppingCriteria):
         """
         samples = {}
         for index, ids in zip(indices, generated, strict=True):
-            if index in self._pruned_lengths:
+            if index in self._cut_lengths:
                 continue
             end = next((i + 1 for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
             completion = self._completions.get(index)
@@ -189,7 +192,7 @@ class SequenceTracker(StoppingCriteria):
         stopped = set(sample_group.stopped(samples))
         for index in indices:
             if self._sequences[index].sample in stopped:
-                self._pruned_lengths[index] = self._num_tokens
+                self._cut_lengths[index] = self._num_tokens
                 self._is_done[index] = True
 
     def _note_ended(self, intervener: Intervener, last_ids: list[int]) -> None:

@@ -31,7 +31,7 @@ class Unembedding:
     """
 
     def __init__(self, model: Any, decoder_layers: nn.ModuleList) -> None:
-        base: Any = without_adapters(getattr(model, "_orig_mod", model))
+        base: Any = without_adapters(model)
         self._model, self._decoder_layers = base, decoder_layers
         self._output: Any = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
         if self._output is None:

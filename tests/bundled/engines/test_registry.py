@@ -94,6 +94,14 @@ def test_path_that_is_no_folder_is_refused_at_once(model, tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize("model", ["a" * 300, "a" * 300 + ":x.gguf"])
+def test_path_that_the_system_does_not_take_is_refused_at_once(model) -> None:
+    """As one that is not there."""
+    with pytest.raises(ModelError, match=rf"The model `{model}` cannot be looked for \(.*too long\)\. Give a folder"):
+        get_engine("transformers", model, {})
+
+
+@pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("model", ["Abacus", "abakus", "abacuss"])
 def test_misspelt_bundled_model_is_refused_at_once(model, tmp_path, monkeypatch) -> None:
     """A word close to `abacus` is taken for it, not for a model on the hub."""

@@ -110,6 +110,7 @@ def test_a_threshold_comes_in_any_form(threshold: Any, rule: Any) -> None:
         (Suppression, {"mode": "mask", "layers": [5], "mask": "1"}, "from 0"),
         (Suppression, {"action": "zero"}, "action"),
         (Suppression, {"factor": 1.0}, "a number from 0, below 1"),
+        (Suppression, {"action": "clamp", "factor": 0.5}, "`factor=0.5` of `suppression` has no use with"),
     ],
 )
 def test_what_is_not_allowed_is_refused(kind: type, options: dict[str, Any], said: str) -> None:

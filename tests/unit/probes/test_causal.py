@@ -185,6 +185,7 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
         {"seeds": [-1]},
         {"action": "add"},
         {"factor": 1},
+        {"action": "clamp", "factor": 0.5},
         {"temperature": -1},
         {"max_tokens": 1},
     ],

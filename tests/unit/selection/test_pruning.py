@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from langnorm.engines.requests import Completion, FinishReason, Partial, TokenLogprob
 from langnorm.engines.sample_group import SampleGroup
 from langnorm.errors import OptionError
+from langnorm.reductions import Reductions
 from langnorm.selection.pruning import RULES, Pruning
 from tests.reference.pruning import reference_below, reference_halved
 
 # Quarters: all quantiles of whole numbers are exact.
 QUANTILES = [0.0, 0.25, 0.5, 1.0]
+REDUCTIONS = Reductions(mean_states=np.array([[1.0, 2.0]]))
 responses = st.lists(st.tuples(st.none() | st.integers(-2, 2).map(float), st.booleans()), max_size=9)
 
 
@@ -139,7 +142,8 @@ def partial(token_id: int, *, is_running: bool = True) -> Partial:
 
 def completion(token_id: int, reason: FinishReason = "stop") -> Completion:
     """Return how a sample ended whose tokens tell it from others."""
-    return Completion([token_id, 0], ["a", ""], reason, [[1.5]], logprobs=[TokenLogprob(-1.0), TokenLogprob(-2.0)])
+    logprobs = [TokenLogprob(-1.0), TokenLogprob(-2.0)]
+    return Completion([token_id, 0], ["a", ""], reason, [[1.5]], logprobs=logprobs, reductions=REDUCTIONS)
 
 
 def test_siblings_are_looked_at_now_and_then() -> None:
@@ -159,7 +163,7 @@ def test_samples_are_named_by_their_numbers() -> None:
 
 
 def test_samples_of_earlier_batches_are_compared_with() -> None:
-    """As they ended; those that were stopped are not, nor is one twice that runs again."""
+    """With all that was kept of them; those that were stopped are not, nor is one twice that runs again."""
     pruner = LastOf()
     sample_group = SampleGroup(pruner)
     sample_group.end(0, completion(10))
@@ -167,7 +171,7 @@ def test_samples_of_earlier_batches_are_compared_with() -> None:
     sample_group.end(2, completion(12, "pruned"))
     assert sample_group.stopped({3: partial(13), 1: partial(21)}) == [1]
     first, *others = pruner.seen[0]
-    assert first == Partial([10, 0], [[1.5]], [-1.0, -2.0], is_running=False)
+    assert first == Partial([10, 0], [[1.5]], [-1.0, -2.0], is_running=False, reductions=REDUCTIONS)
     assert [one.token_ids for one in others] == [[13], [21]]
 
 

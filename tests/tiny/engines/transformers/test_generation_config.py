@@ -186,17 +186,20 @@ def test_stop_texts_of_model_end_an_answer(as_list, configured) -> None:
     assert other.content == whole
 
 
-@pytest.mark.parametrize("pad", [None, 0, 5])
+@pytest.mark.parametrize("pad", [None, 0, 5, 1024, -1])
 def test_padding_token_is_of_no_account(pad, configured) -> None:
-    """Any token or none may be the padding token, also one that the answer contains."""
+    """Any token or none may be the padding token, also one that the answer contains, or one that has no embedding."""
     requests = [ask(prompt, max_tokens=6 + 5 * i) for i, prompt in enumerate(PROMPTS)]
     engine, _ = configured(pad_token_id=1015)
     expected = tokens(engine, requests)
     said = expected[2][2] if pad == 5 else pad
 
-    engine, _ = configured(pad_token_id=said)
+    engine, model = configured(pad_token_id=said)
+    assert engine.sampling_defaults["temperature"] == 0  # nothing is refused
 
-    assert tokens(engine, requests) == expected
+    with counted_passes(model) as passes:
+        assert tokens(engine, requests) == expected
+    assert set(passes.batch_sizes) == {len(PROMPTS)}  # a batch that fails is run again in parts
 
 
 def test_configuration_is_left_as_it_was(configured) -> None:
@@ -240,7 +243,6 @@ def test_tokenizer_and_model_without_end_token(configured) -> None:
         ({"eos_token_id": "<|im_end|>"}, "`eos_token_id='<|im_end|>'` in the model's generation configuration"),
         ({"eos_token_id": [3, "x"]}, "`eos_token_id="),
         ({"eos_token_id": True}, "`eos_token_id="),
-        ({"pad_token_id": 1.5}, "`pad_token_id=1.5`"),
         ({"temperature": "hot", "do_sample": True}, "`temperature='hot'`"),
         ({"top_k": -3}, "`top_k=-3`"),
         ({"stop_strings": 5}, "`stop=5`"),

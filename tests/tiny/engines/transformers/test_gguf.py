@@ -332,6 +332,7 @@ def test_a_missing_package_names_the_extra(files, monkeypatch) -> None:
         ("{files}/none.gguf", {}, ModelError, r"There is no file .*none\.gguf"),
         ("{files}", {}, ModelError, r"no config.json. It has GGUF files: give one, such as `.*packed\.gguf`"),
         ("{files}", {"gguf_file": "none.gguf"}, ModelError, r"has no file `none\.gguf`. It has GGUF files"),
+        ("{files}", {"gguf_file": "n" * 300}, ModelError, r"could not be loaded \(OSError: .* too long"),
         ("{files}/plain.gguf", {"gguf_file": "x.gguf"}, OptionError, "Give one of them"),
         ("{files}", {"gguf_file": 3}, OptionError, "gguf_file=3"),
         ("{files}/plain.gguf", {"gguf_cache": 3}, OptionError, "gguf_cache=3"),

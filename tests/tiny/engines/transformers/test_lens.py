@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import threading
 from dataclasses import replace
@@ -93,7 +94,7 @@ def test_a_stream_ends_with_them_and_late_arrivals_have_theirs(model_of, engine_
 
 
 def test_the_first_lens_of_an_engine_leaves_the_batch_under_way_alone(engine_of, monkeypatch) -> None:
-    """What tries the lens on the model waits for the end of the batch, whose hooks would see it."""
+    """What tries the lens on the model waits for the end of the batch."""
     engine, under_way, seen = engine_of("llama", **CLOSE), threading.Event(), []
     generate, check = BatchGenerator.generate, Unembedding.check
 
@@ -116,6 +117,36 @@ def test_the_first_lens_of_an_engine_leaves_the_batch_under_way_alone(engine_of,
     engine.check(Request(PROMPTS[0], Sampling(max_tokens=1), WHOLE))
     assert seen == [False]
     assert [*deltas, *stream][-1].completion is not None
+
+
+@pytest.mark.parametrize("way", ["agenerate", "astream"])
+async def test_the_first_lens_of_an_engine_leaves_the_event_loop_alone(way: str, engine_of, monkeypatch) -> None:
+    """What tries the lens on the model waits for it on another thread, and no longer than the request's timeout."""
+    engine, is_busy, goes_on = engine_of("llama", **CLOSE), threading.Event(), threading.Event()
+    monkeypatch.setattr(engine, "_unembedding", None)
+
+    def keep_busy() -> bool:
+        with engine._batcher.paused():
+            is_busy.set()
+            return goes_on.wait(10)
+
+    async def consume(timeout: float | None) -> Completion | None:
+        request = Request(PROMPTS[0], Sampling(max_tokens=3), WHOLE, timeout=timeout)
+        if way == "agenerate":
+            return (await engine.agenerate([request]))[0].completions[0]
+        return [delta async for delta in engine.astream(request)][-1].completion
+
+    busy = asyncio.create_task(asyncio.to_thread(keep_busy))
+    await asyncio.to_thread(is_busy.wait, 10)
+    waiting = asyncio.create_task(consume(None))
+    with pytest.raises(TimeoutError, match=r"timeout=0\.1"):
+        await consume(0.1)
+    goes_on.set()
+
+    assert await busy, "the event loop stood still"
+    completion = await waiting
+    assert completion is not None
+    assert completion.reductions.lens is not None
 
 
 def test_others_that_come_at_once_begin_anew_together(model_of, engine_of) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from langnorm.engines.requests import Record
+from langnorm.engines.sequence import PendingSequence
 from langnorm.engines.transformers.decoder_layers import find_decoder_layers
 from langnorm.engines.transformers.engine import TransformersEngine
 from langnorm.engines.transformers.residual_stream import get_residual_stream
@@ -223,3 +224,26 @@ def test_norms_do_not_depend_on_how_model_runs(field, tokenizer, model_of) -> No
         model.generation_config.update(**before)
 
     assert_norms(model, request, completion)
+
+
+def test_nothing_is_learnt_of_the_padding_after_a_cancelled_sequence(tokenizer, model_of, monkeypatch) -> None:
+    """Usual norms are those of generated tokens, although the batch goes on with others."""
+    model = model_of("llama", seed=52)
+    engine = TransformersEngine(model, tokenizer)
+    cancelled, other = (PendingSequence(ask(PROMPTS[i], layers=ALL, max_tokens=40), 0, 0) for i in range(2))
+    learnt: list[list[int]] = []
+    monkeypatch.setattr(engine.statistics, "update", lambda _rows, _layers, lengths, _ids: learnt.append(lengths))
+
+    with counted_passes(model) as passes:
+
+        def cancel(*_: object) -> None:
+            if len(passes) == 5:
+                cancelled.cancel()
+
+        handle = find_decoder_layers(model)[1].register_forward_hook(cancel)
+        engine._enqueue([cancelled, other])
+        completion = other.future.result(60)
+        handle.remove()
+
+    assert completion.token_ids == plain_tokens(model, PROMPTS[1], max_new_tokens=40)
+    assert learnt == [[4, len(completion.token_ids) - 1]]

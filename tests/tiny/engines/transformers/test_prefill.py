@@ -407,10 +407,11 @@ def test_memory_is_free_when_the_engine_is(new_engine_of) -> None:
     wait_until(lambda: kept() is None)
 
 
-def test_a_compiled_model_shares_too(tokenizer) -> None:
-    """Its prompts are run as `generate` runs it, without compiling anything."""
+def test_a_compiled_model_is_the_one_inside(tokenizer) -> None:
+    """Its prompts are run as `generate` runs it, without compiling anything; profiles are those of its weights."""
     model: Any = tiny_model("qwen3", seed=94, vocab_size=len(tokenizer), eos_token_id=list(NEVER))
     engine = TransformersEngine(torch.compile(model, backend="eager"), tokenizer)
+    assert engine.identity == TransformersEngine(model, tokenizer).identity
     request = ask(PROMPTS[0], n=3)
     for completion in engine.generate([request])[0].completions:
         assert completion.token_ids == alone(model, request)

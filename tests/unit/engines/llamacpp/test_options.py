@@ -94,13 +94,21 @@ def test_arguments_of_others_are_refused(file: Path) -> None:
 
 def test_one_file_with_the_same_options_is_one_engine(file: Path, tmp_path: Path) -> None:
     """However it is named, and whatever the token is that fetches it."""
-    link = tmp_path / "link"
+    link, other_name = tmp_path / "link", tmp_path / "n.gguf"
     link.symlink_to(file.parent)
+    other_name.symlink_to(file)
 
     def key(model: str, options: dict[str, object] | None = None, **model_kwargs: object) -> str:
         return loading.weights_key(model, model_kwargs, options or {})
 
     one = key(str(file))
     assert one == key(str(link / "m.gguf")) == key(str(tmp_path), gguf_file="m.gguf") == key(str(file), token="t")
+    assert one == key(str(other_name)) == key(str(tmp_path), gguf_file="./m.gguf")
+    assert one == key(str(tmp_path.parent), gguf_file="m.gguf", subfolder=tmp_path.name)
+    assert one == key(str(file), gguf_cache=False, local_files_only=True)
     assert one != key(str(file), {"context_length": 512})
     assert one != key(str(file), chat_template="x")
+    on_hub = key("some/model:m.gguf")
+    assert on_hub == key("some/model", gguf_file="m.gguf", revision="main") == key("some/model:m.gguf", subfolder=None)
+    assert on_hub != key("some/model:m.gguf", revision="v2")
+    assert on_hub != key("some/model:n.gguf")

@@ -16,25 +16,26 @@ from tests.support.calls import (
 )
 
 
-def test_a_stream_that_comes_out_otherwise_is_an_error() -> None:
-    """What was read cannot be unsaid: the reader is told instead of getting a mixture."""
+@pytest.mark.parametrize("num_sequences", [2, 4])
+def test_a_stream_that_comes_out_otherwise_is_an_error(num_sequences: int) -> None:
+    """What was read cannot be unsaid: the reader is told instead of getting a mixture, also if that run fails too."""
     read: list[Delta] = []
 
     def run(sequences: list[PendingSequence]) -> list[Completion]:
         for sequence in sequences:
-            sequence.send(Delta(((0, "ab" if len(sequences) > 1 else "ax"), (1, "c"))))
+            sequence.send(Delta(((0, "ab" if len(sequences) == num_sequences else "ax"), (1, "c"))))
         if len(sequences) > 1:
             raise MemoryError
         return [Completion([0], ["ax"], "stop") for _ in sequences]
 
     batcher = Batcher(run, name="batcher that strays")
-    made = [PendingSequence(ask((1,)), 0, 0, read.append) for _ in range(2)]
+    made = [PendingSequence(ask((1,)), 0, 0, read.append) for _ in range(num_sequences)]
     batcher.submit(made)
 
     for sequence in made:
         with pytest.raises(RuntimeError, match="came out otherwise.*Ask again"):
             sequence.future.result(60)
-    assert [piece for delta in read for piece in delta.pieces] == [(0, "ab"), (1, "c")] * 2
+    assert [piece for delta in read for piece in delta.pieces] == [(0, "ab"), (1, "c")] * num_sequences
 
 
 def test_norms_of_a_stream_that_is_run_again_come_once() -> None:
