@@ -107,7 +107,10 @@ def _dotted(node: ast.expr) -> str:
 def _literal(node: ast.expr | None) -> Any:
     """Return the JSON value of a Python literal."""
     match node:
-        case ast.Constant(value=str() | bool() | int() | None as value):
+        case ast.Constant(value=str() | bool() | None as value):
+            return value
+        case ast.Constant(value=int(value)):
+            str(value)  # of a hexadecimal number with more digits than can be written, it raises ValueError
             return value
         case ast.Constant(value=float(value)) if isfinite(value):
             return value

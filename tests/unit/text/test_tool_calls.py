@@ -315,3 +315,11 @@ def test_half_of_a_character_is_no_argument() -> None:
     assert python_calls(r'f(a="\U0001f600")') == [("f", {"a": "\U0001f600"})]
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         python_calls(r'f(a=["\ud83d"])')
+
+
+def test_a_number_that_cannot_be_written_in_decimal_is_no_argument() -> None:
+    """Python reads one of any length in hexadecimal, and writes no more than some thousand digits of it."""
+    for number in ("0x" + "f" * 4000, "-0x" + "f" * 4000):
+        with pytest.raises(ValueError, match="digits"):
+            python_calls(f"f(a=[{number}])")
+    assert python_calls("f(a=0xff)") == [("f", {"a": 255})]
