@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.cli.process import print_error, raising_interrupts
@@ -167,7 +167,8 @@ class Conversation:
         if not path:
             msg = "There is no name of a file. Give one: `/html answer.html`."
             raise OptionError(msg)
-        heatmap(answer, title=self._question).save(Path(path).expanduser())
+        # Not by `Path`, which raises an error of its own where there is no such user.
+        heatmap(answer, title=self._question).save(os.path.expanduser(path))  # noqa: PTH111
         self._console.print(f"{path} shows it in a browser.", style="dim", soft_wrap=True)
         return True
 

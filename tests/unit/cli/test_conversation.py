@@ -128,9 +128,12 @@ def test_errors_are_a_line_and_no_end(capsys, line, message) -> None:
 
 
 def test_a_page_needs_a_name(capsys) -> None:
-    """Which the error shows."""
-    Talk("Four.").run("What is 2 + 2?", "/html")
-    assert "`/html answer.html`" in capsys.readouterr().err
+    """Which the error shows; one that no file can have is an error too, and no end."""
+    printed = Talk("Four.").run("What is 2 + 2?", "/html", "/html ~no-such-user/x.html", "/steps")
+    told = capsys.readouterr().err
+    assert "`/html answer.html`" in told
+    assert "`~no-such-user/x.html` cannot be written" in told
+    assert "step  rank" in printed
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_program(monkeypatch) -> None:

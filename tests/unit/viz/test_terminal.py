@@ -10,7 +10,8 @@ from rich.console import Console
 
 from langnorm.selection import rank
 from langnorm.testing import message_with_norms
-from langnorm.viz.terminal import print_summary
+from langnorm.viz import LiveAnswer
+from langnorm.viz.terminal import print_stream, print_summary
 
 
 def summary(message: Any, **of_ours: Any) -> str:
@@ -45,3 +46,17 @@ def test_interventions_that_did_nothing_say_so() -> None:
     printed = summary(message, recursion={"warning": "`recursion` did nothing."}, steering={"warning": None})
     assert "`recursion` did nothing." in printed
     assert "None" not in printed
+
+
+def test_a_file_has_the_text_that_was_written() -> None:
+    """Its tabs and its long lines, however it came in pieces; control characters are left out."""
+    chunks = [AIMessageChunk(text) for text in ("all: [b]x\n", "\tcc", " -o\t", "x" * 300, "\x1b[1m\r\n")]
+
+    def follow(console: Console) -> None:
+        with LiveAnswer(console) as live:
+            live.follow(chunks)
+
+    for show in (follow, lambda console: print_stream(console, chunks)):
+        console = Console(file=io.StringIO(), width=40)
+        show(console)
+        assert console.file.getvalue() == f"all: [b]x\n\tcc -o\t{'x' * 300}\ufffd[1m\n\n"  # type: ignore[attr-defined]
