@@ -12,7 +12,6 @@ from langchain_core.utils.json import parse_partial_json
 from transformers import AutoTokenizer
 
 import langnorm.abacus
-from langnorm.text.call_values import python_calls
 from langnorm.text.marks import THINKING_TAGS
 from langnorm.text.readers import ParsedAnswer, PieceReader, TagReader, parse_answer, reader_factory
 from langnorm.text.reasoning import Segment
@@ -331,18 +330,3 @@ def test_pieces_say_what_the_whole_says_by_a_response_template(text: str, sizes:
         return texts, [(call.name, call.arguments, call.raw) for call in answer.calls]
 
     assert told([*pieces, rest]) == told([text]) == told(list(text))
-
-
-def test_half_of_a_character_is_no_argument() -> None:
-    """In Python's notation as in JSON."""
-    assert python_calls(r'f(a="\U0001f600")') == [("f", {"a": "\U0001f600"})]
-    with pytest.raises(ValueError, match="half of a surrogate pair"):
-        python_calls(r'f(a=["\ud83d"])')
-
-
-def test_a_number_that_cannot_be_written_in_decimal_is_no_argument() -> None:
-    """Python reads one of any length in hexadecimal, and writes no more than some thousand digits of it."""
-    for number in ("0x" + "f" * 4000, "-0x" + "f" * 4000):
-        with pytest.raises(ValueError, match="digits"):
-            python_calls(f"f(a=[{number}])")
-    assert python_calls("f(a=0xff)") == [("f", {"a": 255})]
