@@ -141,7 +141,7 @@ class Conversation:
             return True  # as if it had not been asked
         message = reduce(add, gained)
         # What was read is part of the conversation, whole or not; the model is not shown its norms.
-        self._messages += [HumanMessage(question), AIMessage(message.content, tool_calls=message.tool_calls)]
+        self._messages += [HumanMessage(question), AIMessage(str(message.text), tool_calls=message.tool_calls)]
         if "steps" in message.response_metadata.get(KEY, {}):
             self._last, self._question, self._seconds = message, question, time.perf_counter() - started
             self._console.print(_in_one_line(message), style="dim", soft_wrap=True)

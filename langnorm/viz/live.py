@@ -75,7 +75,7 @@ class LiveAnswer:
         """Print what a chunk has gained."""
         heats = self._new_heats(chunk.additional_kwargs.get(KEY) or {})
         self._heats.extend(heats)
-        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.content)}
+        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.text)}
         for part, text in texts.items():
             if text:
                 if self._part and self._part != part:

@@ -30,7 +30,7 @@ def print_stream(console: Console, chunks: Iterable[AIMessageChunk]) -> AIMessag
     part = None
     for chunk in chunks:
         gained.append(chunk)
-        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.content)}
+        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.text)}
         for name, text in texts.items():
             if not text:
                 continue

@@ -48,6 +48,13 @@ def test_answers_see_what_was_said_before() -> None:
         assert text in second
 
 
+def test_a_conversation_has_texts_whatever_the_form_of_answers() -> None:
+    """With `output_version="v1"` what is thought is a block of the content, and no part of what was said."""
+    talk = Talk("<think>\nHm.\n</think>\n\nFour.", "Five.", output_version="v1")
+    talk.run("What is 2 + 2?", "And one more?")
+    assert [message.content for message in talk.conversation.messages[2::2]] == ["Four.", "Five."]
+
+
 def test_commands_show_and_save_the_last_answer(tmp_path) -> None:
     """Its steps as lines or numbers, and a page, whose title is the question."""
     path = tmp_path / "answer.html"
