@@ -169,11 +169,14 @@ def write_pair(path: Path, text: str, content: bytes | None) -> None:
         if content is not None:
             write_atomically(beside, content)
         write_atomically(path, text)
-    except BaseException:
+    except BaseException as error:
         if earlier.exists() and _names(path, earlier):
             earlier.replace(beside)
         elif content is not None and not _names(path, beside):
             beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            msg = f"`{beside}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
+            raise OptionError(msg) from error
         raise
     earlier.unlink(missing_ok=True)
 
