@@ -49,8 +49,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 stream.write(coded)
         else:
             _replace(_target(path), coded)
-    except OSError as error:
-        msg = f"`{path}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        reason = getattr(error, "strerror", None) or str(error)
+        msg = f"`{path}` cannot be written ({reason}). Give a path in a folder that exists and is yours."
         raise OptionError(msg) from error
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langnorm.cli.options import NO_SCORE
 from langnorm.engines.registry import BUNDLED_MODEL
 from langnorm.errors import OptionError, PromptError
 from langnorm.norms.baseline import AUTO
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from langnorm.selection.options import Selection
 
 _SAMPLING_TEMPERATURE = 0.7  # of Abacus where several answers are to differ; other models have one of their own
-_NO_SCORE = "none"
 
 
 def read_question(question: str, example: str) -> str:
@@ -87,15 +87,18 @@ def _parse_score(text: str) -> str | dict[str, float] | None:
     """Return a score as the option `score` takes it: a name, weights by name, or None.
 
     Raises:
-        OptionError: A weight is no number.
+        OptionError: A weight is no number, or a score has two.
     """
-    if text == _NO_SCORE:
+    if text == NO_SCORE:
         return None
     if "=" not in text:
         return text
-    weights = {}
+    weights: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.partition("=")
+        if name.strip() in weights:
+            msg = f"`--score {text}` has two weights of `{name.strip()}`. Give each score one."
+            raise OptionError(msg)
         try:
             weights[name.strip()] = float(weight)
         except ValueError:

@@ -19,6 +19,7 @@ from langnorm.cli.options import (
     ModelOption,
 )
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
+from langnorm.errors import OptionError
 from langnorm.files import check_folder, is_stream
 
 EXAMPLES = """Examples:
@@ -73,9 +74,15 @@ def calibrate(
     """
     from langnorm.norms.calibration_prompts import read_prompts
     from langnorm.norms.profile import NormProfile
+    from langnorm.norms.token_file import check_beside
 
     asked = read_prompts(prompts)
     check_folder(out)
+    if not is_stream(out):
+        check_beside(out)
+        if out.exists() and out.samefile(prompts):
+            msg = f"`--out {out}` would write over the prompts. Give another name."
+            raise OptionError(msg)
     chat = loading.load_chat(
         model=model,
         gguf=gguf,

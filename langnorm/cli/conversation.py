@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langnorm.cli.process import print_error, raising_interrupts
@@ -141,7 +141,7 @@ class Conversation:
             return True  # as if it had not been asked
         message = reduce(add, gained)
         # What was read is part of the conversation, whole or not; the model is not shown its norms.
-        self._messages += [HumanMessage(question), AIMessage(message.content, tool_calls=message.tool_calls)]
+        self._messages += [HumanMessage(question), AIMessage(str(message.text), tool_calls=message.tool_calls)]
         if "steps" in message.response_metadata.get(KEY, {}):
             self._last, self._question, self._seconds = message, question, time.perf_counter() - started
             self._console.print(_in_one_line(message), style="dim", soft_wrap=True)
@@ -167,7 +167,8 @@ class Conversation:
         if not path:
             msg = "There is no name of a file. Give one: `/html answer.html`."
             raise OptionError(msg)
-        heatmap(answer, title=self._question).save(Path(path).expanduser())
+        # Not by `Path`, which raises an error of its own where there is no such user.
+        heatmap(answer, title=self._question).save(os.path.expanduser(path))  # noqa: PTH111
         self._console.print(f"{path} shows it in a browser.", style="dim", soft_wrap=True)
         return True
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langnorm.cli import loading
 from langnorm.cli.options import (
     ChatTemplateOption,
+    DebugOption,
     DeviceOption,
     DtypeOption,
     EngineKwargsOption,
@@ -19,7 +20,11 @@ from langnorm.cli.options import (
     ModelOption,
 )
 from langnorm.engines.registry import AUTO_ENGINE, BUNDLED_MODEL
+from langnorm.errors import OptionError
 from langnorm.files import own_name
+
+if TYPE_CHECKING:
+    from langnorm.evaluation.methods import Method
 
 EXAMPLES = """Examples:
 
@@ -86,18 +91,19 @@ def evaluate(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, whatever a run that was stopped has left.")
     ] = False,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
     """Compare ways to answer a task: one answer, interventions, and the best of n samples.
 
     Every answer is kept at once: a run that is stopped goes on when the same command is given again. Samples are drawn
     once, and methods that are added later are computed from them.
     """
-    from langnorm.evaluation.methods import Method, own_method, resolve_methods
+    from langnorm.evaluation.methods import resolve_methods
     from langnorm.evaluation.runner import evaluate as run
     from langnorm.evaluation.tasks import load_task
 
     names: list[str | Method] = [name.strip() for name in methods.split(",") if name.strip()]
-    names += map(own_method, own or [])
+    names += map(_own_method, own or [])
     resolve_methods(names, n)  # before a model is loaded
     asked = load_task(task, num_problems=num_problems, template=template)
     # Not `stem`, which would make one name of Qwen2.5-7B and Qwen2.5-14B.
@@ -117,3 +123,17 @@ def evaluate(
     report = run(chat, asked, names, folder=folder, n=n, seed=seed, num_problems=num_problems, restart=restart)
     typer.echo(report.to_markdown())
     typer.echo(f"Answers and report: {folder}")
+
+
+def _own_method(text: str) -> Method:
+    """Return the method that an `--own` means.
+
+    Raises:
+        BadParameter: It means none. What it holds are options of a call, in whose names the error is, and none of ours.
+    """
+    from langnorm.evaluation.methods import own_method
+
+    try:
+        return own_method(text)
+    except OptionError as error:
+        raise typer.BadParameter(str(error), param_hint="--own") from error

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from langnorm.cli.options import parse_engine_options
 from langnorm.cli.process import new_console
-from langnorm.engines.registry import BUNDLED_MODEL
+from langnorm.engines.registry import BUNDLED_MODEL, REMOTE_ENGINE
+from langnorm.errors import OptionError
 
 if TYPE_CHECKING:
     from langnorm.chat_models import ChatLangNorm
@@ -36,7 +37,17 @@ def load_chat(
         chat_template: The file of its `chat_template`.
         engine_option: The entries of `engine_kwargs`, each NAME=VALUE.
         **settings: Of the chat model, its engine among them.
+
+    Raises:
+        OptionError: The engine is a server, or an option is not allowed.
+        ModelError: The model cannot be loaded.
     """
+    if settings.get("engine") == REMOTE_ENGINE:
+        msg = (
+            "`--engine remote` asks a server, and the command line has no option for its address. Ask it from Python, "
+            'by `ChatLangNorm(engine="remote", base_url=...)`.'
+        )
+        raise OptionError(msg)
     given = {"gguf_file": gguf, "dtype": dtype, "device_map": device, "chat_template": chat_template}
     settings["model_kwargs"] = {name: value for name, value in given.items() if value is not None}
     settings["engine_kwargs"] = parse_engine_options(engine_option)

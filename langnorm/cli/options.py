@@ -13,6 +13,9 @@ from langnorm.errors import closest
 DEBUG = "langnorm.debug"
 """Under this key a context knows that tracebacks are wanted."""
 
+NO_SCORE = "none"
+"""What `--score` takes for no score."""
+
 ModelOption = Annotated[
     str,
     typer.Option(

@@ -11,6 +11,7 @@ import typer
 from langnorm.cli import loading
 from langnorm.cli.options import (
     ChatTemplateOption,
+    DebugOption,
     DeviceOption,
     DtypeOption,
     EngineKwargsOption,
@@ -96,6 +97,7 @@ def signal(
     temperature: HeatOption = 0.7,
     max_tokens: AnswerLengthOption = 512,
     batch_size: BatchOption = 16,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
     """See what the norms of a model do: the first thing to run on a new model; a page of HTML with plots.
 
@@ -173,6 +175,7 @@ def causal(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, whatever a run that was stopped has left.")
     ] = False,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
     """Check whether suppressing high norms costs more right answers than suppressing as many others; a Markdown page.
 
@@ -262,6 +265,7 @@ def sae(
     temperature: HeatOption = 0.7,
     max_tokens: AnswerLengthOption = 512,
     batch_size: BatchOption = 16,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
     """Train a sparse autoencoder on a model's own states, and see which features go with reasoning and with the norm.
 

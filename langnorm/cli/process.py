@@ -42,7 +42,7 @@ class Commands(TyperGroup):
             if ctx.meta.get(DEBUG):
                 raise
             # The harness has arguments of other names than ours.
-            print_error(error, is_worded=ctx.invoked_subcommand == LM_EVAL)
+            print_error(error, is_worded=ctx.invoked_subcommand == LM_EVAL, command=self._invoked(ctx))
             raise typer.Exit(_EXIT_ERROR) from error
         # What cannot be written ends the process without Python's teardown, for the reason in `_interruptible`.
         except BrokenPipeError:
@@ -50,14 +50,20 @@ class Commands(TyperGroup):
         except OSError as error:
             if ctx.meta.get(DEBUG):
                 raise
-            print_error(error)
+            print_error(error, command=self._invoked(ctx))
             os._exit(_EXIT_ERROR)
         except Exception as error:
-            # typer's own ways to end a command, which have an exit code, are no errors of ours.
-            if isinstance(error, typer.Abort) or hasattr(error, "exit_code") or ctx.meta.get(DEBUG):
+            # typer's own ways to end a command, which have an exit code, are no errors of ours, and the harness, all of
+            # whose arguments are its own, has no way to ask for a traceback.
+            is_own_way = isinstance(error, typer.Abort) or hasattr(error, "exit_code")
+            if is_own_way or ctx.meta.get(DEBUG) or ctx.invoked_subcommand == LM_EVAL:
                 raise
-            print_error(f"{type(error).__name__}: {error}. {_UNFORESEEN}")
+            print_error(f"{type(error).__name__}: {error}. {_UNFORESEEN}", command=self._invoked(ctx))
             raise typer.Exit(_EXIT_ERROR) from error
+
+    def _invoked(self, ctx: Any) -> Any:
+        """Return the command that was asked for, if there is one."""
+        return self.commands.get(ctx.invoked_subcommand)
 
 
 @contextmanager
@@ -101,14 +107,27 @@ def raising_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def print_error(error: Exception | str, *, is_worded: bool = False) -> None:
-    """Print an error on standard error in one line, in the words of the command line unless it is worded already."""
+def print_error(error: Exception | str, *, is_worded: bool = False, command: Any = None) -> None:
+    """Print an error on standard error in one line.
+
+    Args:
+        error: The error, or its text.
+        is_worded: Whether it is in the words of the command line already.
+        command: That of typer whose options it may name; None for any.
+    """
     from rich.text import Text
 
     from langnorm.viz.terminal import printable
 
-    message = " ".join(printable(str(error) if is_worded else in_options(str(error))).split())
+    text = str(error) if is_worded else in_options(str(error), command and _options_of(command))
+    message = " ".join(printable(text).split())
     new_console(is_stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+
+
+def _options_of(command: Any) -> set[str]:
+    """Return the options of a command, and of those below it."""
+    own = {name for parameter in command.params for name in parameter.opts}
+    return own.union(*map(_options_of, getattr(command, "commands", {}).values()))
 
 
 def new_console(*, is_stderr: bool = False) -> Console:

@@ -10,6 +10,7 @@ import typer
 from langnorm.cli import loading
 from langnorm.cli.options import (
     ChatTemplateOption,
+    DebugOption,
     DeviceOption,
     DtypeOption,
     EngineKwargsOption,
@@ -69,6 +70,7 @@ def serve(
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long running requests may go on after Ctrl-C.")
     ] = 5,
+    debug: DebugOption = False,  # noqa: ARG001 (its callback does it all)
 ) -> None:
     """Serve a model to any client that speaks OpenAI's chat completions.
 

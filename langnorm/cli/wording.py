@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from langnorm.cli.options import NO_SCORE
 
 _OPTIONS: Mapping[str, str] = {
     "action": "--action",
@@ -62,25 +64,35 @@ _ENGINE_ENTRY = re.compile(r'`engine_kwargs=\{"(\w+)": ([^`{}]*)\}`')
 _ENGINE_ARGUMENT = re.compile(r"`(\w+=[^`]*)` of `engine_kwargs`")
 _NO_SELECTION = "`selection=None`"
 _FUNCTIONS = " or a function of a Sample"  # which a command line has no way to give
+_OF_PROCESS = "Calibrate it again with these `layers`, or use `profile=None` for what this process has seen, or"
 _LOADER_INSTEAD = "Use `model_kwargs`, which goes to `from_pretrained`."  # nor this
 _FILES = ("chat_template", "norm_profile", "profile")
 
 
-def in_options(text: str) -> str:
-    """Return an error's text with the options of the command line for the arguments that stand for them."""
+def in_options(text: str, known: Collection[str] | None = None) -> str:
+    """Return an error's text with the options of the command line for the arguments that stand for them.
+
+    Args:
+        text: Of the error.
+        known: The options of the command, so that no other one is named: its arguments stay as they are. None for all.
+    """
+    options = {name: option for name, option in _OPTIONS.items() if known is None or option in known}
 
     def option(match: re.Match[str]) -> str:
         name, value = match[1], match[2].strip("'\"") or match[2]
-        if name not in _OPTIONS:
+        if name not in options:
             return match[0]
-        return f"`{_OPTIONS[name]} {'FILE' if name in _FILES and value == '...' else value}`"
+        value = NO_SCORE if name == "score" and value == "None" else value
+        return f"`{options[name]} {'FILE' if name in _FILES and value == '...' else value}`"
 
     text = _ENGINE_ENTRY.sub(lambda match: f"`--engine-option {match[1]}={_as_json(match[2])}`", text)
     text = _ENGINE_ARGUMENT.sub(r"`--engine-option \1`", text).replace(_LOADER_INSTEAD, "Leave it out.")
     text = text.replace("`engine_kwargs`", "`--engine-option`")
-    text = _LOADER_ARGUMENT.sub(option, text).replace(_NO_SELECTION, "`--select 1`").replace(_FUNCTIONS, "")
+    text = _LOADER_ARGUMENT.sub(option, text).replace(_FUNCTIONS, "").replace(_OF_PROCESS, 'Use `layers="late"`, or')
+    if "n" in options:
+        text = text.replace(_NO_SELECTION, "`--select 1`")
     text = _ARGUMENT.sub(option, text)
-    return _NAME.sub(lambda match: f"`{_OPTIONS[match[1]]}`", text)
+    return _NAME.sub(lambda match: f"`{options.get(match[1], match[1])}`", text)
 
 
 def _as_json(value: str) -> str:

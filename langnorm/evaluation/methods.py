@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from langnorm.chat.settings import check_call_options
 from langnorm.errors import OptionError, closest
 from langnorm.selection.options import Selection
 from langnorm.selection.ranking import Candidate, Ranking, leading_answer, rank_candidates, settled_ranking
@@ -17,6 +18,8 @@ BASELINE = "baseline"
 
 SAMPLES = "samples"
 """The run whose n sampled answers all selections choose from."""
+
+_NAME_OF_RUN = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +70,30 @@ def own_method(text: str) -> Method:
     """Return the method that `NAME=OPTIONS` means: one answer with these call options, which are JSON.
 
     Raises:
-        OptionError: There is no name, the options are no object of JSON, or they ask for several answers.
+        OptionError: There is no name of letters, digits, `.`, `_` and `-`, or it is that of the samples; or the options
+            are no object of JSON, none that a call may have, or ask for several answers.
     """
     name, equals, given = text.partition("=")
+    name = name.strip()
     try:
         options = json.loads(given)
     except ValueError:
         options = None
-    if not (name.strip() and equals and isinstance(options, dict)):
-        msg = f'`{text}` is not NAME=OPTIONS. Write for example `mild={{"steering": {{"beta": 0.1}}}}`.'
+    if not (_NAME_OF_RUN.fullmatch(name) and equals and isinstance(options, dict)):
+        msg = (
+            f'`{text}` is not NAME=OPTIONS. Write for example `mild={{"steering": {{"beta": 0.1}}}}`, the name in '
+            "letters, digits and `-`."
+        )
+        raise OptionError(msg)
+    if name == SAMPLES:
+        msg = f"`{text}` has the name of the samples that selections choose from. Give it another one."
         raise OptionError(msg)
     if several := sorted({"n", "selection"} & options.keys()):
-        msg = f"`{several[0]}` of `{text}` asks for several answers. Leave it out: `methods` names selections."
+        msg = f"`{several[0]}` of `{text}` asks for several answers. Leave it out: the named methods have selections."
         raise OptionError(msg)
+    check_call_options(options, f"`{text}`")
     words = ", ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
-    return Method(name.strip(), words, name.strip(), options)
+    return Method(name, words, name, options)
 
 
 def resolve_methods(names: Sequence[str | Method], n: int) -> list[Method]:
@@ -118,7 +130,7 @@ def _check_runs(methods: Sequence[Method]) -> None:
     """Raise `OptionError` unless the answers of each run follow from its name."""
     options: dict[str, Mapping[str, Any]] = {SAMPLES: {}}
     for method in methods:
-        if not re.fullmatch(r"\w[\w.-]*", method.run):
+        if not _NAME_OF_RUN.fullmatch(method.run):
             msg = (
                 f"`run={method.run!r}` of the method `{method.name}` is no name of a file. Use letters, digits and `-`."
             )

@@ -18,18 +18,18 @@ moves norms by less than a factor of ten, sinks by orders of magnitude."""
 def sinks_among(norms: Tensor) -> Tensor:
     """Return which tokens are attention sinks, judged by the medians of the tokens themselves, for want of others.
 
-    States that overflowed count as sinks: they say as little.
+    States that overflowed count as sinks, they say as little: their norm is infinite, and NaN in the layers after that.
 
     Nothing waits for the device.
 
     Args:
-        norms: One row per token (..., tokens, L), with NaN where there is no token.
+        norms: One row per token (..., tokens, L), with NaN where there is no token, which is none that counts either.
 
     Returns:
         Booleans (..., tokens).
     """
     medians = norms.nanmedian(dim=-2, keepdim=True).values if norms.size(-2) else norms
-    return ((norms > SINK_FACTOR * medians) | norms.isinf()).any(dim=-1)
+    return ((norms > SINK_FACTOR * medians) | ~norms.isfinite()).any(dim=-1)
 
 
 def sinks_by_medians(norms: NDArray[np.float64], medians: NDArray[np.float64] | None) -> NDArray[np.bool_]:
@@ -44,5 +44,5 @@ def sinks_by_medians(norms: NDArray[np.float64], medians: NDArray[np.float64] | 
 
         are_sinks: NDArray[np.bool_] = sinks_among(torch.from_numpy(norms)).numpy()
         return are_sinks
-    above: NDArray[np.bool_] = np.any((norms > SINK_FACTOR * medians) | np.isinf(norms), axis=-1)
+    above: NDArray[np.bool_] = np.any((norms > SINK_FACTOR * medians) | ~np.isfinite(norms), axis=-1)
     return above

@@ -132,6 +132,16 @@ def _checked(arrays: dict[str, Any]) -> TokenTable:
     return TokenTable.of(layers, ids, counts, **columns)
 
 
+def check_beside(path: Path) -> None:
+    """Raise `OptionError` if a profile at `path` could not have its table beside it: another file has that name."""
+    if _is_in_the_way(path):
+        msg = (
+            f"`{path_beside(Path(os.path.realpath(path)))}` is no table of tokens, and one would take its place. Give "
+            "the profile another name or folder."
+        )
+        raise OptionError(msg)
+
+
 def write_pair(path: Path, text: str, content: bytes | None) -> None:
     """Write a profile and its table, each whole or not at all, so that at no moment a profile lies without its own.
 
@@ -146,28 +156,27 @@ def write_pair(path: Path, text: str, content: bytes | None) -> None:
     Raises:
         OptionError: The folder does not exist or cannot be written, or a file that is no table is in the way.
     """
-    beside = path_beside(Path(os.path.realpath(path)))
-    earlier = _earlier(beside)
-    is_in_the_way = beside == Path(os.path.realpath(path)) or (beside.exists() and not is_table(beside))
-    if is_in_the_way and content is not None:
-        msg = (
-            f"`{beside}` is no table of tokens, and one would take its place. Give the profile another name or folder."
-        )
-        raise OptionError(msg)
-    if is_in_the_way:
+    if content is not None:
+        check_beside(path)
+    elif _is_in_the_way(path):
         write_atomically(path, text)
         return
+    beside = path_beside(Path(os.path.realpath(path)))
+    earlier = _earlier(beside)
     try:
         if beside.exists() and (not earlier.exists() or _names(path, beside)):
             beside.replace(earlier)
         if content is not None:
             write_atomically(beside, content)
         write_atomically(path, text)
-    except BaseException:
+    except BaseException as error:
         if earlier.exists() and _names(path, earlier):
             earlier.replace(beside)
         elif content is not None and not _names(path, beside):
             beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            msg = f"`{beside}` cannot be written ({error.strerror}). Give a path in a folder that exists and is yours."
+            raise OptionError(msg) from error
         raise
     earlier.unlink(missing_ok=True)
 
@@ -191,6 +200,13 @@ def read_table(path: Path, digest: str) -> TokenTable:
         msg = f"`{beside}` is not the table of tokens of `{path}`, but of another profile. Copy both files. {_MEND}"
         raise OptionError(msg)
     return from_bytes(content, f"`{beside}`")
+
+
+def _is_in_the_way(path: Path) -> bool:
+    """Return whether what is no table lies where that of the profile at `path` belongs; the profile itself may."""
+    profile = Path(os.path.realpath(path))
+    beside = path_beside(profile)
+    return beside == profile or (beside.exists() and not is_table(beside))
 
 
 def _earlier(beside: Path) -> Path:

@@ -61,6 +61,8 @@ class CausalCheck:
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence) or not value:
                 refuse(name, value, "a list of at least one", "causal check")
+            if any(item in value[:i] for i, item in enumerate(value)):
+                refuse(name, value, "each of them once", "causal check")
             object.__setattr__(self, name, tuple(value))
         for layers in self.layers:
             check_layers("layers", layers, owner="causal check")

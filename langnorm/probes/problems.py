@@ -75,11 +75,13 @@ def are_direct(reasoned_length: float, direct_length: float) -> bool:
 
 
 def check_seeds(seeds: object) -> None:
-    """Raise `OptionError` unless a value is a list of at least one seed."""
+    """Raise `OptionError` unless a value is a list of at least one seed, each once: its answers would count again."""
     if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds:
         refuse("seeds", seeds, "a list of at least one integer")
     for seed in seeds:
         check_integer("seeds", seed, low=0)
+    if len(set(seeds)) < len(seeds):
+        refuse("seeds", seeds, "each seed once")
 
 
 def seed_of(seed: int, number: int) -> int:

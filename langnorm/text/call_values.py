@@ -40,7 +40,7 @@ def coerced(text: str, schema: Any) -> Any:
     if not types:
         # Nothing is said of it: what has the form of a list or an object is one.
         return value if isinstance(value, dict | list) else text
-    if isinstance(value, float) and value.is_integer() and types == {"integer"}:
+    if isinstance(value, float) and value.is_integer() and "integer" in types and "number" not in types:
         return int(value)
     allowed = [kind for name in types for kind in _JSON_TYPES.get(name, ())]
     return value if type(value) in allowed else text
@@ -107,7 +107,10 @@ def _dotted(node: ast.expr) -> str:
 def _literal(node: ast.expr | None) -> Any:
     """Return the JSON value of a Python literal."""
     match node:
-        case ast.Constant(value=str() | bool() | int() | None as value):
+        case ast.Constant(value=str() | bool() | None as value):
+            return value
+        case ast.Constant(value=int(value)):
+            str(value)  # of a hexadecimal number with more digits than can be written, it raises ValueError
             return value
         case ast.Constant(value=float(value)) if isfinite(value):
             return value

@@ -7,7 +7,7 @@ letter by letter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -97,7 +97,10 @@ def reader_factory(
 
         prefix_ids = list(prompt_ids)
         offers: Any = list(tools)
-        return lambda: PieceReader(TemplateReader(tokenizer.get_response_parser(prefix=prefix_ids, tools=offers)))
+        template = _without_needs(tokenizer.response_template)
+        return lambda: PieceReader(
+            TemplateReader(tokenizer.get_response_parser(template, prefix=prefix_ids, tools=offers))
+        )
     offered = offered_tools(tools)
     if form is HARMONY:
         beginning = str(tokenizer.decode(list(prompt_ids[-_LONGEST_HEADER:]), skip_special_tokens=False))
@@ -105,6 +108,12 @@ def reader_factory(
         prefix = prefix if start else ""
         return lambda: PieceReader(HarmonyReader(prefix, offered if tools else None))
     return lambda: TagReader(is_thinking=is_thinking, form=form if tools else None, tools=tools)
+
+
+def _without_needs(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a response template without fields that must be there: an answer that is cut off may lack any."""
+    fields = {name: {**field, "optional": True} for name, field in template["fields"].items()}
+    return {**template, "fields": fields}
 
 
 _LONGEST_HEADER = 32  # tokens of a prompt that may be the beginning of the answer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import index
@@ -76,10 +77,11 @@ def get_splitter(splitter: str | Splitter) -> Splitter:
 
 
 def split_steps(segments: Sequence[Segment], splitter: Splitter = split_sentences) -> list[StepSpan]:
-    """Return the steps of a sequence: first those of its reasoning, then those of its answer and its tool calls.
+    """Return the steps of a sequence, in the order of their tokens.
 
     Every token belongs to at most one step. A token that holds the end of one step and the beginning of the next
-    belongs to the first of them; a step that is left without a token is part of the one before.
+    belongs to the first of them; a step that is left without a token is part of the one before. No step goes on behind
+    another part of the sequence, such as a tool call in the middle of a paragraph.
 
     Args:
         segments: The visible text with its tokens.
@@ -89,21 +91,29 @@ def split_steps(segments: Sequence[Segment], splitter: Splitter = split_sentence
         OptionError: A splitter of the user's own returned what cannot be the steps of its text.
     """
     by_part: dict[Part, list[Segment]] = {"reasoning": [], "answer": [], "tool_call": []}
-    for segment in segments:
-        by_part[segment.part].append(segment)
-    reasoning = _split_part("reasoning", by_part["reasoning"], splitter)
-    answer = _split_part("answer", by_part["answer"], splitter)
-    calls = _split_part("tool_call", by_part["tool_call"], lambda _: _call_spans(by_part["tool_call"]))
-    after_reasoning = sorted(answer + calls, key=lambda step: step.start)
-    return _fill_gaps(reasoning) + _fill_gaps(_without_shared_tokens(after_reasoning))
+    lengths = dict.fromkeys(by_part, 0)
+    interruptions: dict[Part, list[int]] = {part: [] for part in by_part}  # offsets where another part stood between
+    for part, group in groupby(segments, key=lambda segment: segment.part):
+        interruptions[part].append(lengths[part])
+        for segment in group:
+            by_part[part].append(segment)
+            lengths[part] += len(segment.text)
+    steps = [
+        *_split_part("reasoning", by_part["reasoning"], splitter, interruptions["reasoning"]),
+        *_split_part("answer", by_part["answer"], splitter, interruptions["answer"]),
+        *_split_part("tool_call", by_part["tool_call"], lambda _: _call_spans(by_part["tool_call"])),
+    ]
+    return _fill_gaps(_without_shared_tokens(sorted(steps, key=lambda step: step.start)))
 
 
-def _split_part(part: Part, segments: Sequence[Segment], splitter: Splitter) -> list[StepSpan]:
+def _split_part(
+    part: Part, segments: Sequence[Segment], splitter: Splitter, interruptions: Sequence[int] = ()
+) -> list[StepSpan]:
     """Return the steps of one part."""
     text = "".join(segment.text for segment in segments)
     token_of = [segment.token for segment in segments for _ in segment.text]  # by character
     steps: list[StepSpan] = []
-    for start, end in _apply(splitter, text):
+    for start, end in _interrupted(_apply(splitter, text), text, interruptions):
         first = max(token_of[start], steps[-1].end if steps else 0)
         last = token_of[end - 1]
         if last < first:
@@ -111,6 +121,18 @@ def _split_part(part: Part, segments: Sequence[Segment], splitter: Splitter) -> 
         else:
             steps.append(StepSpan(part, first, last + 1, start, end))
     return steps
+
+
+def _interrupted(spans: Sequence[tuple[int, int]], text: str, offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield spans of a text, those with an offset inside in pieces, without white space around these."""
+    for start, end in spans:
+        inside = offsets[bisect_right(offsets, start) : bisect_left(offsets, end)]
+        if not inside:
+            yield start, end
+            continue
+        for first, last in pairwise((start, *inside, end)):
+            if (piece := text[first:last]).strip():
+                yield last - len(piece.lstrip()), first + len(piece.rstrip())
 
 
 def _call_spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
@@ -126,7 +148,7 @@ def _call_spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
 
 
 def _without_shared_tokens(steps: list[StepSpan]) -> list[StepSpan]:
-    """Return steps of the answer and of tool calls, where a token that two of them share belongs to the first only."""
+    """Return steps, in their order, where a token that two of them share belongs to the first only."""
     disjoint: list[StepSpan] = []
     for step in steps:
         first = max(step.start, disjoint[-1].end if disjoint else 0)
@@ -163,10 +185,16 @@ def _wrong_spans(spans: object, text: str) -> str:
 
 
 def _fill_gaps(steps: list[StepSpan]) -> list[StepSpan]:
-    """Return steps that follow each other, where tokens between two of them (a line break) belong to the first."""
+    """Return steps, in their order, where tokens between two of them (a line break) belong to the first.
+
+    Those between reasoning and what is none belong to neither: they are marks.
+    """
     if not steps:
         return []
-    ends = [after.start for _, after in pairwise(steps)] + [steps[-1].end]
+    ends = [
+        step.end if (step.kind == "reasoning") != (after.kind == "reasoning") else after.start
+        for step, after in pairwise(steps)
+    ] + [steps[-1].end]
     return [
         step if end == step.end else replace(step, end=end)  # most are as they should be, and copies cost
         for step, end in zip(steps, ends, strict=True)

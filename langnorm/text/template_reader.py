@@ -17,6 +17,9 @@ _SHARE = 256
 """Text is passed on once this share of all before has come. The parser copies its text each time: passing on letter by
 letter would take time that grows with the square of the length."""
 
+_UNREADABLE = (ValueError, KeyError, RecursionError)
+"""What the parser raises of a text between marks: JSON that is malformed, lacks a key, or has brackets without end."""
+
 
 class TemplateReader:
     """Reads one answer letter by letter.
@@ -60,7 +63,7 @@ class TemplateReader:
             return
         try:
             _, events = self._parser.finalize()
-        except ValueError:
+        except _UNREADABLE:
             yield from self._unreadable()
             return
         yield from self._read(events, is_end=True)
@@ -71,7 +74,7 @@ class TemplateReader:
         self._unassigned += letters
         try:
             events = self._parser.feed(_join(letters))
-        except ValueError:  # what is between the marks
+        except _UNREADABLE:
             yield from self._unreadable()
         else:
             yield from self._read(events)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langnorm.trace import KEY
 from langnorm.viz.heat import ranks
 from langnorm.viz.shades import block, token_style
-from langnorm.viz.terminal import printable
+from langnorm.viz.terminal import print_text, printable
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessageChunk
@@ -75,14 +75,14 @@ class LiveAnswer:
         """Print what a chunk has gained."""
         heats = self._new_heats(chunk.additional_kwargs.get(KEY) or {})
         self._heats.extend(heats)
-        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.content)}
+        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.text)}
         for part, text in texts.items():
             if text:
                 if self._part and self._part != part:
                     self._write("\n\n", "")
                 self._part = part
                 style = token_style(heats[-1] if heats else None)
-                self._write(printable(text), style or ("dim" if part == "reasoning" else ""))
+                self._write(text, style or ("dim" if part == "reasoning" else ""))
         if self._live:
             self._live.update(self._shown(), refresh=True)
 
@@ -99,9 +99,9 @@ class LiveAnswer:
 
     def _write(self, text: str, style: str) -> None:
         if not self._live:
-            self._console.out(text, style=style or None, end="", highlight=False)
+            print_text(self._console, text, style)
             return
-        self._line.append(text, style)
+        self._line.append(printable(text), style)
         # What can no longer change goes above the live part, which then stays as small as a line.
         *whole, rest = self._line.split("\n", allow_blank=True)
         wrapped = (

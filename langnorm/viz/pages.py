@@ -55,7 +55,7 @@ def ranking(messages: Sequence[BaseMessage], *, title: str = "The candidates, be
     Raises:
         OptionError: The first one carries no ranking of so many, or a message carries no norms.
     """
-    metadata = messages[0].response_metadata if messages else {}
+    metadata = getattr(messages[0], "response_metadata", None) if messages else None
     ranked = metadata.get(KEY, {}).get("selection") if isinstance(metadata, Mapping) else None
     if not isinstance(ranked, Mapping) or len(ranked["order"]) != len(messages):
         msg = (

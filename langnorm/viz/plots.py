@@ -43,7 +43,7 @@ def plot_layers(*traces: NormTrace, names: Sequence[str] = (), ax: Axes | None =
     from matplotlib.ticker import MaxNLocator
 
     for i, (trace, name) in enumerate(shown):
-        axes.plot(trace.layers, trace.mean or (), marker=_MARKERS[i % len(_MARKERS)], label=name or None)
+        axes.plot(trace.layers, trace.mean or (), marker=_MARKERS[i % len(_MARKERS)], label=_plain(name) or None)
     axes.set(xlabel="decoder layer", ylabel="mean l2 norm of the hidden state", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if names:
@@ -83,8 +83,12 @@ def plot_steps(trace: NormTrace, *, texts: Sequence[str] = (), ax: Axes | None =
 
 
 def _label(number: int, text: str) -> str:
-    line = " ".join(text.split()).replace("$", r"\$")  # matplotlib would read formulas
-    return f"{line if len(line) <= 40 else line[:39] + '…'}  {number}"
+    line = " ".join(text.split())
+    return f"{_plain(line if len(line) <= 40 else line[:39] + '…')}  {number}"
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # matplotlib would read formulas
 
 
 def _new_axes(width: float, height: float) -> Axes:

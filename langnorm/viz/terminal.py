@@ -30,17 +30,32 @@ def print_stream(console: Console, chunks: Iterable[AIMessageChunk]) -> AIMessag
     part = None
     for chunk in chunks:
         gained.append(chunk)
-        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.content)}
+        texts = {"reasoning": chunk.additional_kwargs.get("reasoning_content"), "answer": str(chunk.text)}
         for name, text in texts.items():
             if not text:
                 continue
             if part and part != name:
                 console.out("\n")
             part = name
-            console.out(printable(text), style="dim" if name == "reasoning" else None, end="", highlight=False)
+            print_text(console, text, "dim" if name == "reasoning" else "")
     if part:
         console.out("")
     return gained[0] + gained[1:]
+
+
+def print_text(console: Console, text: str, style: str = "") -> None:
+    """Print a piece of what a model writes as it is, without the control characters that a terminal would obey.
+
+    Not by rich's own text, in which tabs are spaces: what goes into a file has to be what was written.
+
+    Args:
+        console: Where to.
+        text: The piece.
+        style: Of rich.
+    """
+    from rich.segment import Segment, Segments
+
+    console.print(Segments([Segment(printable(text), console.get_style(style))]), end="", soft_wrap=True)
 
 
 def print_summary(

@@ -97,6 +97,21 @@ def test_without_anything_known_norms_are_ranked(open_page) -> None:
     assert tab.locator("#measure option").evaluate_all("nodes => nodes.map((node) => node.value)") == ["usual", "norm"]
 
 
+def test_percentiles_and_ranks_are_not_mixed(open_page) -> None:
+    """Of two answers, or of a layer of steps, whose percentiles are not known, all are ranked, and the page says so."""
+    known, unknown = token_trace(WORDS, layers=(9,)), token_trace(WORDS, layers=(9,), is_known=False)
+    tab = open_page(heatmap(known, unknown))
+    shades = shades_of(tab)
+    assert shades[: len(WORDS)] == shades[len(WORDS) :]
+    assert "ranks on this page" in tab.locator(".caption").first.inner_text()
+    message = message_with_norms(["One. ", "Two. ", "Three."], intensities=[0.25, 0.95, 0.05])
+    tab = open_page(heatmap(message))
+    assert "percentiles" in tab.locator(".caption").inner_text()
+    tab.locator("#layer").select_option(index=1)
+    assert "ranks on this page" in tab.locator(".caption").inner_text()
+    assert "rank of the norm" in tab.locator("#measure option").first.inner_text()
+
+
 def test_pointer_and_keys_show_the_numbers_of_a_token(open_page) -> None:
     """Its text, place, step, log-probability, and norm, percentile and distance of each layer, by either way."""
     trace = token_trace(WORDS)

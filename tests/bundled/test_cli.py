@@ -246,11 +246,17 @@ def test_calibrate_writes_a_profile_that_fits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("prompts", "out", "message"),
-    [("absent.txt", "p.json", "absent.txt` cannot be read"), ("prompts.txt", "absent/p.json", "cannot be written")],
+    [
+        ("absent.txt", "p.json", "absent.txt` cannot be read"),
+        ("prompts.txt", "absent/p.json", "cannot be written"),
+        ("prompts.txt", "prompts.txt", "would write over the prompts"),
+        ("prompts.txt", "notes.json", "notes.tokens` is no table of tokens, and one would take its place"),
+    ],
 )
 def test_calibrate_refuses_bad_paths_before_it_starts(tmp_path: Path, prompts: str, out: str, message: str) -> None:
-    """Neither the prompts nor the profile is found missing after an hour of work."""
-    (tmp_path / "prompts.txt").write_text("Hello!")
+    """Neither the prompts nor the profile is found missing or in the way after an hour of work."""
+    for name in ("prompts.txt", "notes.tokens"):
+        (tmp_path / name).write_text("Hello!")
     result = run("calibrate", "--prompts", str(tmp_path / prompts), "--out", str(tmp_path / out))
     assert result.exit_code == 1
     assert re.fullmatch(r"Error: [^\n]+\n", result.stderr)

@@ -91,6 +91,8 @@ def test_scores_and_weights_reach_the_selection() -> None:
         (["ask", "--stop", "beta"], "`--stop` is about the choice among several answers."),
         (["ask", "--select", 2, "--vote", "most"], "`--vote most` is not allowed."),
         (["ask", "--select", 2, "--score", "mean=x"], "`--score mean=x` is not allowed."),
+        (["ask", "--select", 2, "--score", "mean=1,mean=2"], "`--score mean=1,mean=2` has two weights of `mean`."),
+        (["ask", "--engine", "remote"], "`--engine remote` asks a server, and the command line has no option"),
         (["ask", "--select", 2, "--score", "maen"], "There is no score `maen`."),
         (["trace", "--select", 2, "--score", "mean=1,coe_r=1"], "`--score mean=1,coe_r=1` reads hidden states"),
         (["trace", "--select", 2, "--score", "relative_update"], "`langnorm ask --select`"),

@@ -51,18 +51,24 @@ function normalShare(z) {
   return z > 0 ? 1 - above : above;
 }
 
-const hasUsual = DATA.answers.every((answer) => answer.percentiles || answer.intensities?.some((v) => v !== null));
+/** Whether it is known of all answers what is usual in what is shown: of steps, only of all layers together. */
+const knowsUsual = () => DATA.answers.every((answer) =>
+  answer.percentiles || (shown.layer === "all" && answer.intensities?.some((v) => v !== null)));
+let isUsual = knowsUsual();
 
 const MEASURES = {
   usual: {
-    label: hasUsual ? "percentile of the norm" : "rank of the norm in this answer",
-    low: "small norms", high: "large norms", numbers: hasUsual ? "percentiles, 0 to 100" : "ranks on this page, 0 to 100",
-    help: hasUsual
-      ? "Percentile: the share of all norms that this model usually has in the layer that are smaller."
-      : "Nothing is known yet of what is usual for this model (a profile would say), so norms are compared with the others on this page.",
-    says: (share) => `larger than ${share} of ${hasUsual ? "those that this model usually has" : "the others on this page"}`,
+    get label() { return isUsual ? "percentile of the norm" : "rank of the norm on this page"; },
+    get numbers() { return isUsual ? "percentiles, 0 to 100" : "ranks on this page, 0 to 100"; },
+    get help() {
+      return isUsual
+        ? "Percentile: the share of all norms that this model usually has in the layer that are smaller."
+        : "Of what is shown it is not known what is usual for this model, so norms are compared with the others on this page.";
+    },
+    low: "small norms", high: "large norms",
+    says: (share) => `larger than ${share} of ${isUsual ? "those that this model usually has" : "the others on this page"}`,
     of(answer, i, unit) {
-      if (answer.percentiles) return answer.percentiles[i][unit] / 1000;
+      if (isUsual && answer.percentiles) return answer.percentiles[i][unit] / 1000;
       const [norms, norm] = [normsOf(answer.layers[i]), answer.norms[i][unit]];
       return (numBelow(norms, norm, false) + numBelow(norms, norm, true)) / 2 / norms.length;
     },
@@ -93,7 +99,7 @@ const shownLayers = (answer) =>
 
 function heatOf(answer, unit, layers = shownLayers(answer)) {
   if (!layers.length || answer.sinks.includes(unit) || !(answer.norms[0][unit] > 0)) return null;
-  const given = shown.layer === "all" && shown.measure === "usual" ? answer.intensities?.[unit] : null;
+  const given = shown.layer === "all" && shown.measure === "usual" && isUsual ? answer.intensities?.[unit] : null;
   if (typeof given === "number") return given;
   const measure = MEASURES[shown.measure];
   let sum = 0;
@@ -197,6 +203,8 @@ function buildAnswer(answer, index) {
 // --- Colours ----------------------------------------------------------------------------------------------------------
 
 function paint() {
+  isUsual = knowsUsual();
+  byId("measure").options[0].textContent = MEASURES.usual.label;
   for (const answer of DATA.answers) {
     const layers = shownLayers(answer);
     const heats = answer.nodes.map((_, unit) => heatOf(answer, unit, layers));
@@ -296,8 +304,8 @@ function showDetail(answer, unit) {
 function normTable(answer, unit) {
   const table = make("table");
   const columns = [["layer", (i) => answer.layers[i]], ["norm", (i) => answer.norms[i][unit]]];
-  if (!answer.sinks.includes(unit) && (answer.percentiles || answer.unit === "token" || !hasUsual)) {
-    columns.push([hasUsual ? "percentile" : "rank", (i) => percent(MEASURES.usual.of(answer, i, unit))]);
+  if (!answer.sinks.includes(unit) && (answer.percentiles || answer.unit === "token" || !isUsual)) {
+    columns.push([isUsual ? "percentile" : "rank", (i) => percent(MEASURES.usual.of(answer, i, unit))]);
   }
   if (answer.distances) columns.push(["z of token", (i) => (answer.distances[i][unit] / 100).toFixed(2)]);
   const head = table.createTHead().insertRow();

@@ -38,7 +38,7 @@ class Page:
         policy = f"default-src 'none'; base-uri 'none'; style-src {_hash(style)}; script-src {_hash(script)}"
         parts = {
             "policy": policy,
-            "title": html.escape(self.title.encode(errors="replace").decode()),
+            "title": self._escaped_title(),
             "style": style,
             "data": _json_in_script(data),
             "script": script,
@@ -61,9 +61,12 @@ class Page:
         """Return the page in a frame of its own, where it can reach nothing of the notebook around it."""
         page = html.escape(self.to_html(), quote=True)
         return (
-            f'<iframe title="{html.escape(self.title, quote=True)}" sandbox="allow-scripts" srcdoc="{page}" '
+            f'<iframe title="{self._escaped_title()}" sandbox="allow-scripts" srcdoc="{page}" '
             f'style="width:100%;height:{_FRAME_HEIGHT}px;border:0"></iframe>'
         )
+
+    def _escaped_title(self) -> str:
+        return html.escape(self.title.encode(errors="replace").decode())
 
 
 @cache

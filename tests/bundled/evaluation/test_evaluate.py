@@ -238,8 +238,9 @@ def test_a_score_reads_what_the_chat_model_keeps(chat: ChatLangNorm, task: Task,
     assert report["selection:settling"].num_errors == 0
 
 
-def test_methods_of_the_command_line(tmp_path: Path) -> None:
+def test_methods_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, and one's own with call options."""
+    monkeypatch.setenv("COLUMNS", "200")
     arguments = ["eval", "--num-problems", "2", "--temperature", "0", "--max-tokens", "20", "--methods", "steering"]
     own = 'short={"max_tokens": 7, "steering": {"beta": 0.1}}'
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "own"), "--own", own])
@@ -254,7 +255,7 @@ def test_methods_of_the_command_line(tmp_path: Path) -> None:
         ('steering={"max_tokens": 7}', "`steering` is given twice"),
         ('short={"max_token": 7}', "max_token"),
         ('baseline={"max_tokens": 7}', "`baseline` is given twice"),
-        ("samples={}", "Give a `pick`"),
+        ("samples={}", "has the name of the samples"),
         ('few={"n": 3}', "asks for several answers"),
     ):
         done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "broken"), "--own", broken])

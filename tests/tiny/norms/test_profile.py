@@ -255,6 +255,19 @@ def test_a_profile_never_lies_beside_the_table_of_another(
     assert {entry.name for entry in tmp_path.iterdir() if ".partial" not in entry.name} == {"p.json", "p.tokens"}
 
 
+def test_a_table_that_cannot_be_put_aside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there stays."""
+
+    def replace(*_: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    with_tokens().save(tmp_path / "p.json")
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OptionError, match=r"p\.tokens` cannot be written .Permission denied"):
+        with_tokens(8.0).save(tmp_path / "p.json")
+    assert NormProfile.load(tmp_path / "p.json") == with_tokens()
+
+
 def test_a_table_that_is_missing_or_foreign_is_refused(tmp_path: Path) -> None:
     """The error names it, and says to copy both files."""
     with_tokens().save(tmp_path / "p.json")

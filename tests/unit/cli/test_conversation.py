@@ -48,6 +48,13 @@ def test_answers_see_what_was_said_before() -> None:
         assert text in second
 
 
+def test_a_conversation_has_texts_whatever_the_form_of_answers() -> None:
+    """With `output_version="v1"` what is thought is a block of the content, and no part of what was said."""
+    talk = Talk("<think>\nHm.\n</think>\n\nFour.", "Five.", output_version="v1")
+    talk.run("What is 2 + 2?", "And one more?")
+    assert [message.content for message in talk.conversation.messages[2::2]] == ["Four.", "Five."]
+
+
 def test_commands_show_and_save_the_last_answer(tmp_path) -> None:
     """Its steps as lines or numbers, and a page, whose title is the question."""
     path = tmp_path / "answer.html"
@@ -128,9 +135,12 @@ def test_errors_are_a_line_and_no_end(capsys, line, message) -> None:
 
 
 def test_a_page_needs_a_name(capsys) -> None:
-    """Which the error shows."""
-    Talk("Four.").run("What is 2 + 2?", "/html")
-    assert "`/html answer.html`" in capsys.readouterr().err
+    """Which the error shows; one that no file can have is an error too, and no end."""
+    printed = Talk("Four.").run("What is 2 + 2?", "/html", "/html ~no-such-user/x.html", "/steps")
+    told = capsys.readouterr().err
+    assert "`/html answer.html`" in told
+    assert "`~no-such-user/x.html` cannot be written" in told
+    assert "step  rank" in printed
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_program(monkeypatch) -> None:

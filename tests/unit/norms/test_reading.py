@@ -21,6 +21,9 @@ from langnorm.norms.thresholds import (
     ThresholdRule,
     resolve_thresholds,
 )
+from langnorm.text.steps import StepSpan
+from langnorm.trace import NormTrace
+from langnorm.trace_builder import build_trace
 
 LAYERS = (3, 4)
 
@@ -110,10 +113,22 @@ def test_no_rows() -> None:
     assert reading.trigger_rate is None
 
 
-def test_padding_is_no_sink() -> None:
+def test_padding_does_not_count() -> None:
     """NaN stands where there is no token, and the median is of the others."""
     norms = torch.tensor([[[1.0], [2.0], [1.5 * SINK_FACTOR * 2], [math.nan]]])
-    assert sinks_among(norms).tolist() == [[False, False, True, False]]
+    assert sinks_among(norms).tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("baseline", [Baseline(), Baseline(known(), "mine")])
+def test_what_overflowed_is_a_sink(baseline: Baseline) -> None:
+    """Its norm is infinite where it overflowed and NaN above; none of it is in what is said of the others."""
+    rows = [[600.0, 6000.0], [math.inf, math.nan], [math.nan, math.nan], [500.0, 5000.0]]
+    reading = read_norms(rows, LAYERS, baseline)
+    assert reading.sinks == (1, 2)
+    spans = [StepSpan("answer", 0, 5, 0, 1)]
+    trace = build_trace(5, LAYERS, rows, spans, reading, keep_tokens=True)
+    assert trace.mean == trace.steps[0].mean == (550.0, 5500.0)
+    assert NormTrace.from_json(trace.to_json()) == trace
 
 
 def test_sinks_are_found_without_waiting_for_the_device() -> None:

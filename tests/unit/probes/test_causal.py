@@ -19,7 +19,7 @@ from langnorm.probes.causal import CONTROLS, Arm, CausalCheck, CausalResult
 from langnorm.probes.causal_masks import CLASSES, class_of, draw_mask
 from langnorm.probes.causal_report import causal_page, causal_report
 from langnorm.probes.causal_store import CausalStore, Outcome
-from langnorm.probes.problems import read_problems
+from langnorm.probes.problems import check_seeds, read_problems
 
 LAYERS = (3, 5)
 
@@ -182,7 +182,11 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
         {"layers": ["lat"]},
         {"quantiles": [1.0]},
         {"quantiles": []},
+        {"quantiles": [0.9, 0.99, 0.9]},
+        {"layers": [[1], [1]]},
+        {"controls": ["random", "random"]},
         {"seeds": [-1]},
+        {"seeds": [1, 1]},
         {"action": "add"},
         {"factor": 1},
         {"action": "clamp", "factor": 0.5},
@@ -194,6 +198,13 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
     """Before a model is loaded."""
     with pytest.raises(OptionError, match="Use"):
         CausalCheck(**options)
+
+
+def test_a_seed_counts_once() -> None:
+    """The same answers would pass for others, in each of the probes."""
+    check_seeds([1, 0])
+    with pytest.raises(OptionError, match="`seeds=.* is not allowed. Use each seed once"):
+        check_seeds((1, 0, 1))
 
 
 def test_problems_are_asked_with_reasoning_and_without(tmp_path: Path) -> None:

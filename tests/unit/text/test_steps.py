@@ -101,6 +101,31 @@ def test_a_tool_call_is_one_step(form: ToolForm | None, answer: str, steps: list
     assert found == [(kind, start, end) for (kind, start, _), end in zip(steps, ends, strict=True)]
 
 
+@pytest.mark.parametrize("splitter", ["sentence", "paragraph"])
+def test_no_step_goes_on_behind_a_call(splitter: str) -> None:
+    """The call is a step where the paragraph or the code around it goes on: what goes on is another step."""
+    pieces = ["Look: `a", " ", "<tool_call>", "{}", "</tool_call>", "\n", "b`", " So"]
+    found = split_steps(split_reasoning(pieces, HERMES), SPLITTERS[splitter])
+    assert [(s.kind, s.start, s.end, s.text_start, s.text_end) for s in found] == [
+        ("answer", 0, 2, 0, 8),
+        ("tool_call", 2, 6, 0, 25),
+        ("answer", 6, 8, 9, 14),
+    ]
+
+
+def test_reasoning_may_come_again() -> None:
+    """As in the channels of gpt-oss: steps are in the order of their tokens, and share none."""
+    segments = [Segment("reasoning", "I look. ", 0), Segment("answer", "Wait", 2), Segment("answer", ".", 3)]
+    segments += [Segment("reasoning", "So it is.", 4), Segment("answer", "\nIt is.", 6)]
+    found = [(s.kind, s.start, s.end, s.text_start, s.text_end) for s in split_steps(segments)]
+    assert found == [
+        ("reasoning", 0, 1, 0, 7),
+        ("answer", 2, 4, 0, 5),
+        ("reasoning", 4, 5, 8, 17),
+        ("answer", 6, 7, 6, 12),
+    ]
+
+
 def test_a_call_in_the_reasoning_is_reasoning() -> None:
     """Only what is outside the reasoning is a call."""
     (span,) = split_steps(split_reasoning(["<think>", "<tool_call>{}</tool_call>"], HERMES))

@@ -12,9 +12,8 @@ from langchain_core.utils.json import parse_partial_json
 from transformers import AutoTokenizer
 
 import langnorm.abacus
-from langnorm.text.call_values import python_calls
 from langnorm.text.marks import THINKING_TAGS
-from langnorm.text.readers import ParsedAnswer, PieceReader, TagReader, parse_answer
+from langnorm.text.readers import ParsedAnswer, PieceReader, TagReader, parse_answer, reader_factory
 from langnorm.text.reasoning import Segment
 from langnorm.text.template_reader import TemplateReader
 from langnorm.text.tool_calls import (
@@ -216,14 +215,37 @@ def test_a_response_template_is_followed(tokenizer: Any, size: int) -> None:
     assert [item.name for item in items if isinstance(item, CallChunk)] == ["f", "g"]
 
 
+EACH_TEMPLATE = QWEN_TEMPLATE | {
+    "fields": {
+        "tool_calls": {
+            "open": "<tool_call>",
+            "close": "</tool_call>",
+            "content": "json",
+            "transform_each": True,
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{arguments}"}},
+        },
+        "content": {"close_pattern": r"\s*<\|im_end\|>", "content": "text", "optional": False},
+    }
+}
+
+
 @pytest.mark.parametrize("size", [1, 1000])
-def test_what_a_response_template_cannot_read_is_kept(tokenizer: Any, size: int) -> None:
-    """Malformed JSON between the marks becomes an invalid call, and the answer goes on."""
-    _, reading = template_reading(tokenizer, "Look: <tool_call>{oh no}</tool_call> done", size)
+@pytest.mark.parametrize("template", [QWEN_TEMPLATE, EACH_TEMPLATE])
+@pytest.mark.parametrize("body", ["{oh no}", '[{"name": "f"}]', '[{"name": 1}]', "[" * 3000])
+def test_what_a_response_template_cannot_read_is_kept(tokenizer: Any, size: int, template: Any, body: str) -> None:
+    """What is malformed, incomplete or without end between the marks is an invalid call, and the answer goes on."""
+    _, reading = template_reading(tokenizer, f"Look: <tool_call>{body}</tool_call> done", size, template)
     (call,) = reading.calls
     assert call.error
-    assert "{oh no}" in call.raw
+    assert body in call.raw
     assert reading.text("answer").startswith("Look:")
+
+
+def test_nothing_is_a_call_where_a_response_template_needs_an_answer(tokenizer: Any, monkeypatch: Any) -> None:
+    """One that was cut off before it is no error."""
+    monkeypatch.setattr(tokenizer, "response_template", EACH_TEMPLATE, raising=False)
+    reading = parse_answer(reader_factory(tokenizer, [], [], UNKNOWN, is_thinking=False)(), [""])
+    assert (reading.segments, reading.calls) == ([], [])
 
 
 @pytest.mark.parametrize("size", [1, 1000])
@@ -308,10 +330,3 @@ def test_pieces_say_what_the_whole_says_by_a_response_template(text: str, sizes:
         return texts, [(call.name, call.arguments, call.raw) for call in answer.calls]
 
     assert told([*pieces, rest]) == told([text]) == told(list(text))
-
-
-def test_half_of_a_character_is_no_argument() -> None:
-    """In Python's notation as in JSON."""
-    assert python_calls(r'f(a="\U0001f600")') == [("f", {"a": "\U0001f600"})]
-    with pytest.raises(ValueError, match="half of a surrogate pair"):
-        python_calls(r'f(a=["\ud83d"])')

@@ -106,7 +106,7 @@ def test_what_is_no_answer_is_refused() -> None:
         heatmap()
     with pytest.raises(OptionError, match="Give 1 names"):
         heatmap(trace(), names=["a", "b"])
-    for messages in ([], [message_with_norms("a")]):
+    for messages in ([], [message_with_norms("a")], ["a"]):
         with pytest.raises(OptionError, match="no ranking"):
             ranking(messages)
 
@@ -115,8 +115,10 @@ def test_a_page_is_written_whole(tmp_path) -> None:
     """In UTF-8, also with half a character in its title; a folder that is not there is an error."""
     heatmap(trace(), title="\ud83d\u00e9").save(tmp_path / "page.html")
     assert "<title>?\u00e9</title>" in (tmp_path / "page.html").read_text("utf-8")
-    with pytest.raises(OptionError, match="cannot be written"):
-        heatmap(trace()).save(tmp_path / "absent" / "page.html")
+    assert b'<iframe title="?\xc3\xa9"' in heatmap(trace(), title="\ud83d\u00e9")._repr_html_().encode()
+    for name in ("absent/page.html", "a\0b"):
+        with pytest.raises(OptionError, match="cannot be written"):
+            heatmap(trace()).save(tmp_path / name)
 
 
 def contrast(one: str, two: str) -> float:

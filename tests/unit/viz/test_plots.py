@@ -14,9 +14,9 @@ from tests.support.traces import READING, trace
 
 def test_layers_are_a_curve_for_each_answer(tmp_path) -> None:
     """Of mean norms, with a legend where they have names."""
-    axes = plot_layers(trace(), trace(READING), names=["one", "two"])
+    axes = plot_layers(trace(), trace(READING), names=["one", r"$\two$"])
     assert [line.get_xydata().tolist() for line in axes.lines] == [[[9.0, 3.0], [10.0, 30.0]]] * 2
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", r"\$\two\$"], "no formula"
     assert plot_layers(trace(), ax=axes) is axes
     assert len(axes.lines) == 3
     axes.figure.savefig(tmp_path / "layers.png")

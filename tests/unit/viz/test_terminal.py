@@ -8,9 +8,11 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from rich.console import Console
 
+from langnorm import ChatLangNorm
 from langnorm.selection import rank
-from langnorm.testing import message_with_norms
-from langnorm.viz.terminal import print_summary
+from langnorm.testing import ScriptedEngine, message_with_norms
+from langnorm.viz import LiveAnswer
+from langnorm.viz.terminal import print_stream, print_summary
 
 
 def summary(message: Any, **of_ours: Any) -> str:
@@ -45,3 +47,30 @@ def test_interventions_that_did_nothing_say_so() -> None:
     printed = summary(message, recursion={"warning": "`recursion` did nothing."}, steering={"warning": None})
     assert "`recursion` did nothing." in printed
     assert "None" not in printed
+
+
+def test_a_file_has_the_text_that_was_written() -> None:
+    """Its tabs and its long lines, however it came in pieces; control characters are left out."""
+    chunks = [AIMessageChunk(text) for text in ("all: [b]x\n", "\tcc", " -o\t", "x" * 300, "\x1b[1m\r\n")]
+
+    def follow(console: Console) -> None:
+        with LiveAnswer(console) as live:
+            live.follow(chunks)
+
+    for show in (follow, lambda console: print_stream(console, chunks)):
+        console = Console(file=io.StringIO(), width=40)
+        show(console)
+        assert console.file.getvalue() == f"all: [b]x\n\tcc -o\t{'x' * 300}\ufffd[1m\n\n"  # type: ignore[attr-defined]
+
+
+def test_answers_in_blocks_are_printed_as_text() -> None:
+    """As LangChain has them with `output_version="v1"`, which an environment variable sets for all chat models."""
+    printed = []
+    for version in ("v0", "v1"):
+        chat = ChatLangNorm(engine=ScriptedEngine(["<think>\nHm.\n</think>\n\nSo."] * 2), output_version=version)
+        console = Console(file=io.StringIO(), width=40)
+        with LiveAnswer(console) as live:
+            live.follow(chat.stream("Why?"))
+        print_stream(console, chat.stream("Why?"))
+        printed.append(console.file.getvalue())  # type: ignore[attr-defined]
+    assert printed == ["Hm.\n\nSo.\n" * 2] * 2
