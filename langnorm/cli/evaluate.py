@@ -32,7 +32,7 @@ langnorm eval --task abacus --num-problems 40
 
 langnorm eval --model some.gguf --task gsm8k.jsonl --methods recursion,steering,majority
 
-langnorm eval --methods steering --own 'mild={"steering": {"beta": 0.1}}'"""
+langnorm eval --methods steering --own 'strong={"steering": {"beta": 0.5}}'"""
 
 
 def evaluate(
@@ -55,7 +55,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=OPTIONS",
-            help='A method of your own, one answer with these call options, as JSON: mild={"steering": {"beta": 0.1}}. '
+            help='A method of your own, one answer with these call options, as JSON: strong={"steering": {"beta": 0.5}}. '
             "May be repeated.",
             show_default=False,
         ),

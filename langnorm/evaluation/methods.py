@@ -81,7 +81,7 @@ def own_method(text: str) -> Method:
         options = None
     if not (_NAME_OF_RUN.fullmatch(name) and equals and isinstance(options, dict)):
         msg = (
-            f'`{text}` is not NAME=OPTIONS. Write for example `mild={{"steering": {{"beta": 0.1}}}}`, the name in '
+            f'`{text}` is not NAME=OPTIONS. Write for example `strong={{"steering": {{"beta": 0.5}}}}`, the name in '
             "letters, digits and `-`."
         )
         raise OptionError(msg)

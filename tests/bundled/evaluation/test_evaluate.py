@@ -249,7 +249,7 @@ def test_methods_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [(each["name"], each["tokens"]) for each in methods] == [("baseline", 20), ("steering", 20), ("short", 7)]
     assert methods[2]["description"] == 'max_tokens=7, steering={"beta": 0.1}'
     for broken, said in (
-        ("short", "`short` is not NAME=OPTIONS. Write for example `mild="),
+        ("short", "`short` is not NAME=OPTIONS. Write for example `strong="),
         ('={"max_tokens": 7}', "is not NAME=OPTIONS"),
         ("short=7", "is not NAME=OPTIONS"),
         ('steering={"max_tokens": 7}', "`steering` is given twice"),

@@ -16,12 +16,12 @@ from langnorm.norms.thresholds import FixedThreshold, IQRThreshold, QuantileThre
 
 
 def test_defaults_are_the_papers() -> None:
-    """The constants of the reference code, as METHOD and the paper have them."""
+    """The constants of the paper's code, but for the strength of steering, by which real models answer worse."""
     assert Recursion() == Recursion.paper()
     assert asdict(Recursion.demo()) == asdict(Recursion()) | {"max_extra": 10, "growth_eps": 0.01, "blowup": 7.0}
     steering = Steering()
     assert (steering.bank_size, steering.low_k, steering.gamma, steering.p_inject) == (32, 40, 1.0, 0.2)
-    assert (steering.beta, steering.cos_min, steering.cooldown) == (0.5, 0.5, 32)
+    assert (steering.beta, steering.cos_min, steering.cooldown) == (0.1, 0.5, 32)
     assert steering.trigger == "peak"
     assert Suppression().factor == 0.1
     assert {kind().rule for kind in (Recursion, Steering, Suppression)} == {RunningThreshold(k=1.5, warm_up=16)}
