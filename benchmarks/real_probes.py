@@ -4,8 +4,8 @@
     langnorm probe signal --model FILE.gguf --tasks GSM8K.jsonl --out signal.html
     python -m benchmarks.real_probes NAME causal.json signal.json
 
-Keeps their figures in `results/real_causal-NAME[-PART].json` and `real_signal-NAME[-PART].json`; `python -m benchmarks.evidence`
-writes the page from these.
+Keeps their figures in `results/real_causal-NAME[-PART].json` and `real_signal-NAME[-PART].json`; `python -m
+benchmarks.evidence` writes the page from these.
 """
 
 from __future__ import annotations

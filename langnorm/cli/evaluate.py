@@ -55,8 +55,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=OPTIONS",
-            help='A method of your own, one answer with these call options, as JSON: strong={"steering": {"beta": 0.5}}. '
-            "May be repeated.",
+            help="A method of your own, one answer with these call options, as JSON: "
+            'strong={"steering": {"beta": 0.5}}. May be repeated.',
             show_default=False,
         ),
     ] = None,
