@@ -44,7 +44,11 @@ def test_messages_report_what_was_acted_upon(
     acting = {"layers": LAYERS, "threshold": "iqr"}
     with pytest.warns(UserWarning, match="Steering moves the norms"):
         reply = chat.invoke(
-            "What is 3 + 4?", recursion=acting, steering=acting, suppression=acting, selection={"n": 2, "score": "rate"}
+            "What is 3 + 4?",
+            recursion=acting,
+            steering=acting | {"beta": 0.5},  # so that it ends by itself
+            suppression=acting,
+            selection={"n": 2, "score": "rate"},
         )
     metadata = reply.response_metadata["langnorm"]
     reported = {float(f"{value:.4g}") for value in metadata["thresholds"].values()}
