@@ -251,7 +251,7 @@ class Steering(Intervention):
             before it is kept itself; `"slack"`, that of its code, pulls after many tokens in a row whose norm is low.
         bank_size: Number of states of highest norm that a sequence keeps per layer.
         beta: Share of the way to the kept state that is most similar to it, in (0, 1]. The paper's code has 0.5, by
-            which the models that were tried answer worse.
+            which most models that were tried answer worse.
         cos_min: Least cosine similarity to that state.
         low_k: Of `"slack"`: tokens in a row below `gamma` thresholds after which a state counts as slack.
         gamma: Of `"slack"`: see `low_k`.

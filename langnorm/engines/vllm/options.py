@@ -17,10 +17,10 @@ _OWNER = "engine_kwargs"
 _ELSEWHERE = {
     "model": "`model`",
     "tokenizer": "`model`, whose tokenizer it is",
-    "dtype": "`model_kwargs`",
-    "revision": "`model_kwargs`",
-    "trust_remote_code": "`model_kwargs`",
-    "hf_token": "`model_kwargs`, as `token`",
+    "dtype": '`model_kwargs={"dtype": ...}`',
+    "revision": '`model_kwargs={"revision": ...}`',
+    "trust_remote_code": '`model_kwargs={"trust_remote_code": ...}`',
+    "hf_token": '`model_kwargs={"token": ...}`',
     "skip_tokenizer_init": "nothing: langnorm has the tokenizer",
     "logits_processors": "nothing: langnorm has one of its own",
 }

@@ -54,6 +54,7 @@ def options_of(command: Any) -> Iterator[str]:
     [
         ('take `model_kwargs={"dtype": "bfloat16"}`.', "take `--dtype bfloat16`."),
         ('as `model_kwargs={"chat_template": "..."}`.', "as `--chat-template FILE`."),
+        ('it is said by `model_kwargs={"dtype": ...}`.', "it is said by `--dtype ...`."),
         ("`device_map='gpu'` of `model_kwargs` is not", "`--device gpu` is not"),
         ("Use `device_map`", "Use `--device`"),
         ("raise `max_tokens`.", "raise `--max-tokens`."),
