@@ -22,7 +22,7 @@ from langnorm.interventions.plan import Plan, Plans
     ("engine_kwargs", "words"),
     [
         ({"model": "x"}, "said by `model`"),
-        ({"dtype": "bfloat16"}, r'said by `model_kwargs=\{"dtype": \.\.\.\}`'),  # which a command shows as `--dtype ...`
+        ({"dtype": "bfloat16"}, r'said by `model_kwargs=\{"dtype": \.\.\.\}`'),
         ({"data_parallel_size": 2}, "`data_parallel_size` is not possible with langnorm: with several engines"),
         ({"pipeline_parallel_size": 2}, "spread over processes"),
         ({"speculative_config": {"method": "ngram"}}, "only guessed"),
